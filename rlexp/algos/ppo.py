@@ -1,0 +1,178 @@
+"""Proximal Policy Optimization with the clipped surrogate, discrete and continuous. Schulman et al. 2017, algorithm 1.
+
+Each iteration runs the current policy π_old for `steps` steps in `envs` environments, estimates advantages, and takes
+`epochs` passes in minibatches:
+
+    Â_t = Σ_l (γλ)^l δ_{t+l},   δ_t = r_t + γ V(s'_t) − V(s_t)             generalised advantage (2016, eq. 16)
+    ρ   = π(a|s) / π_old(a|s)
+    L_π = −mean min(ρ Â, clip(ρ, 1 − ε, 1 + ε) Â)                          (eq. 7)
+    L_V = ½ mean max((V − R)², (V_old + clip(V − V_old, ±ε_V) − R)²)       R = Â + V_old; plain MSE without ε_V
+    minimise  L_π + value_coef · L_V − entropy_coef · H[π]                 (eq. 9)
+
+Not in the paper, common to its implementations (Huang et al. 2022, "The 37 implementation details"): orthogonal
+initial weights, Adam ε = 1e-5, global gradient clipping, advantages normalised per minibatch, rewards divided by the
+running std of the discounted return (no mean subtracted), observations normalised by running statistics, linear
+schedules. An episode that a time limit cuts bootstraps from its final observation.
+
+Observation statistics are frozen while an iteration acts and learns, so that ρ is 1 before the first update; they take
+in its observations afterwards. Shapes: T steps, B environments, N = T·B samples, O observation dims. Clock: env_steps.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlexp import math
+from rlexp.algo import Algorithm, Progress, Task
+from rlexp.learner import Batch, Learner, mean_metrics
+from rlexp.nets import Normaliser, make_actor, mlp
+from rlexp.params import OutOfRange, Params, param
+from rlexp.policies import ActorPolicy, start_weights
+from rlexp.rollout import Collector, Rollout
+
+
+class ActorCritic(nn.Module):
+    def __init__(self, task: Task):
+        super().__init__()
+        p, spec = task.policy, task.spec
+        self.actor = make_actor(spec.kind, spec.obs_dim, spec.n_actions, hidden=p.hidden, activation=p.activation,
+                                orthogonal=p.orthogonal, log_std=p.log_std)
+        self.critic = mlp([spec.obs_dim, *p.hidden, 1], p.activation, orthogonal=p.orthogonal)
+
+    @torch.no_grad()
+    def value(self, obs: np.ndarray) -> np.ndarray:
+        """V of observations (…, O), as (…)."""
+        return self.critic(torch.from_numpy(obs)).squeeze(-1).numpy()
+
+
+class PPO(Algorithm):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Params):
+        envs: int = param("environments stepped side by side", ge=1)
+        steps: int = param("steps per environment and iteration", unit="env steps", ge=1)
+        epochs: int = param("passes over an iteration's samples", ge=1)
+        minibatch: int = param("samples per update; the last one of an epoch may be smaller", unit="samples", ge=1)
+        lr: float = param("Adam learning rate", gt=0)
+        gamma: float = param("discount γ", ge=0, le=1)
+        gae_lambda: float = param("λ of the advantage estimate: 1 is Monte Carlo, 0 one step", ge=0, le=1)
+        clip: float = param("ε: how far ρ may usefully move from 1", gt=0)
+        value_clip: float | None = param("ε_V: how far V may usefully move from V_old; null: no limit", gt=0)
+        value_coef: float = param("weight of the value loss", ge=0)
+        entropy_coef: float = param("weight of the entropy bonus", ge=0)
+        max_grad_norm: float | None = param("global gradient norm is clipped to this; null: never", gt=0)
+        target_kl: float | None = param("stop an iteration's updates once KL(π_old, π) exceeds this; null: never",
+                                        unit="nats", gt=0)
+        normalise_advantage: bool = param("shift and scale each minibatch's advantages to mean 0, std 1")
+        normalise_obs: bool = param("standardise observations by running statistics")
+        normalise_reward: bool = param("divide rewards by the running std of the discounted return")
+        lr_schedule: str = param("course of the learning rate over `horizon`", choices=("constant", "linear"))
+        clip_schedule: str = param("course of ε over `horizon`", choices=("constant", "linear"))
+        horizon: int | None = param("where linear schedules reach zero; null: the budget", unit="env steps", ge=1)
+
+    clock = "env_steps"
+    state = ("learner", "generator", "rng", "obs_stats", "return_stats", "steps_done")
+
+    def __init__(self, config: Config, task: Task):
+        self.config, self.task = config, task
+        self.net = ActorCritic(task)
+        start_weights(self.net.actor, task.policy)
+        self.learner = Learner(self.net, self.loss, lr=config.lr, eps=1e-5, clip=config.max_grad_norm,
+                               compile=task.compile)
+        self.generator, self.rng = task.generator("explore"), task.rng("batch")
+        self.obs_stats = Normaliser(task.spec.obs_dim) if config.normalise_obs else None
+        self.return_stats = Normaliser(1) if config.normalise_reward else None
+        self.steps_done = 0
+        self.restart(0)
+
+    @classmethod
+    def check(cls, config: Config, budget: int) -> None:
+        if "linear" in (config.lr_schedule, config.clip_schedule) and config.horizon and budget > config.horizon:
+            raise OutOfRange("horizon", f"is {config.horizon}, where the linear schedules reach zero, but train.budget "
+                                        f"is {budget}: nothing would be learned beyond it")
+
+    def restart(self, step: int) -> None:
+        envs = self.task.envs(self.config.envs, step)
+        self.collector = Collector(envs, self.task.spec)
+        self.discounted_B = np.zeros(envs.n)
+
+    def loss(self, net: ActorCritic, b: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        c = self.config
+        logp_N, entropy_N = net.actor.log_prob_entropy(b["obs"], b["action"])
+        log_ratio_N = logp_N - b["logp"]
+        ratio_N = log_ratio_N.exp()
+        adv_N = b["adv"]
+        if c.normalise_advantage and len(adv_N) > 1:
+            adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)
+        clipped_N = torch.clamp(ratio_N, 1 - b["clip"], 1 + b["clip"])
+        policy_loss = -torch.min(ratio_N * adv_N, clipped_N * adv_N).mean()
+
+        value_N = net.critic(b["obs"]).squeeze(-1)
+        error_N = (value_N - b["return"]).square()
+        if c.value_clip is not None:
+            near_N = b["value"] + torch.clamp(value_N - b["value"], -c.value_clip, c.value_clip)
+            error_N = torch.max(error_N, (near_N - b["return"]).square())
+        value_loss, entropy = 0.5 * error_N.mean(), entropy_N.mean()
+
+        metrics = {"loss/policy": policy_loss, "loss/value": value_loss, "data/entropy": entropy,
+                   "opt/kl": (ratio_N - 1 - log_ratio_N).mean(),  # estimator k3 of Schulman 2020: unbiased, ≥ 0
+                   "opt/clip_fraction": ((ratio_N - 1).abs() > b["clip"]).float().mean()}
+        return policy_loss + c.value_coef * value_loss - c.entropy_coef * entropy, metrics
+
+    def step(self) -> Progress:
+        c = self.config
+        rollout = self.collector.collect(self.net.actor, c.steps, self.generator, self.obs_stats)
+        batch, explained = self._prepare(rollout)
+        left = 1 - self.steps_done / c.horizon if c.horizon else 1.0
+        lr = c.lr * (left if c.lr_schedule == "linear" else 1.0)
+        clip = torch.tensor(c.clip * (left if c.clip_schedule == "linear" else 1.0))
+        losses = self._learn(batch, lr, clip)
+        if self.obs_stats is not None:
+            self.obs_stats.update(rollout.obs_TBO.reshape(-1, rollout.obs_TBO.shape[-1]))
+        self.steps_done += rollout.reward_TB.size
+        metrics = {**mean_metrics(losses), "opt/lr": lr, "opt/explained_variance": explained}
+        if rollout.returns:
+            metrics |= {"data/return_mean": float(np.mean(rollout.returns)),
+                        "data/length_mean": float(np.mean(rollout.lengths))}
+        return Progress(rollout.reward_TB.size, len(losses), metrics)
+
+    def _prepare(self, rollout: Rollout) -> tuple[dict[str, Tensor], float]:
+        """The rollout as flat columns of N samples, with log π_old, V_old, advantages and value targets."""
+        c, steps = self.config, len(rollout.reward_TB)
+        norm = self.obs_stats if self.obs_stats is not None else (lambda x: x)
+        obs_TBO = norm(rollout.obs_TBO)
+        value_TB = self.net.value(obs_TBO)
+        next_value_TB = np.concatenate([value_TB[1:], self.net.value(norm(rollout.last_obs_BO))[None]])
+        if len(rollout.cut_obs_NO):  # a time limit ended the recording, not the task: what would have followed counts
+            next_value_TB[rollout.truncated_TB] = self.net.value(norm(rollout.cut_obs_NO))
+        reward_TB = rollout.reward_TB
+        if self.return_stats is not None:
+            end_TB = rollout.terminated_TB | rollout.truncated_TB
+            sums_TB, self.discounted_B = math.discounted_sums(reward_TB, end_TB, self.discounted_B, c.gamma)
+            self.return_stats.update(sums_TB.reshape(-1, 1))
+            reward_TB = self.return_stats.scale(reward_TB)
+        adv_TB = math.gae(reward_TB, value_TB, next_value_TB, rollout.terminated_TB, rollout.truncated_TB,
+                          c.gamma, c.gae_lambda)
+        return_TB = adv_TB + value_TB
+        columns = {"obs": obs_TBO, "action": rollout.action, "adv": adv_TB, "return": return_TB, "value": value_TB}
+        n = steps * self.collector.envs.n
+        batch = {name: torch.from_numpy(x.reshape(n, *x.shape[2:])) for name, x in columns.items()}
+        with torch.no_grad():
+            batch["logp"] = self.net.actor.log_prob_entropy(batch["obs"], batch["action"])[0]
+        return batch, math.explained_variance(value_TB, return_TB)
+
+    def _learn(self, batch: dict[str, Tensor], lr: float, clip: Tensor) -> list[dict[str, Tensor]]:
+        """`epochs` passes in shuffled minibatches; ends early, all epochs, once the KL exceeds its target."""
+        c, losses = self.config, []
+        for _ in range(c.epochs):
+            order = torch.from_numpy(self.rng.permutation(len(batch["adv"])))
+            shuffled = {name: column[order].split(c.minibatch) for name, column in batch.items()}
+            for parts in zip(*shuffled.values(), strict=True):
+                losses.append(self.learner.update({**dict(zip(shuffled, parts, strict=True)), "clip": clip}, lr))
+                if c.target_kl is not None and losses[-1]["opt/kl"] > c.target_kl:
+                    return losses
+        return losses
+
+    def policy(self, *, explore: bool = False) -> ActorPolicy:
+        return ActorPolicy(self.net.actor, self.task.spec, self.obs_stats, explore)

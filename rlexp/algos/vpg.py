@@ -1,0 +1,109 @@
+"""Vanilla policy gradient: REINFORCE with reward-to-go, with or without a learned baseline.
+
+Williams 1992; Sutton et al. 2000. Each iteration plays whole episodes with sampled actions, then takes `epochs`
+passes over them in minibatches:
+
+    R_t = Σ_{i≥t} γ^{i−t} r_i                          reward-to-go, to the end of the episode
+    Â_t = R_t − V(s_t)   (baseline: value)   or   R_t  (baseline: none)
+    L_π = −mean over samples of  log π(a_t|s_t) Â_t
+    L_V =  mean over samples of  (V(s_t) − R_t)²
+    minimise  L_π + value_coef · L_V  with Adam.
+
+The gradient is unbiased for the first minibatch only: later ones are taken off-policy, with nothing to keep the policy
+near the one that sampled. That is what PPO mends, and why a high learning rate with many epochs collapses here.
+
+Shapes: N samples (steps of all episodes, one after another), O observation dims. Clock: env_steps.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rlexp import math
+from rlexp.algo import Algorithm, Progress, Task
+from rlexp.learner import Batch, Learner, mean_metrics
+from rlexp.nets import make_actor, mlp
+from rlexp.params import Params, param
+from rlexp.policies import ActorPolicy, start_weights
+from rlexp.rollout import collect_episodes
+
+
+class ActorValue(nn.Module):
+    def __init__(self, task: Task):
+        super().__init__()
+        p, spec = task.policy, task.spec
+        self.actor = make_actor(spec.kind, spec.obs_dim, spec.n_actions, hidden=p.hidden, activation=p.activation,
+                                orthogonal=p.orthogonal, log_std=p.log_std)
+        self.value = mlp([spec.obs_dim, *p.hidden, 1], p.activation, orthogonal=p.orthogonal)
+
+
+class VPG(Algorithm):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Params):
+        lr: float = param("Adam learning rate", gt=0)
+        gamma: float = param("discount", ge=0, le=1)
+        baseline: str = param("what is subtracted from the reward-to-go", choices=("none", "value"))
+        value_coef: float = param("weight of the value loss", ge=0)
+        episodes: int = param("episodes played side by side", unit="episodes", ge=1)
+        batch_steps: int = param("play further rounds of `episodes` until an iteration has these", unit="env steps", ge=1)
+        epochs: int = param("passes over an iteration's samples", ge=1)
+        minibatch: int = param("samples per update; 0 takes all at once", unit="samples", ge=0)
+        normalise_advantage: bool = param("shift and scale each iteration's advantages to mean 0, std 1")
+
+    clock = "env_steps"
+    state = ("learner", "generator", "rng", "iteration")
+
+    def __init__(self, config: Config, task: Task):
+        self.config, self.task = config, task
+        self.net = ActorValue(task)
+        start_weights(self.net.actor, task.policy)
+        self.learner = Learner(self.net, self.loss, lr=config.lr, compile=task.compile)
+        self.generator, self.rng = task.generator("explore"), task.rng("batch")
+        self.iteration = 0
+
+    def loss(self, net: ActorValue, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        logp_N, entropy_N = net.actor.log_prob_entropy(batch["obs"], batch["action"])
+        policy_loss = -(logp_N * batch["adv"]).mean()
+        metrics = {"loss/policy": policy_loss, "data/entropy": entropy_N.mean()}
+        if self.config.baseline == "none":
+            return policy_loss, metrics
+        value_loss = (net.value(batch["obs"]).squeeze(-1) - batch["return"]).square().mean()
+        return policy_loss + self.config.value_coef * value_loss, {**metrics, "loss/value": value_loss}
+
+    def step(self) -> Progress:
+        c = self.config
+        obs_NO, action_N, reward_N, end_N = self._play()
+        return_N = math.rewards_to_go(reward_N, end_N, c.gamma)
+        batch = {"obs": torch.from_numpy(obs_NO), "action": torch.from_numpy(action_N),
+                 "return": torch.from_numpy(return_N)}
+        with torch.no_grad():
+            baseline_N = self.net.value(batch["obs"]).squeeze(-1) if c.baseline == "value" else 0.0
+            adv_N = batch["return"] - baseline_N
+            if c.normalise_advantage and len(adv_N) > 1:
+                adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)
+        batch["adv"] = adv_N
+        size, losses = c.minibatch or len(adv_N), []
+        for _ in range(c.epochs):
+            order = torch.from_numpy(self.rng.permutation(len(adv_N)))
+            for rows in order.split(size):
+                losses.append(self.learner.update({name: column[rows] for name, column in batch.items()}))
+        played = {"data/return_mean": float(reward_N.sum(dtype=np.float64) / end_N.sum()),
+                  "data/length_mean": len(end_N) / float(end_N.sum()),
+                  "data/last_reward_mean": float(reward_N[end_N].mean())}
+        return Progress(len(reward_N), len(losses), {**mean_metrics(losses), **played})
+
+    def _play(self) -> tuple[np.ndarray, ...]:
+        """Rounds of whole episodes until there are `batch_steps` steps: none is cut, so short ones are not favoured."""
+        c, rounds, steps = self.config, [], 0
+        while steps < c.batch_steps:
+            envs = self.task.envs(c.episodes, self.iteration)
+            self.iteration += 1
+            rounds.append(collect_episodes(envs, self.task.spec, self.net.actor, self.generator))
+            envs.close()
+            steps += len(rounds[-1][2])
+        return tuple(np.concatenate(column) for column in zip(*rounds, strict=True))
+
+    def policy(self, *, explore: bool = False) -> ActorPolicy:
+        return ActorPolicy(self.net.actor, self.task.spec, explore=explore)

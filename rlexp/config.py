@@ -1,0 +1,270 @@
+"""From yaml and command line to one frozen, checked `RunConfig`; or one line that says what is wrong.
+
+Hydra composes; `typed` merges each group into the dataclass that declares it. Unknown keys, wrong types, missing
+values, values out of range and impossible combinations raise UserError before anything is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
+
+from rlexp.errors import UserError, nearest
+from rlexp.params import OutOfRange, Params, param
+
+if typing.TYPE_CHECKING:
+    from rlexp.algo import Algorithm, Task
+    from rlexp.envs import EnvConfig, EnvSpec
+    from rlexp.nets import PolicyConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Params):
+    budget: int = param("training length", unit="the algorithm's clock", ge=1)
+    eval_every: int = param("distance between evaluations", unit="the algorithm's clock", ge=1)
+    save_every: int = param("distance between full checkpoints", unit="the algorithm's clock", ge=1)
+    eval_episodes: int = param("episodes per evaluation", ge=1)
+    eval_sampled: bool = param("evaluate sampled instead of mean (most likely) actions")
+    keep: int = param("newest full checkpoints kept", ge=1)
+    threads: int = param("threads of each process", ge=1)
+    device: str = param("where networks are trained", choices=("cpu", "cuda"))
+    compile: bool = param("compile the update")
+    tensorboard: bool = param("write TensorBoard event files")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoConfig(Params):
+    enabled: bool = param("film the last evaluation")
+    gif: bool = param("write GIFs beside the mp4s")
+    seconds: float = param("rendering time for all films of one seed", unit="s", gt=0)
+    size: int = param("width and height, where the environment lets one choose", unit="pixels", ge=64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BufferConfig(Params):
+    dataset: str | None = param("data set to learn from")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertConfig(Params):
+    policy: str | None = param("policy that labels states")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a run depends on. `plain` is the same as nested dicts: what config.yaml holds."""
+
+    algo_class: type[Algorithm]
+    algo: Params
+    env: EnvConfig
+    train: TrainConfig
+    policy: PolicyConfig
+    video: VideoConfig
+    seeds: tuple[int, ...]
+    reference: str | None
+    plain: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """`<algo>_<env>`, usable as a file name."""
+        return f"{self.algo_class.__module__.split('.')[-1]}_{re.sub(r'[^A-Za-z0-9.]+', '-', self.env.name)}"
+
+    def task(self, spec: EnvSpec, seed: int) -> Task:
+        from rlexp.algo import Task
+
+        return Task(self.env, spec, self.policy, seed, self.train.device, self.train.compile)
+
+
+TOP_LEVEL = ("algo", "env", "train", "policy", "buffer", "expert", "video", "seeds", "resume", "reference", "runs", "workers", "study")
+
+
+def typed(schema: type[Params], node: dict[str, Any], where: str) -> Any:
+    """`node` as an instance of `schema`; `where` is the group's name in messages. Raises UserError."""
+    declared = {f.name: f for f in dataclasses.fields(schema)}
+    for key in node:
+        if key not in declared:
+            raise UserError(f"{where}.{key}: unknown option{_suggest(where, key, declared)}")
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(schema), _whole_numbers(schema, node))
+        return OmegaConf.to_object(config)
+    except OutOfRange as error:
+        raise UserError(f"{where}.{error.key}: {error}") from None
+    except MissingMandatoryValue as error:
+        raise UserError(f"{where}.{error.full_key}: a value is missing; give one with {where}.{error.full_key}=...") from None
+    except ValidationError as error:
+        key = str(error.full_key or "").split("[")[0]
+        wanted = declared[key].type if key in declared else "another type"
+        raise UserError(f"{where}.{error.full_key}: {node.get(key)!r} is not {_article(wanted)}") from None
+    except OmegaConfBaseException as error:
+        raise UserError(f"{where}: {str(error).splitlines()[0]}") from None
+
+
+def _article(wanted: Any) -> str:
+    names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word",
+             "list[int]": "a list of whole numbers", "dict[str, Any]": "a mapping"}
+    text = wanted.__name__ if isinstance(wanted, type) else str(wanted)
+    words = names.get(text.removesuffix(" | None"), text)
+    return words + (" or null" if text.endswith("| None") else "")
+
+
+def _whole_numbers(schema: type, node: dict[str, Any]) -> dict[str, Any]:
+    """1e6 is a float to yaml; where a whole number is declared, a whole float is one."""
+    hints = typing.get_type_hints(schema)
+    return {key: int(value) if hints[key] in (int, int | None) and isinstance(value, float) and value.is_integer()
+            else value for key, value in node.items()}
+
+
+def _suggest(where: str, key: str, declared: dict[str, Any]) -> str:
+    return nearest(key, declared).replace("'", f"'{where}.", 1)
+
+
+def build(config: DictConfig | dict[str, Any]) -> RunConfig:
+    """The checked config of one run. Imports the chosen algorithm (and torch). Raises UserError."""
+    from rlexp.envs import EnvConfig
+    from rlexp.nets import PolicyConfig
+
+    plain: dict[str, Any] = config if isinstance(config, dict) else _resolve(config)
+    for key in plain:
+        if key not in TOP_LEVEL:
+            raise UserError(f"{key}: unknown option{nearest(key, all_keys(plain))}")
+    algo_class = _algo_class(plain["algo"])
+    body = {key: value for key, value in plain["algo"].items() if key != "_target_"}
+    train = dict(plain["train"])
+    if isinstance(train.get("budget"), int | float) and not isinstance(train["budget"], bool):
+        train["eval_every"] = train["eval_every"] or max(1, math.ceil(train["budget"] / 20))
+        train["save_every"] = train["save_every"] or max(1, math.ceil(train["budget"] / 10))
+    env = typed(EnvConfig, plain["env"], "env")
+    trainc = typed(TrainConfig, train, "train")
+    algo = typed(algo_class.Config, body, "algo")
+    try:
+        algo_class.check(algo, trainc.budget)
+    except OutOfRange as error:
+        raise UserError(f"algo.{error.key}: {error}") from None
+    policy = typed(PolicyConfig, plain["policy"], "policy")
+    video = typed(VideoConfig, plain["video"], "video")
+    for group, schema, need in (("buffer", BufferConfig, "data"), ("expert", ExpertConfig, "expert")):
+        given = next(iter(dataclasses.asdict(typed(schema, plain[group], group)).values()))
+        if given is not None and need not in algo_class.needs:
+            raise UserError(f"{group}={given}: {algo_class.__name__} uses no {need}; leave it null")
+    plain = {**plain, "algo": {"_target_": plain["algo"]["_target_"], **dataclasses.asdict(algo)},
+             "env": dataclasses.asdict(env), "train": dataclasses.asdict(trainc),
+             "policy": dataclasses.asdict(policy), "video": dataclasses.asdict(video), "seeds": _seeds(plain["seeds"])}
+    return RunConfig(algo_class, algo, env, trainc, policy, video, tuple(plain["seeds"]), plain.get("reference"), plain)
+
+
+def probe(config: RunConfig) -> None:
+    """Whether the algorithm can run on the environment, found by making both once. Raises UserError."""
+    import torch
+
+    from rlexp import envs, seeding
+
+    if config.train.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("train.device=cuda: this machine has no CUDA device that PyTorch can use; use train.device=cpu")
+    spec = envs.describe(config.env)
+    algo = config.algo_class
+    if spec.kind not in algo.actions:
+        raise UserError(f"algo={algo.__name__.lower()}: chooses {' or '.join(sorted(algo.actions))} actions only; "
+                        f"'{config.env.id}' takes {spec.kind} ones")
+    seeding.seed_globals(seeding.stream(0, "init"))
+    eager = dataclasses.replace(config.task(spec, config.seeds[0]), compile=False)
+    algo(config.algo, eager)
+
+
+def _algo_class(node: dict[str, Any]) -> type[Algorithm]:
+    from hydra.utils import get_class
+
+    from rlexp.algo import Algorithm
+
+    try:
+        found = get_class(node["_target_"])
+    except Exception as error:  # hydra wraps whatever importing raised
+        raise UserError(f"algo._target_: cannot import {node.get('_target_')} ({str(error).splitlines()[0]})") from None
+    if not issubclass(found, Algorithm):
+        raise UserError(f"algo._target_: {node['_target_']} is not an Algorithm")
+    return found
+
+
+def _resolve(config: DictConfig) -> dict[str, Any]:
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]}: a value is missing; give one with {missing[0]}=...")
+    try:
+        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).splitlines()[0]) from None
+
+
+def _seeds(value: Any) -> list[int]:
+    seeds = value if isinstance(value, list) else [value]
+    for seed in seeds:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise UserError(f"seeds: {seed!r} is not a whole number ≥ 0; e.g. seeds=[0,1,2]")
+    if len(set(seeds)) < len(seeds) or not seeds:
+        raise UserError(f"seeds: {seeds} {'is empty' if not seeds else 'repeats a seed'}; e.g. seeds=[0,1,2]")
+    return seeds
+
+
+def all_keys(node: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of all options, leaves and groups."""
+    out = []
+    for key, value in node.items():
+        out.append(prefix + str(key))
+        if isinstance(value, dict):
+            out += all_keys(value, f"{prefix}{key}.")
+    return out
+
+
+def nearest_key(word: str, keys: list[str]) -> str:
+    """"did you mean" for an option: by its whole dotted name, or by its last part in any group."""
+    last = word.split(".")[-1]
+    same = [key for key in keys if key.split(".")[-1] == last and key != last]
+    if same:
+        return f"; did you mean '{same[0]}'?"
+    by_last = {key.split(".")[-1]: key for key in keys}
+    close = nearest(last, by_last)
+    return re.sub(r"'(.*)'", lambda m: f"'{by_last[m.group(1)]}'", close) if close else nearest(word, keys)
+
+
+# What may change when a run is resumed, because nothing that has been done depends on it.
+FREE_ON_RESUME = ("train.budget", "train.keep", "train.tensorboard", "video", "seeds", "reference")
+
+
+def resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
+    """The stored config of `folder` with `overrides` (key=value) applied. Raises UserError for any that would alter
+    what has been done."""
+    file = folder / "config.yaml"
+    if not file.is_file():
+        near = nearest(folder.name, [p.name for p in folder.parent.glob("*")] if folder.parent.is_dir() else [])
+        raise UserError(f"resume={folder}: no run folder (it has no config.yaml){near}")
+    try:
+        stored: Any = OmegaConf.to_container(OmegaConf.load(file))
+    except Exception as error:  # a yaml parser's many errors
+        raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+    for override in overrides:
+        key, _, text = override.lstrip("+~").partition("=")
+        new = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))["value"]  # type: ignore[call-overload,index]
+        *parents, leaf = key.split(".")
+        node = stored
+        for parent in parents:
+            node = node.get(parent, {}) if isinstance(node, dict) else {}
+        if leaf not in node or isinstance(node[leaf], dict):
+            raise UserError(f"{override}: a resumed run keeps its {key}; only its options can be changed"
+                            f"{nearest_key(key, all_keys(stored))}")
+        free = any(key == name or key.startswith(name + ".") for name in FREE_ON_RESUME)
+        if new != node[leaf] and not free:
+            raise UserError(f"{key}: was {node[leaf]} in {folder} and cannot become {new}: it would alter what has been "
+                            f"done; free to change are {', '.join(FREE_ON_RESUME)}")
+        if key == "seeds" and not set(node[leaf]) <= set(_seeds(new)):
+            raise UserError(f"seeds: {folder} has {node[leaf]}; seeds can be added, not dropped")
+        if key == "train.budget" and new < node[leaf]:
+            raise UserError(f"train.budget: was {node[leaf]} in {folder}; it can grow, not shrink to {new}")
+        node[leaf] = new
+    return stored

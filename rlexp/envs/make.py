@@ -1,0 +1,86 @@
+"""One environment from its config, for any Gymnasium id, with clear errors; and what can be known before training."""
+
+import importlib.util
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from rlexp.errors import UserError, nearest
+from rlexp.params import Params, param
+
+for _id, _entry in {"GridWorld": "gridworld:GridWorld", "Sphere": "sphere:Sphere"}.items():
+    gym.register(f"rlexp/{_id}-v0", entry_point=f"rlexp.envs.{_entry}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvConfig(Params):
+    """An environment, and where its numbers come from."""
+
+    id: str = param("Gymnasium id; 'module:Name-v0' imports `module` first")
+    name: str = param("short name, used for folders and gallery entries")
+    kwargs: dict[str, Any] = field(default_factory=dict)  # passed to the environment's constructor
+    max_episode_steps: int | None = param("time limit; null keeps the environment's own", unit="steps", ge=1)
+    backend: str = param("what simulates training environments", choices=("gymnasium", "envpool"))
+    random_return: float | None = param("mean return of random actions, normalised score 0")
+    expert_return: float | None = param("mean return of an expert, normalised score 100")
+
+    def score(self, mean_return: float) -> float | None:
+        """Normalised score: 0 is random, 100 is expert; None where the environment has no reference returns."""
+        if self.random_return is None or self.expert_return is None:
+            return None
+        return 100 * (mean_return - self.random_return) / (self.expert_return - self.random_return)
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What algorithms may know of an environment: sizes and bounds, not the simulator."""
+
+    obs_dim: int
+    kind: str  # "discrete" | "continuous"
+    n_actions: int  # discrete: number of actions; continuous: number of dimensions
+    low_A: np.ndarray | None = None  # continuous: bounds, may be infinite
+    high_A: np.ndarray | None = None
+
+    def executable(self, action: np.ndarray) -> np.ndarray:
+        """`action` as the simulator takes it: clipped to the box where actions are continuous."""
+        return action if self.kind == "discrete" else np.clip(action, self.low_A, self.high_A)
+
+
+def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
+    """A Gymnasium environment with flat float observations. Raises UserError where it cannot be made."""
+    if "MUJOCO_GL" not in os.environ and sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        os.environ["MUJOCO_GL"] = "egl"  # render without a display; must be set before mujoco is imported
+    limit = {} if config.max_episode_steps is None else {"max_episode_steps": config.max_episode_steps}
+    try:
+        env = gym.make(config.id, disable_env_checker=True, **limit, **config.kwargs, **kwargs)
+    except gym.error.UnregisteredEnv:
+        known = [i for i in gym.registry if i.split("-v")[0] == config.id.split("-v")[0]] or list(gym.registry)
+        raise UserError(f"env.id: Gymnasium knows no environment '{config.id}'{nearest(config.id, known)}") from None
+    except (gym.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"env.id: cannot make '{config.id}' with env.kwargs={dict(config.kwargs)}: {reason}") from None
+    flat = isinstance(env.observation_space, gym.spaces.Box) and len(env.observation_space.shape) == 1
+    return env if flat else gym.wrappers.FlattenObservation(env)
+
+
+def describe(config: EnvConfig) -> EnvSpec:
+    """Sizes and bounds of an environment; makes one to see. Raises UserError for what no algorithm here can act in."""
+    if config.backend == "envpool" and importlib.util.find_spec("envpool") is None:
+        raise UserError("env.backend=envpool: EnvPool is not installed; pip install -e '.[fast]', or env.backend=gymnasium")
+    env = make(config)
+    try:
+        obs, act = env.observation_space, env.action_space
+    finally:
+        env.close()
+    obs_dim = int(np.prod(obs.shape or (1,)))
+    if isinstance(act, gym.spaces.Discrete):
+        if act.start != 0:
+            raise UserError(f"env.id: actions of '{config.id}' count from {act.start}; only those from 0 are supported")
+        return EnvSpec(obs_dim, "discrete", int(act.n))
+    if isinstance(act, gym.spaces.Box) and len(act.shape) == 1:
+        return EnvSpec(obs_dim, "continuous", act.shape[0], act.low.astype(np.float32), act.high.astype(np.float32))
+    raise UserError(f"env.id: '{config.id}' has {type(act).__name__} actions; supported are Discrete and one-axis Box")

@@ -1,0 +1,119 @@
+"""Many environments stepped together, with one meaning whichever simulator runs them.
+
+- `terminated` and `truncated` stay apart, and `final_obs` is the observation the last action led to.
+- Autoreset happens in the *same* step: where an episode ended, `obs` is already the first observation of the next one.
+  There is no transition between episodes that somebody would have to mask out. (Gymnasium's own vector environments
+  and EnvPool reset on the *next* step; see correctness tests.)
+- Environment i is seeded once with its own seed. Observations are float32; `ids` steps only some environments.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from rlexp.envs.make import EnvConfig, make
+from rlexp.errors import UserError, nearest
+
+
+@dataclass
+class Step:
+    """What one step of the environments `ids` (n of them) returned."""
+
+    obs: np.ndarray  # (n, O) float32, after autoreset
+    reward: np.ndarray  # (n,) float32
+    terminated: np.ndarray  # (n,) bool: the task ended
+    truncated: np.ndarray  # (n,) bool: only the recording of it did
+    final_obs: np.ndarray  # (n, O) float32, before autoreset
+    info: list[dict[str, Any]]  # of each environment; empty where the backend has none
+
+
+class Backend(Protocol):
+    def reset(self) -> np.ndarray: ...
+    def step(self, action: np.ndarray, ids: np.ndarray) -> Step: ...
+    def close(self) -> None: ...
+
+
+class VecEnv:
+    """`len(seeds)` environments of one kind. `autoreset=False` leaves an ended environment alone: do not step it again."""
+
+    def __init__(self, config: EnvConfig, seeds: list[int], *, autoreset: bool = True, threads: int = 1):
+        self.n = len(seeds)
+        self._all = np.arange(self.n, dtype=np.int32)
+        backend = EnvPoolBackend if config.backend == "envpool" else GymnasiumBackend
+        self._backend: Backend = backend(config, seeds, autoreset, threads)
+
+    def reset(self) -> np.ndarray:
+        """First observations (n, O) of all environments. Call it once."""
+        return self._backend.reset()
+
+    def step(self, action: np.ndarray, ids: np.ndarray | None = None) -> Step:
+        """Execute `action[i]` in environment `ids[i]` (default: all). Actions must lie in the action space."""
+        return self._backend.step(action, self._all if ids is None else ids)
+
+    def close(self) -> None:
+        self._backend.close()
+
+
+class GymnasiumBackend:
+    def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool, threads: int):
+        self.envs = [make(config) for _ in seeds]
+        self.seeds, self.autoreset = seeds, autoreset
+        self.width = self.envs[0].observation_space.shape[0]
+
+    def reset(self) -> np.ndarray:
+        obs = np.empty((len(self.envs), self.width), np.float32)
+        for i, (env, seed) in enumerate(zip(self.envs, self.seeds, strict=True)):
+            obs[i] = env.reset(seed=seed)[0]
+        return obs
+
+    def step(self, action: np.ndarray, ids: np.ndarray) -> Step:
+        n = len(ids)
+        obs, reward = np.empty((n, self.width), np.float32), np.empty(n, np.float32)
+        terminated, truncated = np.empty(n, bool), np.empty(n, bool)
+        final_obs, infos = obs, []
+        for row, i in enumerate(ids):
+            env = self.envs[i]
+            obs[row], reward[row], terminated[row], truncated[row], info = env.step(action[row])
+            infos.append(info)
+        if self.autoreset and (ended := np.flatnonzero(terminated | truncated)).size:
+            final_obs = obs.copy()
+            for row in ended:
+                obs[row] = self.envs[ids[row]].reset()[0]
+        return Step(obs, reward, terminated, truncated, final_obs, infos)
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+class EnvPoolBackend:
+    """EnvPool resets on the next step; asking it to reset the ended environments at once makes that the same step."""
+
+    def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool, threads: int):
+        import envpool  # an extra: imported only when asked for
+
+        known = envpool.list_all_envs()
+        if config.id not in known:
+            raise UserError(f"env.backend=envpool: EnvPool has no '{config.id}'{nearest(config.id, known)}; "
+                            "use env.backend=gymnasium")
+        limit = {} if config.max_episode_steps is None else {"max_episode_steps": config.max_episode_steps}
+        self.pool = envpool.make(config.id, env_type="gymnasium", num_envs=len(seeds), seed=list(seeds),
+                                 num_threads=threads, **limit, **config.kwargs)
+        self.autoreset = autoreset
+        self.n = len(seeds)
+
+    def reset(self) -> np.ndarray:
+        return self.pool.reset()[0].astype(np.float32)
+
+    def step(self, action: np.ndarray, ids: np.ndarray) -> Step:
+        raw, reward, terminated, truncated, _ = self.pool.step(action, ids.astype(np.int32))
+        obs = final_obs = raw.astype(np.float32)
+        ended = np.flatnonzero(terminated | truncated)
+        if self.autoreset and ended.size:
+            obs = final_obs.copy()
+            obs[ended] = self.pool.reset(ids[ended].astype(np.int32))[0]
+        return Step(obs, reward.astype(np.float32), terminated, truncated & ~terminated, final_obs, [{}] * len(ids))
+
+    def close(self) -> None:
+        self.pool.close()

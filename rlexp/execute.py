@@ -1,0 +1,139 @@
+"""Run jobs one after another or in parallel processes; either way the same `run_seed`, hence the same numbers.
+
+`handle(job, event)` is called in this process for everything that any job reports. A job that fails is an event like
+any other; the rest go on. KeyboardInterrupt (Ctrl-C, or SIGTERM: see `launch`) ends all of it within seconds.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlexp.errors import UserError
+
+if TYPE_CHECKING:
+    from rlexp.config import RunConfig
+    from rlexp.folder import Folder
+    from rlexp.run import Event
+
+
+@dataclass(frozen=True)
+class Job:
+    """One seed of one run."""
+
+    folder: "Folder"
+    config: "RunConfig"
+    seed: int
+
+
+Handle = Callable[[Job, "Event"], None]
+
+
+def failure(seed: int, error: BaseException) -> "Event":
+    """A failed seed as an event: one line, and the traceback for the log."""
+    from rlexp.run import Event
+
+    first = (str(error).splitlines() or [""])[0]
+    text = first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
+    return Event(seed, "failed", text, {"traceback": "".join(traceback.format_exception(error))})
+
+
+def serial(jobs: Iterable[Job], handle: Handle) -> None:
+    """One job after another, in this process."""
+    from rlexp.run import run_seed
+
+    for job in jobs:
+        try:
+            for event in run_seed(job.config, job.seed, job.folder.seed(job.seed)):
+                handle(job, event)
+        except Exception as error:
+            handle(job, failure(job.seed, error))
+
+
+def parallel(jobs: Iterable[Job], handle: Handle, workers: int) -> None:
+    """Jobs in `workers` spawned processes, each of which takes the next job when it has finished one."""
+    context = multiprocessing.get_context("spawn")
+    waiting = list(jobs)
+    busy: dict[Connection, tuple[Any, Job]] = {}
+
+    def give(pipe: Connection, process: Any) -> None:
+        if waiting:
+            job = waiting.pop(0)
+            busy[pipe] = (process, job)
+            pipe.send((job.config.plain, job.seed, str(job.folder.seed(job.seed))))
+        else:
+            pipe.send(None)
+            pipe.close()
+
+    def start() -> None:
+        pipe, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs,), daemon=True)
+        process.start()
+        theirs.close()
+        give(pipe, process)
+
+    try:
+        for _ in range(min(workers, len(waiting))):
+            start()
+        while busy:
+            for pipe in wait(list(busy)):
+                process, job = busy[pipe]  # type: ignore[index]
+                try:
+                    event = pipe.recv()  # type: ignore[union-attr]
+                except (EOFError, OSError):  # the process is gone: killed, out of memory, a crash in native code
+                    process.join()
+                    del busy[pipe]  # type: ignore[arg-type]
+                    handle(job, failure(job.seed, RuntimeError(f"worker process ended with code {process.exitcode}")))
+                    if waiting:
+                        start()
+                    continue
+                if event.kind in ("done", "failed"):
+                    del busy[pipe]  # type: ignore[arg-type]
+                    give(pipe, process)  # type: ignore[arg-type]
+                handle(job, event)
+    finally:
+        processes = [process for process, _ in busy.values()]
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(3)
+            if process.is_alive():
+                process.kill()
+
+
+def _work(pipe: Connection) -> None:
+    """A worker process: run jobs from `pipe` until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
+    signal.signal(signal.SIGTERM, _interrupt)
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    from rlexp.config import build
+    from rlexp.run import run_seed
+
+    try:
+        while (job := pipe.recv()) is not None:
+            plain, seed, folder = job
+            try:
+                for event in run_seed(build(plain), seed, Path(folder)):
+                    pipe.send(event)
+            except Exception as error:
+                pipe.send(failure(seed, error))
+    except (KeyboardInterrupt, EOFError, BrokenPipeError):
+        os._exit(1)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _die_with_parent() -> None:
+    """A killed parent must not leave workers that write into a folder which somebody resumes."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

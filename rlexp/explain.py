@@ -1,0 +1,43 @@
+"""Hydra's own errors in one line, with the nearest valid choice."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from rlexp.config import all_keys, nearest_key
+from rlexp.errors import nearest
+
+CONF = Path(__file__).parent.parent / "conf"
+
+
+def hydra_error(error: Exception, argv: list[str]) -> str:
+    """What was wrong with the command line `argv`."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if found := re.search(r"Could not override '([^']+)'", text):
+        return f"{found[1]}: unknown option{nearest_key(found[1], _known())}"
+    if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text):
+        group, choice = found[1], found[2]
+        choices = sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+        return f"{group}={choice}: no such {group}{nearest(choice, choices)} (there are {', '.join(choices)})"
+    if found := re.search(r"Could not override '?([\w./]+)'?\.? ?No match in the defaults list", text):
+        return f"{found[1]}: no such group{nearest(found[1], [p.name for p in CONF.iterdir()])}"
+    if "full_key" in text and "issing" in text:
+        missing = re.search(r"Missing mandatory value: ([\w.]+)|full_key: ([\w.]+)", text)
+        key = next(filter(None, missing.groups())) if missing else "?"
+        return f"{key}: a value is missing; give one with {key}=..."
+    if "LexerNoViableAltException" in text or "mismatched input" in text or "no viable alternative" in text:
+        return f"{lines[0]} (quote values with spaces, brackets or braces: 'seeds=[0,1]')"
+    return "; ".join(lines[:2])
+
+
+def _known() -> list[str]:
+    """All options of the default config."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        node: Any = OmegaConf.to_container(compose("config"))
+    return all_keys(node)

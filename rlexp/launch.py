@@ -1,0 +1,188 @@
+"""What `main.py` and `main_mp.py` do: compose the config, check it, make the run folder, run the seeds, say the result.
+
+Exit codes: 0 all seeds finished; 1 a seed failed; 2 the user can mend it, nothing was started; 130, 143 interrupted.
+Only hydra and the standard library are imported at the top, so that --help and shell completion answer at once.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlexp.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from rlexp.config import RunConfig
+    from rlexp.execute import Job
+    from rlexp.folder import Folder
+    from rlexp.run import Event
+
+CONF = Path(__file__).parent.parent / "conf"
+_exit_code = 0  # the worst of this process's jobs; Hydra passes no return value through
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, treated like Ctrl-C."""
+
+
+def main(parallel: bool) -> int:
+    """Run `sys.argv`; returns the exit code."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not CONF.is_dir():
+        return _complain(f"{CONF}: no configuration there; install rlexp with pip install -e from its repository")
+    signal.signal(signal.SIGTERM, _terminate)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not a report
+    try:
+        if {"-m", "--multirun"} & set(sys.argv[1:]):
+            from rlexp import sweep
+
+            sweep.check(sys.argv[1:])
+
+        @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
+        def task(config: "DictConfig") -> None:
+            global _exit_code
+            _exit_code = max(_exit_code, start(config, parallel))
+
+        task()
+    except UserError as error:
+        return _complain(str(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        from rlexp import explain
+
+        return _complain(explain.hydra_error(error, sys.argv[1:]))
+    except KeyboardInterrupt as stop:
+        return _stopped(stop)
+    return _exit_code
+
+
+def _complain(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise Terminated
+
+
+def _stopped(stop: KeyboardInterrupt) -> int:
+    return 143 if isinstance(stop, Terminated) else 130
+
+
+def start(config: "DictConfig", parallel: bool) -> int:
+    """Run one composed config: a run, a study, or the continuation of either. Returns the exit code."""
+    from hydra.core.hydra_config import HydraConfig
+
+    threads = str(config.train.threads)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = threads  # before numpy and torch are imported; workers inherit it
+    hydra = HydraConfig.get()
+    overrides = [o for o in hydra.overrides.task if o.split("=")[0].lstrip("+") not in ("resume", "study", "workers")]
+    workers = config.workers
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise UserError(f"workers: {workers!r} is not a whole number ≥ 1")
+
+    from rlexp import plan
+
+    if config.resume is not None:
+        work = plan.resume(Path(config.resume), overrides)
+    elif "study" in config:
+        work = plan.study(config, str(hydra.runtime.choices.get("study")), overrides)
+    else:
+        work = plan.single(config)
+    if hydra.mode is not None and hydra.mode.name == "MULTIRUN":
+        with open(Path(hydra.sweep.dir) / "runs.txt", "a") as file:
+            file.write(f"{work.path}\n")
+    return _execute(work, parallel, workers)
+
+
+def _execute(work: Any, parallel: bool, workers: int | None) -> int:
+    from rlexp import execute
+    from rlexp.board import Board
+
+    jobs = work.jobs()
+    say = print if not sys.stdout.isatty() else (lambda text: print(f"\033[1m{text}\033[0m"))
+    say(f"{work.path}")
+    if not jobs:
+        print("every seed has already finished; train.budget can grow (resume=... train.budget=...)")
+        return 0
+    keeper = Keeper(work)
+    stop: KeyboardInterrupt | None = None
+    with Board(jobs, jobs[0].config.algo_class.clock, arms=work.is_study) as board:
+        def handle(job: "Job", event: "Event") -> None:
+            keeper(job, event)
+            board.update(job, event)
+
+        try:
+            if parallel:
+                threads = jobs[0].config.train.threads
+                execute.parallel(jobs, handle, workers or max(1, (os.cpu_count() or 1) // threads))
+            else:
+                execute.serial(jobs, handle)
+        except KeyboardInterrupt as caught:
+            stop = caught
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the record is being closed
+    try:
+        keeper.close(stop is not None)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if stop is not None:
+        program = "main_mp.py" if parallel else "main.py"
+        print(f"interrupted; continue with: python {program} resume={work.path}")
+        raise stop
+    print(work.report())
+    return int(work.failed())
+
+
+class Keeper:
+    """Keeps the records of all folders up to date with what the seeds report. A full disk is said once, and survived."""
+
+    def __init__(self, work: Any):
+        self.work, self.drawn, self.refreshed, self.complained = work, {}, {}, False
+
+    def __call__(self, job: "Job", event: "Event") -> None:
+        try:
+            self._keep(job, event)
+        except OSError as error:
+            self._complain(error)
+
+    def _keep(self, job: "Job", event: "Event") -> None:
+        import time
+
+        folder, now = job.folder, time.monotonic()
+        facts = {k: v for k, v in event.data.items() if k in ("step", "env_steps", "updates", "seconds", "final", "best")}
+        status = event.kind if event.kind in ("done", "failed") else "running"
+        folder.update(job.seed, status=status, **facts)
+        if event.kind in ("failed", "warning"):
+            folder.update(job.seed, message=event.text)
+        elif event.kind == "done" and folder.record["seeds"][str(job.seed)]["message"].startswith("interrupted"):
+            folder.update(job.seed, message="")
+        if event.text:
+            folder.say(f"seed {job.seed}: {event.kind}: {event.text}")
+        if "traceback" in event.data:
+            folder.say(event.data["traceback"])
+        if event.kind == "evaluation":
+            folder.say(f"seed {job.seed}: step {event.data['step']:,}: return {event.data['return_mean']:.2f}")
+        ended = event.kind in ("done", "failed")
+        if ended or (event.kind == "evaluation" and now - self.refreshed.get(folder.path, -1e9) > 5):
+            draw = ended or now - self.drawn.setdefault(folder.path, now) > 60
+            folder.refresh(draw)
+            self.refreshed[folder.path] = now
+            if draw:
+                self.drawn[folder.path] = now
+
+    def close(self, interrupted: bool) -> None:
+        try:
+            self.work.close(interrupted)
+        except OSError as error:
+            self._complain(error)
+
+    def _complain(self, error: OSError) -> None:
+        if not self.complained:
+            self.complained = True
+            print(f"warning: cannot write the run's record: {error}", file=sys.stderr)

@@ -1,0 +1,64 @@
+"""Where numbers go: a list of sinks, each given every row of metrics."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+from rlexp.errors import UserError
+
+Row = dict[str, Any]  # "step", "env_steps", "updates", "seconds", then metrics by name
+COUNTERS = ("step", "env_steps", "updates", "seconds")
+
+
+class Sink(Protocol):
+    def write(self, row: Row) -> None: ...
+    def close(self) -> None: ...
+
+
+class JsonLines:
+    """One JSON object a line; numbers are written exactly."""
+
+    def __init__(self, path: Path, keep: int):
+        """Append to `path` behind its first `keep` bytes: what a resumed run had not yet done is dropped."""
+        if keep and (not path.exists() or path.stat().st_size < keep):
+            raise UserError(f"{path}: shorter than the checkpoint says; it has been changed since")
+        self.file = open(path, "ab")
+        self.file.truncate(keep)
+
+    def write(self, row: Row) -> None:
+        self.file.write(json.dumps(row).encode() + b"\n")
+        self.file.flush()
+
+    def size(self) -> int:
+        """Bytes written, flushed to disk: what `keep` may be later."""
+        os.fsync(self.file.fileno())
+        return self.file.seek(0, os.SEEK_END)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class TensorBoard:
+    """TensorBoard event files, one scalar per metric."""
+
+    def __init__(self, folder: Path, step: int):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+
+    def write(self, row: Row) -> None:
+        for name, value in row.items():
+            if name not in COUNTERS:
+                self.writer.add_scalar(name, value, row["step"])
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def read(path: Path) -> list[Row]:
+    """Rows of a metrics.jsonl; a last line that is still being written is left out."""
+    if not path.exists():
+        return []
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines]

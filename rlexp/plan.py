@@ -1,0 +1,126 @@
+"""What is to be run: one run folder and its seeds, or a study of several, new or continued."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from rlexp import ckpt, config, folder
+from rlexp.config import RunConfig
+from rlexp.errors import UserError
+from rlexp.execute import Job
+from rlexp.folder import Folder
+
+
+@dataclass
+class Work:
+    """Run folders, each with its config; `path` is the folder that the user gets."""
+
+    path: Path
+    runs: list[tuple[Folder, RunConfig]]
+    is_study: bool = False
+    started: float = field(default_factory=time.perf_counter)
+
+    def jobs(self) -> list[Job]:
+        """Every seed that has not reached its budget."""
+        return [Job(run, conf, seed) for run, conf in self.runs for seed in conf.seeds
+                if run.record["seeds"][str(seed)]["status"] != "done"
+                or run.record["seeds"][str(seed)]["step"] < conf.train.budget]
+
+    def close(self, interrupted: bool) -> None:
+        """Bring every record up to date; seeds that did not end are interrupted."""
+        for run, _ in self.runs:
+            for facts in run.record["seeds"].values():
+                if facts["status"] in ("running", "waiting"):
+                    facts |= {"status": "interrupted", "message": f"interrupted at step {facts['step']:,}"}
+            run.record["seconds"] += time.perf_counter() - self.started
+            run.record["finished"] = None if interrupted else folder._now()
+            run.refresh(draw=True)
+        if self.is_study:
+            from rlexp import plot
+
+            ckpt.write_text(self.path / "summary.md", self.report())
+            plot.study(self.path)
+
+    def failed(self) -> bool:
+        return any(facts["status"] != "done" for run, _ in self.runs for facts in run.record["seeds"].values())
+
+    def report(self) -> str:
+        """What is printed at the end."""
+        if not self.is_study:
+            return (self.path / "summary.md").read_text()
+        metric = OmegaConf.load(self.path / "study.yaml").metric
+        name = metric.removeprefix("eval/")
+        lines = [f"# {self.path.name}", "", f"`{folder.command()}`", "",
+                 f"| arm | seeds | {name.replace('_', ' ')} | 95 % t-interval | min | max | failed |", "|---|---|---|---|---|---|---|"]
+        for run, _ in self.runs:
+            values = [final[name] for final in run.finals().values()]
+            total = run.aggregate()
+            if not values:
+                lines.append(f"| {run.path.name} | 0 | | | | | {total['failed']} |")
+                continue
+            mean, half = total[name]["mean"], total[name]["t95"]
+            interval = "" if half is None else f"{mean - half:.3g} to {mean + half:.3g}"
+            lines.append(f"| {run.path.name} | {len(values)} | {mean:.3g} | {interval} | {min(values):.3g} | "
+                         f"{max(values):.3g} | {total['failed']} |")
+        return "\n".join(lines) + "\n"
+
+
+def single(composed: DictConfig) -> Work:
+    """A new run. Raises UserError before anything is written."""
+    run = config.build(composed)
+    config.probe(run)
+    _check_reference(run)
+    path = folder.create(Path(composed.runs), run.name)
+    return Work(path, [(Folder(path, run.plain, run.algo_class.clock), run)])
+
+
+def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
+    """A new study: `conf/study/<name>.yaml` names arms, each a list of overrides; the command line overrides all."""
+    from hydra import compose
+
+    node: Any = OmegaConf.to_container(composed.study, resolve=True)
+    for key in ("title", "metric", "arms"):
+        if key not in node:
+            raise UserError(f"study={name}: has no '{key}'")
+    seeds = [f"seeds={node['seeds']}"] if "seeds" in node else []
+    runs = {arm: config.build(compose("config", [*seeds, *words, *overrides])) for arm, words in node["arms"].items()}
+    for run in runs.values():
+        config.probe(run)
+    path = folder.create(Path(composed.runs), f"study_{name}")
+    ckpt.write_text(path / "study.yaml", OmegaConf.to_yaml({"name": name, **node}))
+    folders = []
+    for arm, run in runs.items():
+        (path / arm).mkdir()
+        folders.append((Folder(path / arm, run.plain, run.algo_class.clock), run))
+    return Work(path, folders, is_study=True)
+
+
+def resume(path: Path, overrides: list[str]) -> Work:
+    """An old run or study, continued. Raises UserError where that would alter what has been done."""
+    is_study = (path / "study.yaml").is_file()
+    places = [path / arm for arm in OmegaConf.load(path / "study.yaml").arms] if is_study else [path]
+    runs = []
+    for place in places:
+        run = config.build(config.resumed(place, overrides))
+        _check_checkpoints(place, run)
+        runs.append((Folder(place, run.plain, run.algo_class.clock), run))
+    return Work(path, runs, is_study)
+
+
+def _check_checkpoints(path: Path, run: RunConfig) -> None:
+    """Broken or foreign checkpoints are found now, not in the middle."""
+    for seed in run.seeds:
+        if found := ckpt.latest(path / f"seed_{seed}" / "checkpoints"):
+            if set(ckpt.load(found)) != {"policy", "algo", "run", "rng"}:
+                raise UserError(f"{found}: is a policy, not a checkpoint from which training can continue")
+
+
+def _check_reference(run: RunConfig) -> None:
+    from rlexp import gallery
+
+    gallery.find(run.reference, run.name)

@@ -1,0 +1,140 @@
+"""Policies as things that act and as files: the shared actor policy, and loading of any policy.
+
+A policy file is one safetensors file: tensors, and a JSON header with the policy's kind and plain data. Reading it
+executes nothing: the kind is looked up among the classes of this package.
+"""
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlexp import ckpt
+from rlexp.algo import Policy
+from rlexp.envs import EnvConfig, EnvSpec
+from rlexp.errors import UserError, nearest
+from rlexp.nets import Actor, Normaliser, PolicyConfig, make_actor
+
+SHIPPED = Path(__file__).parent.parent / "gallery" / "policies"
+
+
+class ActorPolicy(Policy, kind="actor"):
+    """An actor network with frozen observation statistics; acts by its mode, or samples with `explore`."""
+
+    def __init__(self, actor: Actor, env: EnvSpec, normaliser: Normaliser | None = None, explore: bool = False):
+        self.actor = make_actor(**actor.spec)
+        self.actor.load_state_dict({name: value.detach().cpu().clone() for name, value in actor.state_dict().items()})
+        self.env, self.explore, self.normaliser = env, explore, None
+        if normaliser is not None:
+            self.normaliser = Normaliser(len(normaliser.mean), normaliser.clip)
+            self.normaliser.load_state_dict(normaliser.state_dict())
+        self.generator = torch.Generator().manual_seed(0)
+
+    def start(self, batch: int, rng: np.random.Generator) -> None:
+        self.generator.manual_seed(int(rng.integers(2**62)))
+
+    @torch.no_grad()
+    def act(self, obs_BO: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(np.ascontiguousarray(self.normaliser(obs_BO) if self.normaliser else obs_BO, np.float32))
+        action = (self.actor.sample(x, self.actor.noise([len(x)], self.generator)) if self.explore
+                  else self.actor.mode(x))
+        return self.env.executable(action.numpy())
+
+    def spec(self) -> dict[str, Any]:
+        bounds = {} if self.env.low_A is None else {"low": self.env.low_A.tolist(), "high": self.env.high_A.tolist()}
+        return {"actor": self.actor.spec, "explore": self.explore, **bounds}
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"actor": self.actor.state_dict()}
+        return state if self.normaliser is None else {**state, "normaliser": self.normaliser.state_dict()}
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Any]) -> "ActorPolicy":
+        actor = make_actor(**spec["actor"])
+        actor.load_state_dict(state["actor"])
+        normaliser = None
+        if "normaliser" in state:
+            normaliser = Normaliser(len(state["normaliser"]["mean"]))
+            normaliser.load_state_dict(state["normaliser"])
+        bounds = [np.asarray(spec[k], np.float32) if k in spec else None for k in ("low", "high")]
+        env = EnvSpec(actor.spec["obs_dim"], actor.spec["kind"], actor.spec["n_actions"], *bounds)
+        return cls(actor, env, normaliser, spec["explore"])
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A policy and what its file says of it."""
+
+    policy: Policy
+    env: EnvConfig  # it was trained on
+    card: dict[str, Any]  # algorithm, seed, step, versions
+    path: Path
+
+
+def save_policy(path: Path, policy: Policy, env: EnvConfig, card: Mapping[str, Any]) -> None:
+    """Write a policy file; raises OSError."""
+    ckpt.save(path, {"policy": describe_policy(policy, env, card)})
+
+
+def describe_policy(policy: Policy, env: EnvConfig, card: Mapping[str, Any]) -> dict[str, Any]:
+    """A policy as plain data and tensors, the branch `policy` of every checkpoint."""
+    return {"kind": policy.kind, "spec": policy.spec(), "state": policy.state_dict(), "env": asdict(env),
+            "card": dict(card)}
+
+
+def find_policy(where: str, which: str = "final") -> list[Path]:
+    """Policy files that `where` means: a file, a run or seed folder (its `final` or `best` policy, one of each seed;
+    the latest checkpoint where there is none yet), or the name of a shipped policy. Raises UserError for none."""
+    path = Path(where)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        seeds = [path] if (path / "checkpoints").is_dir() else sorted(path.glob("seed_*"), key=_seed_number)
+        found = []
+        for seed in seeds:
+            named = seed / "checkpoints" / f"{which}.safetensors"
+            file = named if named.exists() else ckpt.latest(seed / "checkpoints")
+            found += [file] if file else []
+        if not found:
+            raise UserError(f"{where}: no policy in this folder; a run folder has seed_<k>/checkpoints/")
+        return found
+    shipped = SHIPPED / f"{where}.safetensors"
+    if shipped.is_file():
+        return [shipped]
+    names = [file.stem for file in SHIPPED.glob("*.safetensors")]
+    raise UserError(f"{where}: no such run folder, policy file or shipped policy{nearest(where, names)}")
+
+
+def _seed_number(folder: Path) -> int:
+    tail = folder.name.removeprefix("seed_")
+    return int(tail) if tail.isdigit() else -1
+
+
+def load_policy(where: str | Path, which: str = "final") -> Saved:
+    """One policy from a file, a run folder (its first seed), or a shipped name. Raises UserError."""
+    path = find_policy(str(where), which)[0]
+    tree = ckpt.load(path, "policy")
+    kind = str(tree["kind"])
+    module = f"rlexp.algos.{kind}"  # a policy that belongs to one algorithm has the name of its file
+    if kind not in Policy.kinds and kind.isidentifier() and importlib.util.find_spec(module):
+        importlib.import_module(module)
+    if kind not in Policy.kinds:
+        raise UserError(f"{path}: holds a policy of kind '{kind}', which this version of rlexp does not know")
+    policy = Policy.kinds[kind].from_spec(tree["spec"], tree["state"])
+    return Saved(policy, EnvConfig(**tree["env"]), tree["card"], path)
+
+
+def start_weights(actor: Actor, config: PolicyConfig) -> None:
+    """Copy the weights of the policy that `policy.init` names into `actor`, if any. Raises UserError if they don't fit."""
+    if config.init is None:
+        return
+    policy = load_policy(config.init).policy
+    if not isinstance(policy, ActorPolicy) or policy.actor.spec != actor.spec:
+        theirs = policy.actor.spec if isinstance(policy, ActorPolicy) else f"a {policy.kind} policy"
+        raise UserError(f"policy.init={config.init}: holds {theirs}; this run's policy is {actor.spec}")
+    actor.load_state_dict(policy.actor.state_dict())

@@ -1,0 +1,160 @@
+"""Running policies: whole episodes for evaluation, fixed-length rollouts for learning."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from rlexp import seeding
+from rlexp.algo import Policy
+from rlexp.envs import EnvConfig, EnvSpec, VecEnv
+from rlexp.nets import Actor, Normaliser
+
+
+@dataclass
+class Episode:
+    """One finished episode, T steps long."""
+
+    seed: int  # of its environment: replaying `action` from it gives the same episode
+    action: np.ndarray  # (T, …) as executed
+    reward_T: np.ndarray
+    success: float | None  # the environment's own `is_success`, where it has one
+
+    @property
+    def total(self) -> float:
+        return float(self.reward_T.sum(dtype=np.float64))
+
+
+@dataclass
+class Evaluation:
+    """Episodes of one policy; n of them, sampled or mean actions."""
+
+    episodes: list[Episode]
+    sampled: bool
+
+    def summary(self, env: EnvConfig) -> dict[str, float]:
+        """Return statistics (sample std, ddof 1), mean length, normalised score and success rate where defined."""
+        total = np.array([e.total for e in self.episodes])
+        out = {
+            "return_mean": total.mean(),
+            "return_std": total.std(ddof=1) if len(total) > 1 else 0.0,
+            "return_min": total.min(),
+            "return_median": np.median(total),
+            "return_max": total.max(),
+            "length_mean": np.mean([len(e.reward_T) for e in self.episodes]),
+            "last_reward_mean": np.mean([e.reward_T[-1] for e in self.episodes]),
+        }
+        if (score := env.score(out["return_mean"])) is not None:
+            out["score"] = score
+        if self.episodes[0].success is not None:
+            out["success_rate"] = np.mean([e.success for e in self.episodes])
+        return {name: float(value) for name, value in out.items()}
+
+
+def evaluate(policy: Policy, env: EnvConfig, sequence: np.random.SeedSequence, episodes: int, *,
+             sampled: bool = False) -> Evaluation:
+    """Run `episodes` fresh episodes side by side, each in a new environment; training is not touched.
+
+    `sampled` only labels the result: whether a policy samples is its own property.
+    """
+    env_sequence, policy_sequence = sequence.spawn(2)
+    seeds = seeding.env_seeds(env_sequence, episodes)
+    envs = VecEnv(env, seeds, autoreset=False)
+    policy.start(episodes, np.random.default_rng(policy_sequence))
+    obs_BO, active = envs.reset(), np.arange(episodes)
+    actions: list[list[np.ndarray]] = [[] for _ in seeds]
+    rewards: list[list[float]] = [[] for _ in seeds]
+    success: list[float | None] = [None] * episodes
+    while active.size:
+        action = policy.act(obs_BO)
+        step = envs.step(action[active], active)
+        obs_BO[active] = step.obs
+        reward_B = np.zeros(episodes, np.float32)
+        reward_B[active] = step.reward
+        policy.observe(reward_B)
+        for row, i in enumerate(active):
+            actions[i].append(action[i])
+            rewards[i].append(step.reward[row])
+            if "is_success" in step.info[row]:
+                success[i] = float(step.info[row]["is_success"])
+        active = active[~(step.terminated | step.truncated)]
+    envs.close()
+    return Evaluation([Episode(s, np.array(a), np.array(r, np.float32), ok)
+                       for s, a, r, ok in zip(seeds, actions, rewards, success, strict=True)], sampled)
+
+
+@dataclass
+class Rollout:
+    """T steps of B environments, raw: observations unnormalised, actions unclipped, rewards as paid."""
+
+    obs_TBO: np.ndarray
+    action: np.ndarray  # (T, B) int64 or (T, B, A) float32, as sampled
+    reward_TB: np.ndarray
+    terminated_TB: np.ndarray
+    truncated_TB: np.ndarray
+    last_obs_BO: np.ndarray  # what follows the last step
+    cut_obs_NO: np.ndarray  # final observations of the N truncated steps, in order of (t, b)
+    returns: list[float] = field(default_factory=list)  # of the episodes that ended
+    lengths: list[int] = field(default_factory=list)
+
+
+class Collector:
+    """Keeps B environments running and collects fixed-length rollouts with sampled actions."""
+
+    def __init__(self, envs: VecEnv, spec: EnvSpec):
+        self.envs, self.spec = envs, spec
+        self.obs_BO = envs.reset()
+        self.total_B, self.length_B = np.zeros(envs.n), np.zeros(envs.n, np.int64)
+
+    @torch.no_grad()
+    def collect(self, actor: Actor, steps: int, generator: torch.Generator,
+                normaliser: Normaliser | None = None) -> Rollout:
+        """`steps` steps in each environment. The simulator gets clipped actions; the rollout keeps them as sampled."""
+        n, width = self.envs.n, self.obs_BO.shape[1]
+        noise_TBA = actor.noise([steps, n], generator)
+        obs_TBO = np.empty((steps, n, width), np.float32)
+        reward_TB = np.empty((steps, n), np.float32)
+        terminated_TB, truncated_TB = np.empty((steps, n), bool), np.empty((steps, n), bool)
+        actions, cut, returns, lengths = [], [], [], []
+        for t in range(steps):
+            obs_TBO[t] = self.obs_BO
+            x = normaliser(self.obs_BO) if normaliser else self.obs_BO
+            action = actor.sample(torch.from_numpy(x), noise_TBA[t]).numpy()
+            step = self.envs.step(self.spec.executable(action))
+            actions.append(action)
+            reward_TB[t], terminated_TB[t], truncated_TB[t] = step.reward, step.terminated, step.truncated
+            self.obs_BO = step.obs
+            self.total_B += step.reward
+            self.length_B += 1
+            ended = step.terminated | step.truncated
+            if ended.any():
+                cut.append(step.final_obs[step.truncated & ~step.terminated])
+                returns += self.total_B[ended].tolist()
+                lengths += self.length_B[ended].tolist()
+                self.total_B[ended], self.length_B[ended] = 0, 0
+        truncated_TB &= ~terminated_TB
+        cut_obs_NO = np.concatenate(cut) if cut else np.empty((0, width), np.float32)
+        return Rollout(obs_TBO, np.stack(actions), reward_TB, terminated_TB, truncated_TB, self.obs_BO, cut_obs_NO,
+                       returns, lengths)
+
+
+def collect_episodes(envs: VecEnv, spec: EnvSpec, actor: Actor, generator: torch.Generator,
+                     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """One whole episode in each of B fresh environments, sampled actions; episodes one after another, N steps in all.
+
+    Returns (obs_NO, action_N…, reward_N, end_N), the last marking each episode's last step.
+    """
+    obs_BO, active = envs.reset(), np.arange(envs.n)
+    history: list[list[tuple]] = [[] for _ in range(envs.n)]
+    while active.size:
+        with torch.no_grad():
+            noise = actor.noise([len(active)], generator)
+            action = actor.sample(torch.from_numpy(obs_BO), noise).numpy()
+        step = envs.step(spec.executable(action), active)
+        ended = step.terminated | step.truncated
+        for row, i in enumerate(active):
+            history[i].append((obs_BO[row], action[row], step.reward[row], ended[row]))
+        obs_BO, active = step.obs[~ended], active[~ended]
+    columns = zip(*[moment for episode in history for moment in episode], strict=True)
+    obs, action, reward, end = (np.array(column) for column in columns)
+    return obs, action, reward, end
