@@ -42,6 +42,7 @@ class Policy(ABC):
 
     kinds: ClassVar[dict[str, type[Policy]]] = {}
     kind: ClassVar[str]
+    explore: bool = False  # act by sampling instead of by the mean (most likely) action
 
     def __init_subclass__(cls, kind: str, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

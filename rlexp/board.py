@@ -46,8 +46,11 @@ class Board:
         self.arms = arms
         self.rows = {self._key(job): Row(job.config.train.budget) for job in jobs}
         self.console = Console(file=sys.stdout)
-        self.live = Live(get_renderable=self._table, console=self.console, refresh_per_second=4) \
-            if self.console.is_terminal else None
+        self.live = (
+            Live(get_renderable=self._table, console=self.console, refresh_per_second=4)
+            if self.console.is_terminal
+            else None
+        )
 
     def _key(self, job: Job) -> tuple[str, int]:
         return (job.folder.path.name if self.arms else "", job.seed)
@@ -78,7 +81,10 @@ class Board:
             self._line(job, event, row)
 
     def _line(self, job: Job, event: Event, row: Row) -> None:
-        parts = [f"{job.folder.path.name} " * self.arms + f"seed {job.seed}", f"{row.step:>11,}/{row.budget:,} {self.unit}"]
+        parts = [
+            f"{job.folder.path.name} " * self.arms + f"seed {job.seed}",
+            f"{row.step:>11,}/{row.budget:,} {self.unit}",
+        ]
         if row.total is not None:
             parts.append(f"return {row.total:.1f}")
         if row.status == "running" and (rate := row.rate()):
@@ -95,9 +101,15 @@ class Board:
             rate = row.rate() if row.status == "running" else None
             colour = {"done": "green", "failed": "red", "running": "cyan"}.get(row.status, "dim")
             cells = [arm] * self.arms
-            cells += [str(seed), f"[{colour}]{row.status}[/]", f"{row.step:,}/{row.budget:,}",
-                      "━" * filled + "[dim]" + "━" * (20 - filled) + "[/]",
-                      "" if row.total is None else f"{row.total:.1f}", f"{rate:,.1f}" if rate else "", row.left(),
-                      row.note]
+            cells += [
+                str(seed),
+                f"[{colour}]{row.status}[/]",
+                f"{row.step:,}/{row.budget:,}",
+                "━" * filled + "[dim]" + "━" * (20 - filled) + "[/]",
+                "" if row.total is None else f"{row.total:.1f}",
+                f"{rate:,.1f}" if rate else "",
+                row.left(),
+                row.note,
+            ]
             table.add_row(*cells)
         return table

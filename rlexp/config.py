@@ -83,7 +83,21 @@ class RunConfig:
         return Task(self.env, spec, self.policy, seed, self.train.device, self.train.compile)
 
 
-TOP_LEVEL = ("algo", "env", "train", "policy", "buffer", "expert", "video", "seeds", "resume", "reference", "runs", "workers", "study")
+TOP_LEVEL = (
+    "algo",
+    "env",
+    "train",
+    "policy",
+    "buffer",
+    "expert",
+    "video",
+    "seeds",
+    "resume",
+    "reference",
+    "runs",
+    "workers",
+    "study",
+)
 
 
 def typed(schema: type[Params], node: dict[str, Any], where: str) -> Any:
@@ -92,13 +106,19 @@ def typed(schema: type[Params], node: dict[str, Any], where: str) -> Any:
     for key in node:
         if key not in declared:
             raise UserError(f"{where}.{key}: unknown option{_suggest(where, key, declared)}")
+    hints = typing.get_type_hints(schema)
+    for key, value in node.items():  # OmegaConf reads any number as true or false
+        if hints[key] is bool and not isinstance(value, bool):
+            raise UserError(f"{where}.{key}: {value!r} is not true or false")
     try:
         config = OmegaConf.merge(OmegaConf.structured(schema), _whole_numbers(schema, node))
         return OmegaConf.to_object(config)
     except OutOfRange as error:
         raise UserError(f"{where}.{error.key}: {error}") from None
     except MissingMandatoryValue as error:
-        raise UserError(f"{where}.{error.full_key}: a value is missing; give one with {where}.{error.full_key}=...") from None
+        raise UserError(
+            f"{where}.{error.full_key}: a value is missing; give one with {where}.{error.full_key}=..."
+        ) from None
     except ValidationError as error:
         key = str(error.full_key or "").split("[")[0]
         wanted = declared[key].type if key in declared else "another type"
@@ -108,8 +128,14 @@ def typed(schema: type[Params], node: dict[str, Any], where: str) -> Any:
 
 
 def _article(wanted: Any) -> str:
-    names = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word",
-             "list[int]": "a list of whole numbers", "dict[str, Any]": "a mapping"}
+    names = {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "str": "a word",
+        "list[int]": "a list of whole numbers",
+        "dict[str, Any]": "a mapping",
+    }
     text = wanted.__name__ if isinstance(wanted, type) else str(wanted)
     words = names.get(text.removesuffix(" | None"), text)
     return words + (" or null" if text.endswith("| None") else "")
@@ -118,8 +144,12 @@ def _article(wanted: Any) -> str:
 def _whole_numbers(schema: type, node: dict[str, Any]) -> dict[str, Any]:
     """1e6 is a float to yaml; where a whole number is declared, a whole float is one."""
     hints = typing.get_type_hints(schema)
-    return {key: int(value) if hints[key] in (int, int | None) and isinstance(value, float) and value.is_integer()
-            else value for key, value in node.items()}
+    return {
+        key: int(value)
+        if hints[key] in (int, int | None) and isinstance(value, float) and value.is_integer()
+        else value
+        for key, value in node.items()
+    }
 
 
 def _suggest(where: str, key: str, declared: dict[str, Any]) -> str:
@@ -154,9 +184,15 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         given = next(iter(dataclasses.asdict(typed(schema, plain[group], group)).values()))
         if given is not None and need not in algo_class.needs:
             raise UserError(f"{group}={given}: {algo_class.__name__} uses no {need}; leave it null")
-    plain = {**plain, "algo": {"_target_": plain["algo"]["_target_"], **dataclasses.asdict(algo)},
-             "env": dataclasses.asdict(env), "train": dataclasses.asdict(trainc),
-             "policy": dataclasses.asdict(policy), "video": dataclasses.asdict(video), "seeds": _seeds(plain["seeds"])}
+    plain = {
+        **plain,
+        "algo": {"_target_": plain["algo"]["_target_"], **dataclasses.asdict(algo)},
+        "env": dataclasses.asdict(env),
+        "train": dataclasses.asdict(trainc),
+        "policy": dataclasses.asdict(policy),
+        "video": dataclasses.asdict(video),
+        "seeds": _seeds(plain["seeds"]),
+    }
     return RunConfig(algo_class, algo, env, trainc, policy, video, tuple(plain["seeds"]), plain.get("reference"), plain)
 
 
@@ -171,8 +207,10 @@ def probe(config: RunConfig) -> None:
     spec = envs.describe(config.env)
     algo = config.algo_class
     if spec.kind not in algo.actions:
-        raise UserError(f"algo={algo.__name__.lower()}: chooses {' or '.join(sorted(algo.actions))} actions only; "
-                        f"'{config.env.id}' takes {spec.kind} ones")
+        raise UserError(
+            f"algo={algo.__name__.lower()}: chooses {' or '.join(sorted(algo.actions))} actions only; "
+            f"'{config.env.id}' takes {spec.kind} ones"
+        )
     seeding.seed_globals(seeding.stream(0, "init"))
     eager = dataclasses.replace(config.task(spec, config.seeds[0]), compile=False)
     algo(config.algo, eager)
@@ -193,12 +231,13 @@ def _algo_class(node: dict[str, Any]) -> type[Algorithm]:
 
 
 def _resolve(config: DictConfig) -> dict[str, Any]:
-    missing = sorted(OmegaConf.missing_keys(config))
-    if missing:
-        raise UserError(f"{missing[0]}: a value is missing; give one with {missing[0]}=...")
     try:
-        return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
+        key = re.search(r"andatory value: ([\w.]+)", str(error))
+        if key or isinstance(error, MissingMandatoryValue):
+            name = key[1] if key else error.full_key
+            raise UserError(f"{name}: a value is missing; give one with {name}=...") from None
         raise UserError(str(error).splitlines()[0]) from None
 
 
@@ -223,7 +262,7 @@ def all_keys(node: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def nearest_key(word: str, keys: list[str]) -> str:
-    """"did you mean" for an option: by its whole dotted name, or by its last part in any group."""
+    """ "did you mean" for an option: by its whole dotted name, or by its last part in any group."""
     last = word.split(".")[-1]
     same = [key for key in keys if key.split(".")[-1] == last and key != last]
     if same:
@@ -256,12 +295,16 @@ def resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
         for parent in parents:
             node = node.get(parent, {}) if isinstance(node, dict) else {}
         if leaf not in node or isinstance(node[leaf], dict):
-            raise UserError(f"{override}: a resumed run keeps its {key}; only its options can be changed"
-                            f"{nearest_key(key, all_keys(stored))}")
+            raise UserError(
+                f"{override}: a resumed run keeps its {key}; only its options can be changed"
+                f"{nearest_key(key, all_keys(stored))}"
+            )
         free = any(key == name or key.startswith(name + ".") for name in FREE_ON_RESUME)
         if new != node[leaf] and not free:
-            raise UserError(f"{key}: was {node[leaf]} in {folder} and cannot become {new}: it would alter what has been "
-                            f"done; free to change are {', '.join(FREE_ON_RESUME)}")
+            raise UserError(
+                f"{key}: was {node[leaf]} in {folder} and cannot become {new}: it would alter what has been "
+                f"done; free to change are {', '.join(FREE_ON_RESUME)}"
+            )
         if key == "seeds" and not set(node[leaf]) <= set(_seeds(new)):
             raise UserError(f"seeds: {folder} has {node[leaf]}; seeds can be added, not dropped")
         if key == "train.budget" and new < node[leaf]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rlexp.errors import UserError
 
@@ -82,20 +82,21 @@ def parallel(jobs: Iterable[Job], handle: Handle, workers: int) -> None:
         for _ in range(min(workers, len(waiting))):
             start()
         while busy:
-            for pipe in wait(list(busy)):
-                process, job = busy[pipe]  # type: ignore[index]
+            for ready in wait(list(busy)):
+                pipe = cast(Connection, ready)
+                process, job = busy[pipe]
                 try:
-                    event = pipe.recv()  # type: ignore[union-attr]
+                    event = pipe.recv()
                 except (EOFError, OSError):  # the process is gone: killed, out of memory, a crash in native code
                     process.join()
-                    del busy[pipe]  # type: ignore[arg-type]
+                    del busy[pipe]
                     handle(job, failure(job.seed, RuntimeError(f"worker process ended with code {process.exitcode}")))
                     if waiting:
                         start()
                     continue
                 if event.kind in ("done", "failed"):
-                    del busy[pipe]  # type: ignore[arg-type]
-                    give(pipe, process)  # type: ignore[arg-type]
+                    del busy[pipe]
+                    give(pipe, process)
                 handle(job, event)
     finally:
         processes = [process for process, _ in busy.values()]

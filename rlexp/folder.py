@@ -1,9 +1,9 @@
 """A run's folder: its names, its record, and the tables that are made from its seeds' metrics.
 
-    config.yaml   fully resolved            run.json     command, commit, versions, hardware, times, seeds, scores
-    curve.csv     every evaluation          curves.png   the same, drawn
-    train.log     what happened             summary.md   the table to hand in
-    seed_<k>/     metrics.jsonl  tensorboard/  checkpoints/  videos/
+config.yaml   fully resolved            run.json     command, commit, versions, hardware, times, seeds, scores
+curve.csv     every evaluation          curves.png   the same, drawn
+train.log     what happened             summary.md   the table to hand in
+seed_<k>/     metrics.jsonl  tensorboard/  checkpoints/  videos/
 """
 
 import csv
@@ -52,14 +52,21 @@ class Folder:
     def __init__(self, path: Path, config: dict[str, Any], clock: str):
         self.path, self.config = path, config
         record = path / "run.json"
-        self.record: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {
-            "name": path.name, "clock": clock, "started": _now(), "seconds": 0.0, "seeds": {}, "commands": []}
+        self.record: dict[str, Any] = (
+            json.loads(record.read_text())
+            if record.exists()
+            else {"name": path.name, "clock": clock, "started": _now(), "seconds": 0.0, "seeds": {}, "commands": []}
+        )
         train = config["train"]
-        self.record |= {"command": command(), "commit": git("rev-parse", "HEAD"),
-                        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
-                        "versions": versions(), "hardware": hardware(), "finished": None,
-                        "eval": {"episodes": train["eval_episodes"],
-                                 "actions": "sampled" if train["eval_sampled"] else "mean"}}
+        self.record |= {
+            "command": command(),
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+            "versions": versions(),
+            "hardware": hardware(),
+            "finished": None,
+            "eval": {"episodes": train["eval_episodes"], "actions": "sampled" if train["eval_sampled"] else "mean"},
+        }
         self.record["commands"].append(command())
         for seed in config["seeds"]:
             self.record["seeds"].setdefault(str(seed), {"status": "waiting", "message": "", "step": 0})
@@ -130,25 +137,37 @@ class Folder:
         """summary.md: one row a seed, then the mean with its interval."""
         evaluation, seeds = self.record["eval"], self.record["seeds"]
         scored = any("score" in final for final in self.finals().values())
-        lines = [f"# {self.path.name}", "", f"`{self.record['command']}`", "",
-                 f"Last policy, {evaluation['actions']} actions, {evaluation['episodes']} fresh episodes a seed.", "",
-                 f"| seed | status | {self.record['clock']} | return mean | std | min | median | max | length |"
-                 + (" score |" if scored else ""), "|---" * (10 if scored else 9) + "|"]
+        lines = [
+            f"# {self.path.name}",
+            "",
+            f"`{self.record['command']}`",
+            "",
+            f"Last policy, {evaluation['actions']} actions, {evaluation['episodes']} fresh episodes a seed.",
+            "",
+            f"| seed | status | {self.record['clock']} | return mean | std | min | median | max | length |"
+            + (" score |" if scored else ""),
+            "|---" * (10 if scored else 9) + "|",
+        ]
         for seed, facts in seeds.items():
             final = facts.get("final") or {}
             cells = [seed, facts["status"], f"{facts['step']:,}"]
             cells += [f"{final[name]:.1f}" if name in final else "" for name in CURVE[: 7 if scored else 6]]
             lines.append("| " + " | ".join(cells) + " |")
         total = self.aggregate()
-        lines += ["", f"Mean over {total['n']} seed{'s' * (total['n'] != 1)}"
-                      + (f" ({total['failed']} not finished)" if total["failed"] else "") + ":"]
+        lines += [
+            "",
+            f"Mean over {total['n']} seed{'s' * (total['n'] != 1)}"
+            + (f" ({total['failed']} not finished)" if total["failed"] else "")
+            + ":",
+        ]
         for name in ("return_mean", "score", "success_rate"):
             if name in total:
                 half = total[name]["t95"]
                 interval = f" ± {half:.4g} (95 % t-interval of the mean)" if half is not None else ""
                 lines.append(f"- {name.replace('_', ' ')}: {total[name]['mean']:.4g}{interval}")
-        lines += [f"- seed {seed} {facts['status']}: {facts['message']}" for seed, facts in seeds.items()
-                  if facts["message"]]
+        lines += [
+            f"- seed {seed} {facts['status']}: {facts['message']}" for seed, facts in seeds.items() if facts["message"]
+        ]
         return "\n".join(lines) + "\n"
 
 
@@ -162,7 +181,9 @@ def git(*words: str) -> str:
     """What git answers about this package's own source; "" where there is no git or no repository."""
     try:
         here = Path(__file__).parent
-        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10
+        ).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""
 

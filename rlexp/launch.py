@@ -10,14 +10,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlexp.errors import UserError
+from rlexp.errors import UserError, nearest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from rlexp.config import RunConfig
     from rlexp.execute import Job
-    from rlexp.folder import Folder
     from rlexp.run import Event
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -44,10 +42,15 @@ def main(parallel: bool) -> int:
 
             sweep.check(sys.argv[1:])
 
+        _check_flags(sys.argv[1:])
+
         @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
         def task(config: "DictConfig") -> None:
             global _exit_code
-            _exit_code = max(_exit_code, start(config, parallel))
+            try:
+                _exit_code = max(_exit_code, start(config, parallel))
+            except UserError as error:  # not to be announced by Hydra as a crashed job
+                _exit_code = _complain(str(error))
 
         task()
     except UserError as error:
@@ -59,6 +62,19 @@ def main(parallel: bool) -> int:
     except KeyboardInterrupt as stop:
         return _stopped(stop)
     return _exit_code
+
+
+def _check_flags(words: list[str]) -> None:
+    """Raise UserError for a flag that Hydra does not have; its own parser would print its whole usage."""
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    for word in words:
+        flag = word.split("=")[0]
+        if flag.startswith("-") and not any(known.startswith(flag) for known in parser._option_string_actions):
+            raise UserError(
+                f"{flag}: unknown flag{nearest(flag, parser._option_string_actions)} (options are key=value)"
+            )
 
 
 def _complain(message: str) -> int:
@@ -114,6 +130,7 @@ def _execute(work: Any, parallel: bool, workers: int | None) -> int:
     keeper = Keeper(work)
     stop: KeyboardInterrupt | None = None
     with Board(jobs, jobs[0].config.algo_class.clock, arms=work.is_study) as board:
+
         def handle(job: "Job", event: "Event") -> None:
             keeper(job, event)
             board.update(job, event)
@@ -140,10 +157,12 @@ def _execute(work: Any, parallel: bool, workers: int | None) -> int:
 
 
 class Keeper:
-    """Keeps the records of all folders up to date with what the seeds report. A full disk is said once, and survived."""
+    """Keeps all folders' records up to date with what the seeds report. A full disk is said once, and survived."""
 
     def __init__(self, work: Any):
-        self.work, self.drawn, self.refreshed, self.complained = work, {}, {}, False
+        self.work, self.complained = work, False
+        self.drawn: dict[Path, float] = {}  # when, by folder
+        self.refreshed: dict[Path, float] = {}
 
     def __call__(self, job: "Job", event: "Event") -> None:
         try:
@@ -155,7 +174,9 @@ class Keeper:
         import time
 
         folder, now = job.folder, time.monotonic()
-        facts = {k: v for k, v in event.data.items() if k in ("step", "env_steps", "updates", "seconds", "final", "best")}
+        facts = {
+            k: v for k, v in event.data.items() if k in ("step", "env_steps", "updates", "seconds", "final", "best")
+        }
         status = event.kind if event.kind in ("done", "failed") else "running"
         folder.update(job.seed, status=status, **facts)
         if event.kind in ("failed", "warning"):

@@ -38,9 +38,19 @@ class _WithLoss(nn.Module):
 class Learner:
     """Owns the parameters of `net`, their optimiser state and their average; `update(batch)` is one optimiser step."""
 
-    def __init__(self, net: nn.Module, loss: Loss, *, lr: float, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 0.0, clip: float | None = None, ema: float | None = None,
-                 compile: bool = False):
+    def __init__(
+        self,
+        net: nn.Module,
+        loss: Loss,
+        *,
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        clip: float | None = None,
+        ema: float | None = None,
+        compile: bool = False,
+    ):
         self.net, self.lr, self.betas, self.eps = net, lr, betas, eps
         self.weight_decay, self.clip, self.ema_decay = weight_decay, clip, ema
         self._with_loss = _WithLoss(net, loss)
@@ -50,7 +60,7 @@ class Learner:
         for p, value, grad in zip(self._named.values(), self._split(self.theta), self._split(self.grad), strict=True):
             p.data, p.grad = value, grad
         self.m, self.v = torch.zeros_like(self.theta), torch.zeros_like(self.theta)
-        self.t = torch.zeros((), device=self.theta.device)
+        self.t = torch.zeros((), dtype=torch.float64, device=self.theta.device)  # 1 − β₂ᵗ needs the digits
         self.ema = self.theta.clone() if ema is not None else None
         self._update = torch.compile(self._pure, fullgraph=True, dynamic=False) if compile else self._eager
 
@@ -59,7 +69,7 @@ class Learner:
         return [part.view_as(p) for part, p in zip(vector.split(sizes), self._named.values(), strict=True)]
 
     def update(self, batch: Batch, lr: float | None = None) -> dict[str, Tensor]:
-        """One optimiser step on `batch`; returns the loss's metrics and `opt/grad_norm` (before clipping), as tensors."""
+        """One optimiser step on `batch`; returns the loss's metrics and `opt/grad_norm` (before clipping) as tensors."""
         step_size = torch.tensor(self.lr if lr is None else lr)  # a tensor: a schedule must not recompile
         return self._update(batch, step_size)
 
@@ -73,7 +83,9 @@ class Learner:
 
     def _pure(self, batch: Batch, lr: Tensor) -> dict[str, Tensor]:
         params = dict(zip(self._named, self._split(self.theta), strict=True))
-        grads, (_, metrics) = grad_and_value(lambda p: functional_call(self._with_loss, p, (batch,)), has_aux=True)(params)
+        grads, (_, metrics) = grad_and_value(lambda p: functional_call(self._with_loss, p, (batch,)), has_aux=True)(
+            params
+        )
         with torch.no_grad():
             norm = self._descend(torch.cat([grads[name].reshape(-1) for name in params]), lr)
         return {**{name: value.detach() for name, value in metrics.items()}, "opt/grad_norm": norm}
@@ -90,7 +102,7 @@ class Learner:
         if self.weight_decay:
             step = step + self.weight_decay * self.theta
         self.theta.sub_(lr * step)
-        if self.ema is not None:
+        if self.ema is not None and self.ema_decay is not None:
             self.ema.lerp_(self.theta, 1 - self.ema_decay)
         return norm
 

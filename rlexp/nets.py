@@ -7,6 +7,7 @@ Shapes: N samples, O observation dims, A action dims or number of actions. Every
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,9 @@ class PolicyConfig(Params):
 
 
 def mlp(sizes: Sequence[int], activation: str, *, orthogonal: bool = False, last_gain: float = 1.0) -> nn.Sequential:
-    """Linear layers of `sizes` with `activation` between them. Orthogonal: gain √2, `last_gain` at the end, zero bias."""
+    """Linear layers of `sizes` with `activation` between. Orthogonal: gain √2, `last_gain` at the end, zero bias."""
     layers: list[nn.Module] = []
-    for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         linear, last = nn.Linear(n_in, n_out), i == len(sizes) - 2
         if orthogonal:
             nn.init.orthogonal_(linear.weight, last_gain if last else math.sqrt(2))
@@ -44,11 +45,24 @@ def mlp(sizes: Sequence[int], activation: str, *, orthogonal: bool = False, last
 class Actor(nn.Module):
     """A network and the distribution over actions that its output stands for."""
 
-    def __init__(self, kind: str, obs_dim: int, n_actions: int, hidden: Sequence[int], activation: str,
-                 orthogonal: bool = False, log_std: float = 0.0):
+    def __init__(
+        self,
+        kind: str,
+        obs_dim: int,
+        n_actions: int,
+        hidden: Sequence[int],
+        activation: str,
+        orthogonal: bool = False,
+        log_std: float = 0.0,
+    ):
         super().__init__()
-        self.spec = {"kind": kind, "obs_dim": obs_dim, "n_actions": n_actions, "hidden": list(hidden),
-                     "activation": activation}
+        self.spec: dict[str, Any] = {
+            "kind": kind,
+            "obs_dim": obs_dim,
+            "n_actions": n_actions,
+            "hidden": list(hidden),
+            "activation": activation,
+        }
         self.body = mlp([obs_dim, *hidden, n_actions], activation, orthogonal=orthogonal, last_gain=0.01)
 
     def forward(self, obs_NO: Tensor) -> Tensor:

@@ -27,9 +27,13 @@ class Work:
 
     def jobs(self) -> list[Job]:
         """Every seed that has not reached its budget."""
-        return [Job(run, conf, seed) for run, conf in self.runs for seed in conf.seeds
-                if run.record["seeds"][str(seed)]["status"] != "done"
-                or run.record["seeds"][str(seed)]["step"] < conf.train.budget]
+        return [
+            Job(run, conf, seed)
+            for run, conf in self.runs
+            for seed in conf.seeds
+            if run.record["seeds"][str(seed)]["status"] != "done"
+            or run.record["seeds"][str(seed)]["step"] < conf.train.budget
+        ]
 
     def close(self, interrupted: bool) -> None:
         """Bring every record up to date; seeds that did not end are interrupted."""
@@ -55,8 +59,14 @@ class Work:
             return (self.path / "summary.md").read_text()
         metric = OmegaConf.load(self.path / "study.yaml").metric
         name = metric.removeprefix("eval/")
-        lines = [f"# {self.path.name}", "", f"`{folder.command()}`", "",
-                 f"| arm | seeds | {name.replace('_', ' ')} | 95 % t-interval | min | max | failed |", "|---|---|---|---|---|---|---|"]
+        lines = [
+            f"# {self.path.name}",
+            "",
+            f"`{folder.command()}`",
+            "",
+            f"| arm | seeds | {name.replace('_', ' ')} | 95 % t-interval | min | max | failed |",
+            "|---|---|---|---|---|---|---|",
+        ]
         for run, _ in self.runs:
             values = [final[name] for final in run.finals().values()]
             total = run.aggregate()
@@ -65,8 +75,10 @@ class Work:
                 continue
             mean, half = total[name]["mean"], total[name]["t95"]
             interval = "" if half is None else f"{mean - half:.3g} to {mean + half:.3g}"
-            lines.append(f"| {run.path.name} | {len(values)} | {mean:.3g} | {interval} | {min(values):.3g} | "
-                         f"{max(values):.3g} | {total['failed']} |")
+            lines.append(
+                f"| {run.path.name} | {len(values)} | {mean:.3g} | {interval} | {min(values):.3g} | "
+                f"{max(values):.3g} | {total['failed']} |"
+            )
         return "\n".join(lines) + "\n"
 
 
@@ -87,8 +99,8 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
     for key in ("title", "metric", "arms"):
         if key not in node:
             raise UserError(f"study={name}: has no '{key}'")
-    seeds = [f"seeds={node['seeds']}"] if "seeds" in node else []
-    runs = {arm: config.build(compose("config", [*seeds, *words, *overrides])) for arm, words in node["arms"].items()}
+    common = node.get("common", []) + ([f"seeds={node['seeds']}"] if "seeds" in node else [])
+    runs = {arm: config.build(compose("config", [*common, *words, *overrides])) for arm, words in node["arms"].items()}
     for run in runs.values():
         config.probe(run)
     path = folder.create(Path(composed.runs), f"study_{name}")
@@ -115,9 +127,9 @@ def resume(path: Path, overrides: list[str]) -> Work:
 def _check_checkpoints(path: Path, run: RunConfig) -> None:
     """Broken or foreign checkpoints are found now, not in the middle."""
     for seed in run.seeds:
-        if found := ckpt.latest(path / f"seed_{seed}" / "checkpoints"):
-            if set(ckpt.load(found)) != {"policy", "algo", "run", "rng"}:
-                raise UserError(f"{found}: is a policy, not a checkpoint from which training can continue")
+        found = ckpt.latest(path / f"seed_{seed}" / "checkpoints")
+        if found and set(ckpt.load(found)) != {"policy", "algo", "run", "rng"}:
+            raise UserError(f"{found}: is a policy, not a checkpoint from which training can continue")
 
 
 def _check_reference(run: RunConfig) -> None:

@@ -41,12 +41,14 @@ class ActorPolicy(Policy, kind="actor"):
     @torch.no_grad()
     def act(self, obs_BO: np.ndarray) -> np.ndarray:
         x = torch.from_numpy(np.ascontiguousarray(self.normaliser(obs_BO) if self.normaliser else obs_BO, np.float32))
-        action = (self.actor.sample(x, self.actor.noise([len(x)], self.generator)) if self.explore
-                  else self.actor.mode(x))
+        action = (
+            self.actor.sample(x, self.actor.noise([len(x)], self.generator)) if self.explore else self.actor.mode(x)
+        )
         return self.env.executable(action.numpy())
 
     def spec(self) -> dict[str, Any]:
-        bounds = {} if self.env.low_A is None else {"low": self.env.low_A.tolist(), "high": self.env.high_A.tolist()}
+        low, high = self.env.low_A, self.env.high_A
+        bounds = {} if low is None or high is None else {"low": low.tolist(), "high": high.tolist()}
         return {"actor": self.actor.spec, "explore": self.explore, **bounds}
 
     def state_dict(self) -> dict[str, Any]:
@@ -83,8 +85,13 @@ def save_policy(path: Path, policy: Policy, env: EnvConfig, card: Mapping[str, A
 
 def describe_policy(policy: Policy, env: EnvConfig, card: Mapping[str, Any]) -> dict[str, Any]:
     """A policy as plain data and tensors, the branch `policy` of every checkpoint."""
-    return {"kind": policy.kind, "spec": policy.spec(), "state": policy.state_dict(), "env": asdict(env),
-            "card": dict(card)}
+    return {
+        "kind": policy.kind,
+        "spec": policy.spec(),
+        "state": policy.state_dict(),
+        "env": asdict(env),
+        "card": dict(card),
+    }
 
 
 def find_policy(where: str, which: str = "final") -> list[Path]:
@@ -130,7 +137,7 @@ def load_policy(where: str | Path, which: str = "final") -> Saved:
 
 
 def start_weights(actor: Actor, config: PolicyConfig) -> None:
-    """Copy the weights of the policy that `policy.init` names into `actor`, if any. Raises UserError if they don't fit."""
+    """Copy the weights of the policy that `policy.init` names, if any, into `actor`. UserError if they don't fit."""
     if config.init is None:
         return
     policy = load_policy(config.init).policy

@@ -51,8 +51,9 @@ class Evaluation:
         return {name: float(value) for name, value in out.items()}
 
 
-def evaluate(policy: Policy, env: EnvConfig, sequence: np.random.SeedSequence, episodes: int, *,
-             sampled: bool = False) -> Evaluation:
+def evaluate(
+    policy: Policy, env: EnvConfig, sequence: np.random.SeedSequence, episodes: int, *, sampled: bool = False
+) -> Evaluation:
     """Run `episodes` fresh episodes side by side, each in a new environment; training is not touched.
 
     `sampled` only labels the result: whether a policy samples is its own property.
@@ -79,8 +80,13 @@ def evaluate(policy: Policy, env: EnvConfig, sequence: np.random.SeedSequence, e
                 success[i] = float(step.info[row]["is_success"])
         active = active[~(step.terminated | step.truncated)]
     envs.close()
-    return Evaluation([Episode(s, np.array(a), np.array(r, np.float32), ok)
-                       for s, a, r, ok in zip(seeds, actions, rewards, success, strict=True)], sampled)
+    return Evaluation(
+        [
+            Episode(s, np.array(a), np.array(r, np.float32), ok)
+            for s, a, r, ok in zip(seeds, actions, rewards, success, strict=True)
+        ],
+        sampled,
+    )
 
 
 @dataclass
@@ -107,8 +113,9 @@ class Collector:
         self.total_B, self.length_B = np.zeros(envs.n), np.zeros(envs.n, np.int64)
 
     @torch.no_grad()
-    def collect(self, actor: Actor, steps: int, generator: torch.Generator,
-                normaliser: Normaliser | None = None) -> Rollout:
+    def collect(
+        self, actor: Actor, steps: int, generator: torch.Generator, normaliser: Normaliser | None = None
+    ) -> Rollout:
         """`steps` steps in each environment. The simulator gets clipped actions; the rollout keeps them as sampled."""
         n, width = self.envs.n, self.obs_BO.shape[1]
         noise_TBA = actor.noise([steps, n], generator)
@@ -134,12 +141,25 @@ class Collector:
                 self.total_B[ended], self.length_B[ended] = 0, 0
         truncated_TB &= ~terminated_TB
         cut_obs_NO = np.concatenate(cut) if cut else np.empty((0, width), np.float32)
-        return Rollout(obs_TBO, np.stack(actions), reward_TB, terminated_TB, truncated_TB, self.obs_BO, cut_obs_NO,
-                       returns, lengths)
+        return Rollout(
+            obs_TBO,
+            np.stack(actions),
+            reward_TB,
+            terminated_TB,
+            truncated_TB,
+            self.obs_BO,
+            cut_obs_NO,
+            returns,
+            lengths,
+        )
 
 
-def collect_episodes(envs: VecEnv, spec: EnvSpec, actor: Actor, generator: torch.Generator,
-                     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def collect_episodes(
+    envs: VecEnv,
+    spec: EnvSpec,
+    actor: Actor,
+    generator: torch.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """One whole episode in each of B fresh environments, sampled actions; episodes one after another, N steps in all.
 
     Returns (obs_NO, action_N…, reward_N, end_N), the last marking each episode's last step.

@@ -55,7 +55,7 @@ class Every:
 
 
 def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
-    """Train one seed in `folder`, from its latest checkpoint if it has one, yielding events. Failures are exceptions."""
+    """Train one seed in `folder`, from its latest checkpoint where it has one. Yields events; failures raise."""
     train = config.train
     torch.set_num_threads(train.threads)
     seeding.seed_globals(seeding.stream(seed, "init"))
@@ -76,9 +76,13 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
 
     def evaluate() -> rollout.Evaluation:
         env = _on_gymnasium(config.env)
-        return rollout.evaluate(algo.policy(explore=train.eval_sampled), env,
-                                seeding.stream(seed, "eval", counters.step), train.eval_episodes,
-                                sampled=train.eval_sampled)
+        return rollout.evaluate(
+            algo.policy(explore=train.eval_sampled),
+            env,
+            seeding.stream(seed, "eval", counters.step),
+            train.eval_episodes,
+            sampled=train.eval_sampled,
+        )
 
     def policy_file() -> dict[str, Any]:
         card = {"algo": config.name.split("_")[0], "seed": seed, **asdict(counters)}
@@ -109,8 +113,12 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
             if due_save(counters.step):
                 algo.restart(counters.step)
                 run = {"counters": asdict(counters), "best": best, "bytes": lines.size()}
-                ckpt.save_step(checkpoints, counters.step, {"policy": policy_file(), "algo": algo.state_dict(),
-                                                            "run": run, "rng": seeding.globals_state()}, train.keep)
+                ckpt.save_step(
+                    checkpoints,
+                    counters.step,
+                    {"policy": policy_file(), "algo": algo.state_dict(), "run": run, "rng": seeding.globals_state()},
+                    train.keep,
+                )
             yield Event(seed, "evaluation" if scores else "progress", "", {**asdict(counters), **scores})
         ckpt.save(checkpoints / "final.safetensors", {"policy": policy_file()})
         evaluation = evaluation or evaluate()  # None where the last checkpoint was already at the end

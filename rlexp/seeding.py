@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-STREAMS = ("init", "train_env", "explore", "batch", "eval", "data")
+STREAMS = ("init", "train_env", "explore", "batch", "eval", "data", "final")
 
 
 def stream(seed: int, name: str, *index: int) -> np.random.SeedSequence:
@@ -42,8 +42,11 @@ def seed_globals(sequence: np.random.SeedSequence) -> None:
 def globals_state() -> dict[str, Any]:
     """State of the global generators, as plain data and tensors."""
     version, key, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
-    state = {"python": random.getstate(), "numpy": [version, key, position, has_gauss, cached],
-             "torch": torch.get_rng_state()}
+    state = {
+        "python": random.getstate(),
+        "numpy": [version, key, position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+    }
     return {**state, "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else state
 
 

@@ -23,8 +23,12 @@ def check(argv: list[str]) -> None:
         raise UserError("resume= continues one run; it cannot be swept")
     if any(o.key_or_group.startswith("hydra/") for o in parsed):
         return  # another sweeper chooses its own values
-    choices = [[f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()] if o.is_sweep_override()
-               else [o.input_line] for o in parsed]
+    choices = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [str(o.input_line)]
+        for o in parsed
+    ]
     seen = set()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for combination in itertools.product(*choices):

@@ -1,1 +1,1 @@
-"""One file per algorithm: everything that stands in its paper's pseudocode, nothing else. They do not import each other."""
+"""One file per algorithm: what stands in its paper's pseudocode, nothing else. They do not import each other."""

@@ -37,8 +37,15 @@ class ActorCritic(nn.Module):
     def __init__(self, task: Task):
         super().__init__()
         p, spec = task.policy, task.spec
-        self.actor = make_actor(spec.kind, spec.obs_dim, spec.n_actions, hidden=p.hidden, activation=p.activation,
-                                orthogonal=p.orthogonal, log_std=p.log_std)
+        self.actor = make_actor(
+            spec.kind,
+            spec.obs_dim,
+            spec.n_actions,
+            hidden=p.hidden,
+            activation=p.activation,
+            orthogonal=p.orthogonal,
+            log_std=p.log_std,
+        )
         self.critic = mlp([spec.obs_dim, *p.hidden, 1], p.activation, orthogonal=p.orthogonal)
 
     @torch.no_grad()
@@ -62,8 +69,9 @@ class PPO(Algorithm):
         value_coef: float = param("weight of the value loss", ge=0)
         entropy_coef: float = param("weight of the entropy bonus", ge=0)
         max_grad_norm: float | None = param("global gradient norm is clipped to this; null: never", gt=0)
-        target_kl: float | None = param("stop an iteration's updates once KL(π_old, π) exceeds this; null: never",
-                                        unit="nats", gt=0)
+        target_kl: float | None = param(
+            "stop an iteration's updates once KL(π_old, π) exceeds this; null: never", unit="nats", gt=0
+        )
         normalise_advantage: bool = param("shift and scale each minibatch's advantages to mean 0, std 1")
         normalise_obs: bool = param("standardise observations by running statistics")
         normalise_reward: bool = param("divide rewards by the running std of the discounted return")
@@ -78,8 +86,9 @@ class PPO(Algorithm):
         self.config, self.task = config, task
         self.net = ActorCritic(task)
         start_weights(self.net.actor, task.policy)
-        self.learner = Learner(self.net, self.loss, lr=config.lr, eps=1e-5, clip=config.max_grad_norm,
-                               compile=task.compile)
+        self.learner = Learner(
+            self.net, self.loss, lr=config.lr, eps=1e-5, clip=config.max_grad_norm, compile=task.compile
+        )
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
         self.obs_stats = Normaliser(task.spec.obs_dim) if config.normalise_obs else None
         self.return_stats = Normaliser(1) if config.normalise_reward else None
@@ -89,8 +98,11 @@ class PPO(Algorithm):
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
         if "linear" in (config.lr_schedule, config.clip_schedule) and config.horizon and budget > config.horizon:
-            raise OutOfRange("horizon", f"is {config.horizon}, where the linear schedules reach zero, but train.budget "
-                                        f"is {budget}: nothing would be learned beyond it")
+            raise OutOfRange(
+                "horizon",
+                f"is {config.horizon}, where the linear schedules reach zero, but train.budget "
+                f"is {budget}: nothing would be learned beyond it",
+            )
 
     def restart(self, step: int) -> None:
         envs = self.task.envs(self.config.envs, step)
@@ -115,9 +127,13 @@ class PPO(Algorithm):
             error_N = torch.max(error_N, (near_N - b["return"]).square())
         value_loss, entropy = 0.5 * error_N.mean(), entropy_N.mean()
 
-        metrics = {"loss/policy": policy_loss, "loss/value": value_loss, "data/entropy": entropy,
-                   "opt/kl": (ratio_N - 1 - log_ratio_N).mean(),  # estimator k3 of Schulman 2020: unbiased, ≥ 0
-                   "opt/clip_fraction": ((ratio_N - 1).abs() > b["clip"]).float().mean()}
+        metrics = {
+            "loss/policy": policy_loss,
+            "loss/value": value_loss,
+            "data/entropy": entropy,
+            "opt/kl": (ratio_N - 1 - log_ratio_N).mean(),  # estimator k3 of Schulman 2020: unbiased, ≥ 0
+            "opt/clip_fraction": ((ratio_N - 1).abs() > b["clip"]).float().mean(),
+        }
         return policy_loss + c.value_coef * value_loss - c.entropy_coef * entropy, metrics
 
     def step(self) -> Progress:
@@ -133,8 +149,10 @@ class PPO(Algorithm):
         self.steps_done += rollout.reward_TB.size
         metrics = {**mean_metrics(losses), "opt/lr": lr, "opt/explained_variance": explained}
         if rollout.returns:
-            metrics |= {"data/return_mean": float(np.mean(rollout.returns)),
-                        "data/length_mean": float(np.mean(rollout.lengths))}
+            metrics |= {
+                "data/return_mean": float(np.mean(rollout.returns)),
+                "data/length_mean": float(np.mean(rollout.lengths)),
+            }
         return Progress(rollout.reward_TB.size, len(losses), metrics)
 
     def _prepare(self, rollout: Rollout) -> tuple[dict[str, Tensor], float]:
@@ -152,8 +170,9 @@ class PPO(Algorithm):
             sums_TB, self.discounted_B = math.discounted_sums(reward_TB, end_TB, self.discounted_B, c.gamma)
             self.return_stats.update(sums_TB.reshape(-1, 1))
             reward_TB = self.return_stats.scale(reward_TB)
-        adv_TB = math.gae(reward_TB, value_TB, next_value_TB, rollout.terminated_TB, rollout.truncated_TB,
-                          c.gamma, c.gae_lambda)
+        adv_TB = math.gae(
+            reward_TB, value_TB, next_value_TB, rollout.terminated_TB, rollout.truncated_TB, c.gamma, c.gae_lambda
+        )
         return_TB = adv_TB + value_TB
         columns = {"obs": obs_TBO, "action": rollout.action, "adv": adv_TB, "return": return_TB, "value": value_TB}
         n = steps * self.collector.envs.n

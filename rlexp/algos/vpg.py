@@ -34,8 +34,15 @@ class ActorValue(nn.Module):
     def __init__(self, task: Task):
         super().__init__()
         p, spec = task.policy, task.spec
-        self.actor = make_actor(spec.kind, spec.obs_dim, spec.n_actions, hidden=p.hidden, activation=p.activation,
-                                orthogonal=p.orthogonal, log_std=p.log_std)
+        self.actor = make_actor(
+            spec.kind,
+            spec.obs_dim,
+            spec.n_actions,
+            hidden=p.hidden,
+            activation=p.activation,
+            orthogonal=p.orthogonal,
+            log_std=p.log_std,
+        )
         self.value = mlp([spec.obs_dim, *p.hidden, 1], p.activation, orthogonal=p.orthogonal)
 
 
@@ -47,7 +54,9 @@ class VPG(Algorithm):
         baseline: str = param("what is subtracted from the reward-to-go", choices=("none", "value"))
         value_coef: float = param("weight of the value loss", ge=0)
         episodes: int = param("episodes played side by side", unit="episodes", ge=1)
-        batch_steps: int = param("play further rounds of `episodes` until an iteration has these", unit="env steps", ge=1)
+        batch_steps: int = param(
+            "play further rounds of `episodes` until an iteration has these", unit="env steps", ge=1
+        )
         epochs: int = param("passes over an iteration's samples", ge=1)
         minibatch: int = param("samples per update; 0 takes all at once", unit="samples", ge=0)
         normalise_advantage: bool = param("shift and scale each iteration's advantages to mean 0, std 1")
@@ -76,8 +85,11 @@ class VPG(Algorithm):
         c = self.config
         obs_NO, action_N, reward_N, end_N = self._play()
         return_N = math.rewards_to_go(reward_N, end_N, c.gamma)
-        batch = {"obs": torch.from_numpy(obs_NO), "action": torch.from_numpy(action_N),
-                 "return": torch.from_numpy(return_N)}
+        batch = {
+            "obs": torch.from_numpy(obs_NO),
+            "action": torch.from_numpy(action_N),
+            "return": torch.from_numpy(return_N),
+        }
         with torch.no_grad():
             baseline_N = self.net.value(batch["obs"]).squeeze(-1) if c.baseline == "value" else 0.0
             adv_N = batch["return"] - baseline_N
@@ -89,9 +101,11 @@ class VPG(Algorithm):
             order = torch.from_numpy(self.rng.permutation(len(adv_N)))
             for rows in order.split(size):
                 losses.append(self.learner.update({name: column[rows] for name, column in batch.items()}))
-        played = {"data/return_mean": float(reward_N.sum(dtype=np.float64) / end_N.sum()),
-                  "data/length_mean": len(end_N) / float(end_N.sum()),
-                  "data/last_reward_mean": float(reward_N[end_N].mean())}
+        played = {
+            "data/return_mean": float(reward_N.sum(dtype=np.float64) / end_N.sum()),
+            "data/length_mean": len(end_N) / float(end_N.sum()),
+            "data/last_reward_mean": float(reward_N[end_N].mean()),
+        }
         return Progress(len(reward_N), len(losses), {**mean_metrics(losses), **played})
 
     def _play(self) -> tuple[np.ndarray, ...]:

@@ -70,7 +70,9 @@ def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
 def describe(config: EnvConfig) -> EnvSpec:
     """Sizes and bounds of an environment; makes one to see. Raises UserError for what no algorithm here can act in."""
     if config.backend == "envpool" and importlib.util.find_spec("envpool") is None:
-        raise UserError("env.backend=envpool: EnvPool is not installed; pip install -e '.[fast]', or env.backend=gymnasium")
+        raise UserError(
+            "env.backend=envpool: EnvPool is not installed; pip install -e '.[fast]', or env.backend=gymnasium"
+        )
     env = make(config)
     try:
         obs, act = env.observation_space, env.action_space

@@ -35,7 +35,7 @@ class Backend(Protocol):
 
 
 class VecEnv:
-    """`len(seeds)` environments of one kind. `autoreset=False` leaves an ended environment alone: do not step it again."""
+    """`len(seeds)` environments of one kind. With `autoreset=False` an ended one stays as it is: do not step it again."""
 
     def __init__(self, config: EnvConfig, seeds: list[int], *, autoreset: bool = True, threads: int = 1):
         self.n = len(seeds)
@@ -59,7 +59,7 @@ class GymnasiumBackend:
     def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool, threads: int):
         self.envs = [make(config) for _ in seeds]
         self.seeds, self.autoreset = seeds, autoreset
-        self.width = self.envs[0].observation_space.shape[0]
+        self.width = int(np.prod(self.envs[0].observation_space.shape or (1,)))
 
     def reset(self) -> np.ndarray:
         obs = np.empty((len(self.envs), self.width), np.float32)
@@ -78,8 +78,8 @@ class GymnasiumBackend:
             infos.append(info)
         if self.autoreset and (ended := np.flatnonzero(terminated | truncated)).size:
             final_obs = obs.copy()
-            for row in ended:
-                obs[row] = self.envs[ids[row]].reset()[0]
+            for place in ended:
+                obs[place] = self.envs[ids[place]].reset()[0]
         return Step(obs, reward, terminated, truncated, final_obs, infos)
 
     def close(self) -> None:
@@ -95,11 +95,20 @@ class EnvPoolBackend:
 
         known = envpool.list_all_envs()
         if config.id not in known:
-            raise UserError(f"env.backend=envpool: EnvPool has no '{config.id}'{nearest(config.id, known)}; "
-                            "use env.backend=gymnasium")
+            raise UserError(
+                f"env.backend=envpool: EnvPool has no '{config.id}'{nearest(config.id, known)}; "
+                "use env.backend=gymnasium"
+            )
         limit = {} if config.max_episode_steps is None else {"max_episode_steps": config.max_episode_steps}
-        self.pool = envpool.make(config.id, env_type="gymnasium", num_envs=len(seeds), seed=list(seeds),
-                                 num_threads=threads, **limit, **config.kwargs)
+        self.pool = envpool.make(
+            config.id,
+            env_type="gymnasium",
+            num_envs=len(seeds),
+            seed=list(seeds),
+            num_threads=threads,
+            **limit,
+            **config.kwargs,
+        )
         self.autoreset = autoreset
         self.n = len(seeds)
 

@@ -1,0 +1,242 @@
+"""The `rlexp` command: evaluate policies, list runs, publish references, examine the machine."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rlexp.errors import UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `rlexp argv`; returns the exit code: 0, 1 (doctor found a fault), 2 (the user can mend it)."""
+    parser = argparse.ArgumentParser(prog="rlexp", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    e = commands.add_parser("eval", help="score a run, a checkpoint or a shipped policy on fresh episodes")
+    e.add_argument("policy", help="run folder, checkpoint or policy file, or the name of a policy in gallery/policies")
+    e.add_argument("--episodes", type=int, default=100, help="per policy (default 100)")
+    e.add_argument("--sampled", action="store_true", help="sampled instead of mean (most likely) actions")
+    e.add_argument("--best", action="store_true", help="the best policy by evaluation instead of the last one")
+    e.add_argument("--seed", type=int, default=0, help="of the evaluation's episodes (default 0)")
+    e.add_argument("--video", action="store_true", help="film the best, median and worst episode into ./videos")
+    e.add_argument("--render", action="store_true", help="show episodes in a window")
+    e.set_defaults(run=evaluate)
+
+    ls = commands.add_parser("list", help="runs with their scores")
+    ls.add_argument("folder", nargs="?", default="runs")
+    ls.set_defaults(run=list_runs)
+
+    p = commands.add_parser("publish", help="make a run's curve a reference in gallery/")
+    p.add_argument("folder", help="a finished run folder")
+    p.add_argument("--variant", help="name to tell it from others of the same algorithm and environment")
+    p.set_defaults(run=publish)
+
+    d = commands.add_parser("doctor", help="what this machine can do")
+    d.set_defaults(run=doctor)
+
+    for command in (e, ls, p, d):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `rlexp list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    from rlexp import api, folder, policies, stats
+
+    if args.episodes < 1:
+        raise UserError(f"--episodes: must be ≥ 1, not {args.episodes}")
+    actions = "sampled" if args.sampled else "mean"
+    scores: list[dict[str, Any]] = []
+    for path in policies.find_policy(args.policy, "best" if args.best else "final"):
+        saved = policies.load_policy(path)
+        if args.render:
+            api.show(saved, args.episodes, sampled=args.sampled, seed=args.seed)
+            continue
+        result = api.play(saved, args.episodes, sampled=args.sampled, seed=args.seed)
+        scores.append({"policy": str(path), "env": saved.env.id, "card": saved.card, **result.summary(saved.env)})
+        if args.video:
+            _film(saved, result, Path("videos") / f"{saved.card.get('algo')}_{saved.env.name}_{saved.card.get('seed')}")
+        if not args.json:
+            s = scores[-1]
+            score = f", score {s['score']:.1f}" if "score" in s else ""
+            success = f", success {s['success_rate']:.1%}" if "success_rate" in s else ""
+            print(
+                f"{path}: {saved.env.id}, {actions} actions, n = {args.episodes}: mean {s['return_mean']:.2f}, "
+                f"std {s['return_std']:.2f}, min {s['return_min']:.2f}, median {s['return_median']:.2f}, "
+                f"max {s['return_max']:.2f}{score}{success}"
+            )
+    if args.render:
+        return 0
+    mean, half = stats.t_interval([s["return_mean"] for s in scores])
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "actions": actions,
+                    "episodes": args.episodes,
+                    "seed": args.seed,
+                    "policies": scores,
+                    "mean": mean,
+                    "t95": None if half != half else half,
+                    "versions": folder.versions(),
+                },
+                indent=2,
+            )
+        )
+    elif len(scores) > 1:
+        print(f"mean of {len(scores)} policies: {mean:.2f} ± {half:.2f} (95 % t-interval)")
+    return 0
+
+
+def _film(saved: Any, result: Any, place: Path) -> None:
+    from dataclasses import replace
+
+    from rlexp import config, film
+
+    video = config.VideoConfig(enabled=True, gif=False, seconds=60, size=320)
+    try:
+        for path in film.films(replace(saved.env, backend="gymnasium"), result, place, video):
+            print(path, file=sys.stderr)
+    except film.CannotRender as error:
+        print(f"warning: no video: {error}", file=sys.stderr)
+
+
+def list_runs(args: argparse.Namespace) -> int:
+    root, found = Path(args.folder), []
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder")
+    for file in sorted(root.rglob("run.json")):
+        try:
+            record = json.loads(file.read_text())
+            states = [facts["status"] for facts in record["seeds"].values()]
+            final = record.get("final", {})
+        except (ValueError, KeyError):
+            print(f"warning: {file}: cannot be read", file=sys.stderr)
+            continue
+        found.append(
+            {
+                "run": str(file.parent),
+                "seeds": len(states),
+                "done": states.count("done"),
+                "failed": states.count("failed"),
+                "return_mean": final.get("return_mean", {}).get("mean"),
+                "t95": final.get("return_mean", {}).get("t95"),
+                "score": final.get("score", {}).get("mean"),
+            }
+        )
+    if args.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    width = max([len(run["run"]) for run in found], default=3)
+    print(f"{'run':{width}}  done  return mean (95 % t-interval)  score")
+    for run in found:
+        total = "" if run["return_mean"] is None else f"{run['return_mean']:.1f}"
+        total += "" if run["t95"] is None else f" ± {run['t95']:.1f}"
+        score = "" if run["score"] is None else f"{run['score']:.1f}"
+        failed = f"  {run['failed']} failed" if run["failed"] else ""
+        print(f"{run['run']:{width}}  {run['done']}/{run['seeds']}   {total:28}  {score}{failed}")
+    return 0
+
+
+def publish(args: argparse.Namespace) -> int:
+    from rlexp import gallery
+
+    path = gallery.publish(Path(args.folder), args.variant)
+    print(json.dumps({"entry": str(path)}) if args.json else path)
+    return 0
+
+
+_FRAME = (
+    "from rlexp.envs import EnvConfig, make\n"
+    "env = make(EnvConfig(id='{id}', name='x', max_episode_steps=None, backend='gymnasium', random_return=None,"
+    " expert_return=None), render_mode='rgb_array')\n"
+    "env.reset(seed=0); assert env.render().any(); env.close()"
+)
+
+
+def doctor(args: argparse.Namespace) -> int:
+    import importlib.util
+
+    import torch
+
+    from rlexp import folder
+
+    def renders(env_id: str) -> tuple[bool, str]:
+        """In a process of its own: a broken graphics driver may end it."""
+        done = subprocess.run([sys.executable, "-c", _FRAME.format(id=env_id)], capture_output=True, text=True)
+        lines = done.stderr.strip().splitlines()
+        return (
+            done.returncode == 0,
+            "renders" if done.returncode == 0 else f"cannot render: {lines[-1] if lines else '?'}",
+        )
+
+    display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) or sys.platform in (
+        "win32",
+        "darwin",
+    )
+    compiler = next((c for c in ("c++", "g++", "clang++", "cl") if shutil.which(c)), None)
+    free = shutil.disk_usage(".").free / 2**30
+    data = os.environ.get("MINARI_DATASETS_PATH") or str(Path.home() / ".minari" / "datasets")
+    # (what, whether it works, whether training needs it, what to say)
+    checks = [
+        ("Python packages", True, True, ", ".join(f"{k} {v}" for k, v in folder.versions().items())),
+        (
+            "processor",
+            True,
+            True,
+            f"{folder.hardware()['cpu']}, {os.cpu_count()} cores, torch uses "
+            f"{torch.get_num_threads()} threads unless told (train.threads)",
+        ),
+        (
+            "GPU",
+            torch.cuda.is_available(),
+            False,
+            torch.cuda.get_device_name()
+            if torch.cuda.is_available()
+            else "none that PyTorch can use; train.device=cpu",
+        ),
+        ("C++ compiler", compiler is not None, False, compiler or "none found: train.compile=true will not work"),
+        ("Box2D", importlib.util.find_spec("Box2D") is not None, True, "for bipedal and lunarlander"),
+        (
+            "EnvPool",
+            importlib.util.find_spec("envpool") is not None,
+            False,
+            "env.backend=envpool; extra 'fast' (Linux)",
+        ),
+        (
+            "display",
+            display,
+            False,
+            "a window can open" if display else "none: rlexp eval --render will not work, films do",
+        ),
+        ("films of CartPole", *(lambda r: (r[0], False, r[1]))(renders("CartPole-v1"))),
+        ("films of MuJoCo", *(lambda r: (r[0], False, r[1]))(renders("Hopper-v5"))),
+        ("disk", free > 1 and os.access(".", os.W_OK), True, f"{free:.0f} GiB free here"),
+        ("data cache", True, False, f"{data}{'' if Path(data).exists() else ' (not there yet)'}"),
+    ]
+    if args.json:
+        print(
+            json.dumps(
+                [{"what": w, "ok": ok, "required": need, "note": note} for w, ok, need, note in checks], indent=2
+            )
+        )
+    else:
+        for what, ok, need, note in checks:
+            print(f"{'ok  ' if ok else 'FAIL' if need else 'no  '} {what}: {note}")
+    return int(any(need and not ok for _, ok, need, _ in checks))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

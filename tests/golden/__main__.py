@@ -1,0 +1,11 @@
+import json
+import tempfile
+from pathlib import Path
+
+from tests.golden import first_updates
+from tests.helpers import ALGOS
+
+for algo in ALGOS:
+    with tempfile.TemporaryDirectory() as folder:
+        text = json.dumps(first_updates(algo, Path(folder)), indent=1)
+    (Path(__file__).parent / f"{algo}.json").write_text(text + "\n")

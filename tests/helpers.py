@@ -1,0 +1,74 @@
+"""What tests share: composing configs, running seeds in this process, comparing what they wrote."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+from rlexp import config, envs, log
+from rlexp.algo import Task
+from rlexp.nets import PolicyConfig
+from rlexp.run import Event, run_seed
+
+ROOT = Path(__file__).parent.parent
+ALGOS = sorted(file.stem for file in (ROOT / "conf" / "algo").glob("*.yaml"))
+ENVS = sorted(file.stem for file in (ROOT / "conf" / "env").glob("*.yaml"))
+EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml"))
+STUDIES = sorted(file.stem for file in (ROOT / "conf" / "study").glob("*.yaml"))
+
+# Seconds of training on the line world at the algorithm's own defaults, by its clock.
+TOY = {"env_steps": 20_000, "updates": 20}
+QUIET = ["video=none", "train.tensorboard=false"]
+
+
+def built(*overrides: str) -> config.RunConfig:
+    """The checked config of `python main.py *overrides`."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return config.build(compose("config", list(overrides)))
+
+
+def toy(algo: str, *overrides: str) -> config.RunConfig:
+    """Any algorithm on the line world, short and quiet."""
+    budget = TOY[built(f"algo={algo}").algo_class.clock]
+    return built(f"algo={algo}", "env=lineworld", f"train.budget={budget}", *QUIET, *overrides)
+
+
+def train(run: config.RunConfig, folder: Path, seed: int = 0, stop_after: int | None = None) -> list[Event]:
+    """Run one seed, or its first `stop_after` events and no more, as if it had been killed."""
+    events = []
+    generator = run_seed(run, seed, folder)
+    for event in generator:
+        events.append(event)
+        if len(events) == stop_after:
+            generator.close()
+            break
+    return events
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """Rows of metrics.jsonl without times."""
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in log.read(folder / "metrics.jsonl")]
+
+
+def task(env: str = "cartpole", seed: int = 0, hidden: tuple[int, ...] = (16,), **changes: Any) -> Task:
+    """What an algorithm needs, for tests that make one by hand."""
+    env_config = built(f"env={env}").env
+    policy = PolicyConfig(hidden=list(hidden), activation="tanh", orthogonal=True, log_std=0.0, init=None)
+    return Task(env_config, envs.describe(env_config), policy, seed, **changes)
+
+
+def command(script: str, *words: str, cwd: Path, timeout: float = 300, **env: str) -> subprocess.CompletedProcess:
+    """`python script *words` from `cwd`, as a user would type it."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *words],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **env},
+    )

@@ -1,0 +1,90 @@
+"""Every algorithm in conf/algo: a new one is tested by being there."""
+
+import json
+import math
+
+import pytest
+
+from rlexp import ckpt, config, policies
+from tests.helpers import ALGOS, ENVS, EXPERIMENTS, ROOT, built, metrics, task, toy, train
+
+GOLDEN = ROOT / "tests" / "golden"
+
+
+@pytest.mark.parametrize("env", ENVS)
+@pytest.mark.parametrize("algo", ALGOS)
+def test_composes_or_says_why_not(algo, env):
+    overrides = [f"algo={algo}", f"env={env}"] + ["env.id=CartPole-v1"] * (env == "gym")
+    run = built(*overrides)
+    assert run.name.startswith(algo)
+    assert run.train.save_every >= run.train.budget // 20, "a save cuts episodes: it must stay coarse"
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment_composes_and_can_start(experiment):
+    config.probe(built(f"+experiment={experiment}"))
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_deterministic_and_seeds_differ(algo, tmp_path):
+    run = toy(algo)
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        train(run, tmp_path / name, seed, stop_after=3)
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+    assert metrics(tmp_path / "a") != metrics(tmp_path / "c")
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_learns_and_resumes_exactly(algo, tmp_path):
+    run = toy(algo)
+    events = train(run, tmp_path / "whole")
+    whole = metrics(tmp_path / "whole")
+
+    first, last = whole[0], whole[-1]
+    n = run.train.eval_episodes
+    spread = math.sqrt((first["eval/return_std"] ** 2 + last["eval/return_std"] ** 2) / n)
+    assert last["eval/return_mean"] > first["eval/return_mean"] + 3 * spread, "it has learned nothing"
+
+    train(run, tmp_path / "cut", stop_after=len(events) // 2)
+    half = len(metrics(tmp_path / "cut"))
+    assert half < len(whole)
+    resumed = train(run, tmp_path / "cut")
+    assert 1 < resumed[0].data["step"] < run.train.budget, "it must have continued from a checkpoint"
+    assert metrics(tmp_path / "cut") == whole
+
+    for place in ("final", "best"):
+        a, b = (
+            ckpt.load(tmp_path / x / "checkpoints" / f"{place}.safetensors", "policy")["state"]
+            for x in ("whole", "cut")
+        )
+        assert json.dumps(a, default=lambda t: t.tolist()) == json.dumps(b, default=lambda t: t.tolist())
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_policy_file_acts_like_the_policy(algo, tmp_path):
+    """Everything that acting needs, normaliser statistics included, is in the file; evaluating changes nothing."""
+    run = toy(algo)
+    learner = run.algo_class(run.algo, task("lineworld"))
+    learner.step()
+    before = json.dumps(ckpt._pack(learner.state_dict(), "", {}))
+    for explore in (False, True):
+        policy = learner.policy(explore=explore)
+        policies.save_policy(tmp_path / "p.safetensors", policy, run.env, {})
+        again = policies.load_policy(tmp_path / "p.safetensors")
+        assert again.env == run.env
+        assert again.policy.explore == explore
+        from rlexp import rollout, seeding
+
+        a, b = (rollout.evaluate(p, run.env, seeding.stream(3, "eval"), 5) for p in (policy, again.policy))
+        assert [e.reward_T.tolist() for e in a.episodes] == [e.reward_T.tolist() for e in b.episodes]
+    assert json.dumps(ckpt._pack(learner.state_dict(), "", {})) == before
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_golden_first_updates(algo, tmp_path):
+    """A change that should not move numbers does not. To move them on purpose: python -m tests.golden, and say why."""
+    from tests.golden import first_updates
+
+    stored = json.loads((GOLDEN / f"{algo}.json").read_text())
+    for ours, golden in zip(first_updates(algo, tmp_path), stored, strict=True):
+        assert ours == pytest.approx(golden, rel=1e-4, abs=1e-6)
