@@ -69,7 +69,7 @@ class Learner:
         return [part.view_as(p) for part, p in zip(vector.split(sizes), self._named.values(), strict=True)]
 
     def update(self, batch: Batch, lr: float | None = None) -> dict[str, Tensor]:
-        """One optimiser step on `batch`; returns the loss's metrics and `opt/grad_norm` (before clipping) as tensors."""
+        """One optimiser step on `batch`; returns the loss's metrics and `opt/grad_norm` (unclipped) as tensors."""
         step_size = torch.tensor(self.lr if lr is None else lr)  # a tensor: a schedule must not recompile
         return self._update(batch, step_size)
 

@@ -35,7 +35,7 @@ class Backend(Protocol):
 
 
 class VecEnv:
-    """`len(seeds)` environments of one kind. With `autoreset=False` an ended one stays as it is: do not step it again."""
+    """`len(seeds)` environments of one kind. `autoreset=False` leaves an ended one alone: do not step it again."""
 
     def __init__(self, config: EnvConfig, seeds: list[int], *, autoreset: bool = True, threads: int = 1):
         self.n = len(seeds)
