@@ -36,10 +36,17 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--variant", help="name to tell it from others of the same algorithm and environment")
     p.set_defaults(run=publish)
 
+    r = commands.add_parser("reach", help="when each seed of a run first reached a bar")
+    r.add_argument("folder", help="a run folder")
+    r.add_argument("bar", type=float)
+    r.add_argument("--metric", default="eval/return_mean", help="a name in metrics.jsonl (default eval/return_mean)")
+    r.add_argument("--within", type=int, help="count only steps up to this one")
+    r.set_defaults(run=reach)
+
     d = commands.add_parser("doctor", help="what this machine can do")
     d.set_defaults(run=doctor)
 
-    for command in (e, ls, p, d):
+    for command in (e, ls, p, r, d):
         command.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     try:
@@ -155,6 +162,39 @@ def publish(args: argparse.Namespace) -> int:
 
     path = gallery.publish(Path(args.folder), args.variant)
     print(json.dumps({"entry": str(path)}) if args.json else path)
+    return 0
+
+
+def reach(args: argparse.Namespace) -> int:
+    from rlexp import log, stats
+    from rlexp.errors import nearest
+
+    files = sorted(Path(args.folder).glob("seed_*/metrics.jsonl"), key=lambda f: int(f.parent.name[5:]))
+    if not files:
+        raise UserError(f"{args.folder}: no run folder with metrics in it")
+    first: dict[str, int | None] = {}
+    for file in files:
+        rows = log.read(file)
+        known = sorted({name for row in rows for name in row if "/" in name})
+        if args.metric not in known:
+            raise UserError(f"--metric {args.metric}: not in {file}{nearest(args.metric, known)}")
+        reached = (row["step"] for row in rows if row.get(args.metric, -float("inf")) >= args.bar)
+        step = next(reached, None)
+        first[file.parent.name] = None if step is None or (args.within and step > args.within) else step
+    k, n = sum(step is not None for step in first.values()), len(first)
+    low, high = stats.wilson(k, n)
+    if args.json:
+        print(
+            json.dumps(
+                {"metric": args.metric, "bar": args.bar, "first": first, "share": k / n, "wilson95": [low, high]}
+            )
+        )
+        return 0
+    for name, step in first.items():
+        print(f"{name}: {'not reached' if step is None else f'step {step:,}'}")
+    print(
+        f"{args.metric} ≥ {args.bar:g}: {k} of {n} seeds = {k / n:.0%} (95 % Wilson interval {low:.0%} to {high:.0%})"
+    )
     return 0
 
 

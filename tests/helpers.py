@@ -35,7 +35,8 @@ def built(*overrides: str) -> config.RunConfig:
 def toy(algo: str, *overrides: str) -> config.RunConfig:
     """Any algorithm on the line world, short and quiet."""
     budget = TOY[built(f"algo={algo}").algo_class.clock]
-    return built(f"algo={algo}", "env=lineworld", f"train.budget={budget}", *QUIET, *overrides)
+    words = [f"algo={algo}", "env=lineworld", f"train.budget={budget}", "train.eval_episodes=50"]
+    return built(*words, *QUIET, *overrides)
 
 
 def train(run: config.RunConfig, folder: Path, seed: int = 0, stop_after: int | None = None) -> list[Event]:

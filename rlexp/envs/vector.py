@@ -37,11 +37,11 @@ class Backend(Protocol):
 class VecEnv:
     """`len(seeds)` environments of one kind. `autoreset=False` leaves an ended one alone: do not step it again."""
 
-    def __init__(self, config: EnvConfig, seeds: list[int], *, autoreset: bool = True, threads: int = 1):
+    def __init__(self, config: EnvConfig, seeds: list[int], *, autoreset: bool = True):
         self.n = len(seeds)
         self._all = np.arange(self.n, dtype=np.int32)
         backend = EnvPoolBackend if config.backend == "envpool" else GymnasiumBackend
-        self._backend: Backend = backend(config, seeds, autoreset, threads)
+        self._backend: Backend = backend(config, seeds, autoreset)
 
     def reset(self) -> np.ndarray:
         """First observations (n, O) of all environments. Call it once."""
@@ -56,7 +56,7 @@ class VecEnv:
 
 
 class GymnasiumBackend:
-    def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool, threads: int):
+    def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool):
         self.envs = [make(config) for _ in seeds]
         self.seeds, self.autoreset = seeds, autoreset
         self.width = int(np.prod(self.envs[0].observation_space.shape or (1,)))
@@ -90,7 +90,7 @@ class GymnasiumBackend:
 class EnvPoolBackend:
     """EnvPool resets on the next step; asking it to reset the ended environments at once makes that the same step."""
 
-    def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool, threads: int):
+    def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool):
         import envpool  # an extra: imported only when asked for
 
         known = envpool.list_all_envs()
@@ -105,7 +105,7 @@ class EnvPoolBackend:
             env_type="gymnasium",
             num_envs=len(seeds),
             seed=list(seeds),
-            num_threads=threads,
+            num_threads=1,
             **limit,
             **config.kwargs,
         )

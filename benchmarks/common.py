@@ -1,0 +1,54 @@
+"""What the benchmarks share: running a command, naming the machine, writing a table. Standard library only."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+def run(command: Sequence[str], **env: str) -> str:
+    """Standard output of `command`, run from the repository's root; what it wrote is raised where it fails."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, **ONE_THREAD, **env})
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\nexit code {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions of `packages` in this interpreter, and its own."""
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "none"
+    return found
+
+
+def machine() -> str:
+    """CPU model, cores, and how busy they are now."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        name = next((x.split(":")[1].strip() for x in cpuinfo.open() if x.startswith("model name")), name)
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{name}, {os.cpu_count()} cores{load}"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def save(path: Path | None, result: Any) -> None:
+    """Write `result` as JSON where a path is given."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,0 +1,85 @@
+"""Reference curves that come with the project: gallery/<algo>_<env>[-<variant>].csv, .json and .png.
+
+.csv holds the rows of the run's curve.csv, .json its card (command, commit, versions, every seed with its status and
+final score), .png the picture. A new run of the same algorithm and environment shows the entry under its own curve.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from rlexp.errors import UserError, nearest
+
+GALLERY = Path(__file__).parent.parent / "gallery"
+CARD = (
+    "command",
+    "commit",
+    "dirty",
+    "versions",
+    "hardware",
+    "started",
+    "finished",
+    "seconds",
+    "clock",
+    "eval",
+    "final",
+)
+
+
+def name(config: dict[str, Any]) -> str:
+    """`<algo>_<env>` of a resolved config, usable as a file name."""
+    algo = config["algo"]["_target_"].split(".")[-2]
+    return f"{algo}_{re.sub(r'[^A-Za-z0-9.]+', '-', config['env']['name'])}"
+
+
+def find(reference: str | None, name: str) -> Path | None:
+    """The csv of the entry `reference` or, where that is None, of `name` if there is one. Raises UserError."""
+    file = GALLERY / f"{reference or name}.csv"
+    if file.is_file():
+        return file
+    if reference is None:
+        return None
+    known = sorted(entry.stem for entry in GALLERY.glob("*.csv"))
+    listed = nearest(reference, known) or (f"; there are {', '.join(known)}" if known else "; the gallery is empty")
+    raise UserError(f"reference={reference}: no such gallery entry{listed}")
+
+
+def card(entry: Path) -> dict[str, Any]:
+    """What is known of the run behind an entry's csv."""
+    return json.loads(entry.with_suffix(".json").read_text())
+
+
+def publish(run_folder: Path, variant: str | None = None) -> Path:
+    """Make a gallery entry of a run whose seeds have all ended; failed ones stay in it. Returns the csv.
+
+    Raises UserError for a folder that is no run, or whose seeds have not ended.
+    """
+    if (run_folder / "study.yaml").is_file():
+        raise UserError(f"{run_folder}: is a study; publish its arms, e.g. {run_folder}/<arm>")
+    if not (run_folder / "run.json").is_file():
+        raise UserError(f"{run_folder}: no run folder (it has no run.json)")
+    if variant is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", variant):
+        raise UserError(f"--variant {variant}: letters, digits, dots and dashes only")
+    record = json.loads((run_folder / "run.json").read_text())
+    status = {seed: facts["status"] for seed, facts in record["seeds"].items()}
+    if open_seeds := [f"seed {seed} is {word}" for seed, word in status.items() if word not in ("done", "failed")]:
+        raise UserError(f"{run_folder}: {', '.join(open_seeds)}; finish it first: python main.py resume={run_folder}")
+    if "done" not in status.values():
+        raise UserError(f"{run_folder}: every seed failed; there is no curve to refer to")
+
+    from rlexp import plot  # matplotlib takes a while to import, and `find` does without
+
+    config: Any = OmegaConf.to_container(OmegaConf.load(run_folder / "config.yaml"))
+    GALLERY.mkdir(exist_ok=True)
+    stem = name(config) + (f"-{variant}" if variant else "")
+    entry = GALLERY / f"{stem}.csv"
+    shutil.copyfile(run_folder / "curve.csv", entry)
+    facts = {key: record.get(key) for key in CARD}
+    text = json.dumps({"name": stem, **facts, "seeds": record["seeds"], "config": config}, indent=2)
+    entry.with_name(f"{stem}.json").write_text(text + "\n")
+    plot.curves(run_folder, entry.with_name(f"{stem}.png"), reference=False)
+    return entry

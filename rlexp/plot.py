@@ -1,0 +1,335 @@
+"""Pictures of runs and studies, drawn from what their seeds have written so far.
+
+A band is the 95 % Student-t interval of the mean over seeds, and is labelled so. Means are taken at common steps,
+interpolated between a seed's own and never extrapolated. Matplotlib without pyplot, hence without global state.
+"""
+
+import csv
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
+from omegaconf import OmegaConf
+
+from rlexp import gallery, log, stats
+from rlexp.errors import UserError
+
+# Okabe & Ito 2008: told apart by readers of every kind of colour vision.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31", "#6A51A3")
+INK, GREY = "#222222", "#9A9A9A"
+STYLE: Any = {
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#666666",
+    "axes.grid": True,
+    "grid.color": "#E8E8E8",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.solid_capstyle": "round",
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 130,
+}
+POINTS = 600  # of one line: more cannot be seen
+CLOCKS = {"env_steps": "environment steps", "updates": "updates"}
+BAND = "95 % t-interval"
+
+Line = tuple[np.ndarray, np.ndarray]  # x ascending, y
+
+
+@dataclass
+class Run:
+    """What a run folder says, as far as it can be read yet."""
+
+    config: dict[str, Any]
+    record: dict[str, Any]
+    rows: dict[str, list[log.Row]] = field(default_factory=dict)  # by seed
+
+    @classmethod
+    def read(cls, folder: Path) -> "Run":
+        config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        record = json.loads((folder / "run.json").read_text())
+        return cls(config, record, {k: log.read(folder / f"seed_{k}" / "metrics.jsonl") for k in record["seeds"]})
+
+    @property
+    def clock(self) -> str:
+        return self.record["clock"]
+
+    def lines(self, metric: str, x: str = "step") -> dict[str, Line]:
+        """`metric` of each seed that has any of it, NaN and infinite values left out."""
+        found = {}
+        for seed, rows in self.rows.items():
+            pairs = np.array([(row[x], row[metric]) for row in rows if metric in row], float).reshape(-1, 2)
+            if (pairs := pairs[np.isfinite(pairs).all(axis=1)]).size:
+                found[seed] = (pairs[:, 0], pairs[:, 1])
+        return found
+
+    def status(self, seed: str) -> str:
+        return self.record["seeds"][seed]["status"]
+
+    def failed(self) -> list[str]:
+        return [seed for seed in self.rows if self.status(seed) == "failed"]
+
+    def averaged(self, lines: Mapping[str, Line]) -> list[Line]:
+        """The lines a mean is taken of: of seeds that are done or, before two are, of all that have not failed.
+
+        Others would cut it to the steps that they have reached; they are drawn, and counted in the title.
+        """
+        done = [line for seed, line in lines.items() if self.status(seed) == "done"]
+        return done if len(done) > 1 else [line for seed, line in lines.items() if self.status(seed) != "failed"]
+
+    def metrics(self, prefix: str) -> list[str]:
+        return sorted({name for rows in self.rows.values() for row in rows for name in row if name.startswith(prefix)})
+
+
+def curves(folder: Path, picture: Path | None = None, *, reference: bool = True) -> None:
+    """Draw `folder`/curves.png (or `picture`): evaluation return, losses, and sample returns where there are two kinds.
+
+    Where the metrics hold a search in the plane, also draws `folder`/path.png. Nothing is drawn before the first
+    evaluation. `reference`: with the gallery's curve underneath.
+    """
+    run = Run.read(folder)
+    if not (returns := run.lines("eval/return_mean")):
+        return
+    with matplotlib.rc_context(STYLE):
+        panels = run.metrics("loss/") + (["sample return"] if run.lines("data/return_best") else [])
+        columns = math.ceil(len(panels) / 3)
+        rows = math.ceil(len(panels) / columns) if panels else 1
+        figure = Figure(figsize=(6.2 + 3.1 * columns, max(4.0, 1.9 * rows)))
+        grid = figure.add_gridspec(rows, columns + 1, width_ratios=[2.0] + [1.0] * columns)
+        main = figure.add_subplot(grid[:, 0])
+        if reference:
+            _draw_reference(main, run)
+        _draw_seeds(main, run, returns)
+        episodes, actions = run.record["eval"]["episodes"], run.record["eval"]["actions"]
+        main.set_ylabel(f"evaluation return ({actions} actions, {episodes} episodes)")
+        main.set_xlim(0, max(float(x[-1]) for x, _ in returns.values()) or 1)
+        main.set_title(_title(run), fontweight="bold")
+        main.legend(loc="best")
+        for i, name in enumerate(panels):
+            axes = figure.add_subplot(grid[i % rows, 1 + i // rows])
+            if name == "sample return":
+                _draw_sample_returns(axes, run)
+            else:
+                _draw_seeds(axes, run, run.lines(name), labels=False)
+                axes.set_title(name)
+            axes.set_xlim(main.get_xlim())
+            axes.tick_params(labelbottom=i % rows == rows - 1 or i == len(panels) - 1)
+        _save(figure, picture or folder / "curves.png")
+        if picture is None and run.lines("state/mean_1"):
+            _save(_path(run), folder / "path.png")
+
+
+def study(folder: Path) -> None:
+    """Draw `folder`/study.png: the study's metric over time for each arm, and its final value with every seed."""
+    spec: Any = OmegaConf.to_container(OmegaConf.load(folder / "study.yaml"))
+    metric, arms = spec["metric"], {arm: Run.read(folder / arm) for arm in spec["arms"] if _is_run(folder / arm)}
+    if not any(run.lines(metric) for run in arms.values()):
+        return
+    share = metric.endswith("_rate")
+    name = metric.removeprefix("eval/").replace("_", " ")
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(10, max(4.0, 0.7 * len(arms) + 1)))
+        left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
+        clocks = {run.clock for run in arms.values()}
+        clock = clocks.pop() if len(clocks) == 1 else "env_steps"  # the one that all algorithms have in common
+        kinds = {(run.record["eval"]["actions"], run.record["eval"]["episodes"]) for run in arms.values()}
+        kind = " or ".join(f"{actions} actions, {episodes} episodes" for actions, episodes in sorted(kinds))
+        for place, (arm, run) in enumerate(arms.items()):
+            colour = COLOURS[place % len(COLOURS)]
+            lines = run.averaged(run.lines(metric, clock))
+            if lines:
+                _draw_mean(left, lines, colour, arm)
+            _draw_final(right, place, run, metric.removeprefix("eval/"), colour)
+        _axis(left, clock)
+        left.set_xlim(left=0)
+        left.set_ylabel(f"{name} ({kind})")
+        left.set_title(f"mean over seeds and {BAND}")
+        left.legend(loc="best")
+        right.set_yticks(range(len(arms)), list(arms))
+        right.set_ylim(len(arms) - 0.5, -0.5)
+        right.grid(False, axis="y")
+        right.set_xlabel(f"final {name}")
+        right.set_title(f"every seed, mean and {BAND}")
+        if share:
+            left.yaxis.set_major_formatter(PercentFormatter(1))
+            right.xaxis.set_major_formatter(PercentFormatter(1))
+            left.set_ylim(-0.02, 1.02)
+            right.set_xlim(-0.02, 1.02)
+        figure.suptitle(spec.get("title", folder.name), fontweight="bold", x=0.01, ha="left")
+        _save(figure, folder / "study.png")
+
+
+def mean_band(lines: list[Line]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(x, mean, half width of the t-interval) over the range that all of `lines` cover; may be empty."""
+    start, end = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
+    x = np.unique(np.concatenate([x for x, _ in lines]))
+    x = x[(x >= start) & (x <= end)]
+    x = x[np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int))] if len(x) else x
+    y = np.array([np.interp(x, *line) for line in lines])
+    n = len(lines)
+    if n < 2:
+        return x, y[0], np.full(len(x), np.nan)
+    return x, y.mean(axis=0), stats.t_quantile(0.95, n - 1) * y.std(axis=0, ddof=1) / math.sqrt(n)
+
+
+def thinned(line: Line) -> Line:
+    """At most 2 · POINTS points: of each stretch the lowest and the highest, so that no spike is lost."""
+    x, y = line
+    if len(x) <= 2 * POINTS:
+        return line
+    edges = np.linspace(0, len(x), POINTS + 1).astype(int)
+    extremes = [start + f(y[start:end]) for start, end in pairwise(edges) for f in (np.argmin, np.argmax)]
+    keep = np.unique(extremes)
+    return x[keep], y[keep]
+
+
+def _draw_seeds(axes: Axes, run: Run, lines: Mapping[str, Line], labels: bool = True) -> None:
+    """A thin line per seed, the mean and its band from the second seed on; a failed seed ends in a cross."""
+    few = len(lines) <= 5
+    for i, (seed, line) in enumerate(lines.items()):
+        failed = run.status(seed) == "failed"
+        label = f"seed {seed}" if few else f"{len(lines)} seeds" if not i else None
+        if failed:
+            label = f"seed {seed}, failed"
+            axes.plot(line[0][-1], line[1][-1], "x", color=INK, markersize=6, markeredgewidth=1.6, zorder=5)
+        colour = COLOURS[i % len(COLOURS)] if few else COLOURS[4]
+        axes.plot(
+            *thinned(line),
+            color=colour,
+            label=label if labels else None,
+            lw=0.9 if len(lines) > 1 else 1.6,
+            ls=":" if failed else "-",
+            marker="." if len(line[0]) == 1 else None,  # a line of one point would not be seen
+            alpha=0.75,
+        )
+    averaged = run.averaged(lines)
+    if len(averaged) > 1:
+        _draw_mean(axes, averaged, INK, f"mean and {BAND}, n = {len(averaged)}" if labels else None, band=labels)
+    _axis(axes, run.clock if labels else None)
+
+
+def _draw_mean(
+    axes: Axes, lines: list[Line], colour: str, label: str | None, *, band: bool = True, **style: Any
+) -> None:
+    x, mean, half = mean_band(lines)
+    axes.plot(x, mean, color=colour, label=label, **{"lw": 1.9, **style})
+    if band and len(lines) > 1:
+        axes.fill_between(
+            x, mean - half, mean + half, color=colour, alpha=0.16, lw=0, zorder=style.get("zorder", 2) - 0.5
+        )
+
+
+def _draw_reference(axes: Axes, run: Run) -> None:
+    """The gallery's curve of the same algorithm and environment, in this run's clock; it does not set the x range."""
+    try:
+        file = gallery.find(run.config.get("reference"), gallery.name(run.config))
+    except UserError:  # it was there when the run began; a training run is not stopped for a picture
+        return
+    if file is None:
+        return
+    seeds: dict[str, list[tuple[float, float]]] = {}
+    with open(file, newline="") as table:
+        for row in csv.DictReader(table):
+            seeds.setdefault(row["seed"], []).append((float(row[run.clock]), float(row["return_mean"])))
+    card = gallery.card(file)
+    lines = [tuple(np.array(seeds[k]).T) for k in seeds if card["seeds"][k]["status"] == "done"]
+    if lines:
+        actions = card["eval"]["actions"]
+        note = "" if actions == run.record["eval"]["actions"] else f", {actions} actions"
+        label = f"gallery {file.stem}: mean{f' and {BAND}' * (len(lines) > 1)}, n = {len(lines)}{note}"
+        _draw_mean(axes, lines, GREY, label, ls="--", lw=1.6, zorder=1.5)
+
+
+def _draw_sample_returns(axes: Axes, run: Run) -> None:
+    """Mean and best return of an iteration's samples; thin lines are seeds."""
+    for name, colour, label in (("data/return_best", COLOURS[1], "best"), ("data/return_mean", COLOURS[0], "mean")):
+        lines = run.lines(name)
+        for line in lines.values() if len(lines) > 1 else ():
+            axes.plot(*thinned(line), color=colour, lw=0.7, alpha=0.5)
+        if averaged := run.averaged(lines) or list(lines.values()):
+            _draw_mean(axes, averaged, colour, f"{label} of an iteration", band=False)
+    axes.set_title("sample return")
+    axes.legend(loc="best")
+    _axis(axes, None)
+
+
+def _draw_final(axes: Axes, place: int, run: Run, name: str, colour: str) -> None:
+    """One arm's row: a dot per seed, the mean with its interval, and what is missing."""
+    values = [facts["final"][name] for facts in run.record["seeds"].values() if name in (facts.get("final") or {})]
+    n, missing = len(values), len(run.rows) - len(values)
+    if values:
+        mean, half = stats.t_interval(values)
+        spread = 0.12 * ((np.arange(n) % 3) - 1)  # side by side where seeds agree
+        axes.plot(values, place + 0.2 + 0.5 * spread, "o", color=colour, markersize=4, alpha=0.6, markeredgewidth=0)
+        axes.errorbar(
+            mean, place - 0.12, xerr=None if math.isnan(half) else half, fmt="D", color=colour, ms=6, capsize=4, lw=1.8
+        )
+    note = f"n = {n}" + (f", {missing} failed or unfinished" if missing else "")
+    axes.annotate(note, (1, place), xycoords=axes.get_yaxis_transform(), xytext=(4, 0), textcoords="offset points",
+                  va="center", fontsize=8, color="#555555")  # fmt: skip
+
+
+def _path(run: Run) -> Figure:
+    """The way of a search's mean through the plane, the first seed emphasised."""
+    figure = Figure(figsize=(5.6, 5.2))
+    axes = figure.subplots()
+    xs, ys = run.lines("state/mean_0"), run.lines("state/mean_1")
+    for i, seed in reversed(list(enumerate(ys))):
+        (_, x), (_, y) = xs[seed], ys[seed]
+        colour, label = (COLOURS[0], f"mean of seed {seed}") if i == 0 else (GREY, f"{len(ys) - 1} more" * (i == 1))
+        axes.plot(x, y, "-o", color=colour, ms=3 if i == 0 else 2, lw=1.6 if i == 0 else 0.8, label=label or None,
+                  zorder=3 if i == 0 else 2)  # fmt: skip
+        if i == 0:
+            axes.plot(x[0], y[0], "o", color=INK, ms=7, mfc="white", mew=1.5, zorder=4, label="start")
+            axes.plot(x[-1], y[-1], "s", color=INK, ms=7, mfc=colour, mew=1.2, zorder=4, label="end")
+    optimum = run.config["env"].get("kwargs", {}).get("optimum")
+    if optimum and len(optimum) == 2:
+        axes.plot(*optimum, "*", color=COLOURS[5], ms=14, mec="white", zorder=5, label=f"optimum {list(optimum)}")
+    axes.set(xlabel="μ[0]", ylabel="μ[1]", title=_title(run))
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.legend(loc="best")
+    return figure
+
+
+def _axis(axes: Axes, clock: str | None) -> None:
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(6 if clock else 4, integer=True))
+    if clock:
+        axes.set_xlabel(CLOCKS[clock])
+
+
+def _title(run: Run) -> str:
+    counts = [run.status(seed) for seed in run.rows]
+    notes = [f"{counts.count(state)} of {len(counts)} seeds {state}" for state in sorted(set(counts) - {"done"})]
+    return ", ".join([gallery.name(run.config).replace("_", " on ", 1), *notes])
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file() and (folder / "config.yaml").is_file()
+
+
+def _save(figure: Figure, path: Path) -> None:
+    """Whoever looks while it is written sees the old picture."""
+    part = path.with_name(f".part_{path.name}")
+    figure.savefig(part, format="png")
+    os.replace(part, path)
+
+
+__all__ = ["COLOURS", "Run", "curves", "mean_band", "study", "thinned"]

@@ -1,0 +1,106 @@
+"""Whatever can be typed wrong gives one line that helps, exit code 2, and writes nothing."""
+
+import sys
+
+import pytest
+
+from rlexp import explain, launch
+from rlexp.errors import UserError
+from tests.helpers import built, command
+
+WRONG = [  # what is typed, what the line must hold
+    ("lr=1e-3", "did you mean 'algo.lr'"),
+    ("algo.learning=3", "algo.learning: unknown option"),
+    ("+algo.lrr=3", "did you mean 'algo.lr'"),
+    ("+sedes=3", "did you mean 'seeds'"),
+    ("algo=pppo", "did you mean 'ppo'"),
+    ("env=hoper", "did you mean 'hopper'"),
+    ("+experiment=nope", "no such experiment"),
+    ("+study=lineworld_leson", "did you mean 'lineworld_lesson'"),
+    ("algo.lr=abc", "algo.lr: 'abc' is not a number"),
+    ("algo.lr=nan", "algo.lr: is not a number"),
+    ("algo.lr=-1", "algo.lr: must be > 0"),
+    ("algo.gamma=1.5", "algo.gamma: must be ≤ 1"),
+    ("algo.epochs=2.5", "algo.epochs: 2.5 is not a whole number"),
+    ("algo.normalise_obs=3", "is not true or false"),
+    ("algo.lr_schedule=linaer", "algo.lr_schedule: must be one of constant, linear"),
+    ("algo.horizon=10 algo.lr_schedule=linear", "algo.horizon: is 10"),
+    ("train.budget=-5", "train.budget: must be ≥ 1"),
+    ("train.device=cuda", "train.device=cuda"),
+    ("seeds=1.5", "seeds: 1.5 is not a whole number"),
+    ("seeds=[0,0]", "repeats a seed"),
+    ("seeds=[]", "is empty"),
+    ("seeds=[0", "quote values"),
+    ("workers=0", "workers: 0"),
+    ("env=gym", "env.id: a value is missing"),
+    ("env=gym env.id=LunarLander-v9", "did you mean 'LunarLander-v3'"),
+    ("env=gym env.id=nowhere:Env-v0", "cannot make"),
+    ("+env.kwargs.colour=red", "unexpected keyword argument"),
+    ("env.backend=envpool env=lineworld", "env.backend=envpool"),
+    ("policy.activation=tahn", "policy.activation: must be one of"),
+    ("policy.hidden=[64,x]", "is not a list of whole numbers"),
+    ("policy.init=nowhere", "nowhere: no such"),
+    ("buffer.dataset=medium", "uses no data"),
+    ("expert.policy=x", "uses no expert"),
+    ("reference=nope", "nope"),
+    ("resume=runs/nope", "no run folder"),
+    ("--multirum", "unknown flag; did you mean '--multirun'"),
+    ("-m algo=vpg,ppo algo.lr=-1", "algo.lr: must be > 0"),
+    ("-m algo=vpg,ppo resume=x", "cannot be swept"),
+]
+
+
+@pytest.mark.parametrize(("typed", "said"), WRONG, ids=[typed for typed, _ in WRONG])
+def test_one_line_exit_2_nothing_written(typed, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["main.py", *typed.split()])
+    monkeypatch.setattr(launch, "_exit_code", 0)
+    from hydra.core.global_hydra import GlobalHydra
+
+    GlobalHydra.instance().clear()
+    code = launch.main(parallel=False)
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1, err
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_as_a_user_sees_it(tmp_path):
+    done = command("main.py", "algo.lr=-1", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: algo.lr: must be > 0, not -1.0 (Adam learning rate)\n"
+
+
+def test_whole_floats_are_whole_numbers():
+    assert built("train.budget=1e4").train.budget == 10_000
+
+
+def test_tuned_values_come_before_the_command_line():
+    assert built("env=hopper").train.budget == 1_000_000
+    assert built("env=hopper", "train.budget=5000").train.budget == 5000
+
+
+def test_intervals_follow_the_budget():
+    train = built("train.budget=100000").train
+    assert (train.eval_every, train.save_every) == (5000, 10_000)
+
+
+def test_the_schedule_has_a_horizon_of_its_own():
+    assert built("env=cartpole", "train.budget=5000").algo.horizon == 5000
+    with pytest.raises(UserError, match="horizon"):
+        built("env=cartpole", "train.budget=5000", "algo.horizon=100")
+
+
+def test_help_and_config_import_no_torch(tmp_path):
+    for flag in ("--help", "--cfg=job"):
+        done = command("main.py", flag.split("=")[0], *flag.split("=")[1:], cwd=tmp_path, PYTHONPROFILEIMPORTTIME="1")
+        assert done.returncode == 0
+        assert "ppo" in done.stdout
+        assert "torch" not in {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_explains_hydra_errors_it_has_not_seen():
+    assert explain.hydra_error(RuntimeError("first\n\nsecond\nthird"), []) == "first; second"

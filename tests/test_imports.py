@@ -1,0 +1,66 @@
+"""Imports run one way, and what need not be fast to import torch does not import it."""
+
+import ast
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers import ALGOS, ROOT
+
+# Each layer may import itself partly and the layers before it, nothing after.
+LAYERS = [
+    {"errors", "params", "math", "stats"},
+    {"seeding", "ckpt", "envs", "nets", "learner", "log"},
+    {"algo"},
+    {"policies", "rollout"},
+    {"algos"},
+    {"config", "film", "gallery", "plot", "folder", "api"},
+    {"run"},
+    {"execute", "board", "plan", "explain"},
+    {"launch", "sweep", "cli"},
+]
+LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
+NOT_FOR_ALGOS = {"run", "log", "ckpt", "config", "folder", "film", "plot", "gallery"}
+
+
+def imported(file):
+    """First-level modules of rlexp that `file` imports when it is run as a module, not inside functions."""
+    tree = ast.parse(file.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "rlexp":
+            yield from ([node.module.split(".")[1]] if "." in node.module else [name.name for name in node.names])
+
+
+def files():
+    return [f for f in sorted((ROOT / "rlexp").rglob("*.py")) if f.name != "__init__.py" or f.parent.name != "rlexp"]
+
+
+@pytest.mark.parametrize("file", files(), ids=lambda f: str(f.relative_to(ROOT)))
+def test_imports_run_one_way(file):
+    module = file.relative_to(ROOT / "rlexp").parts[0].removesuffix(".py")
+    if module in ("config", "folder", "algo", "launch", "execute"):  # names for annotations, or inside functions
+        return
+    for other in imported(file):
+        if other != "__version__":
+            assert LEVEL[other] <= LEVEL[module], f"{file.name} imports {other}"
+
+
+def test_every_module_has_a_layer():
+    names = {f.relative_to(ROOT / "rlexp").parts[0].removesuffix(".py") for f in files()}
+    assert names - {"__init__"} == set(LEVEL)
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_algorithms_know_neither_runs_nor_each_other(algo):
+    source = (ROOT / "rlexp" / "algos" / f"{algo}.py").read_text()
+    modules = set(imported(ROOT / "rlexp" / "algos" / f"{algo}.py"))
+    assert not modules & NOT_FOR_ALGOS
+    assert "algos" not in modules
+    assert "hydra" not in source and "omegaconf" not in source
+
+
+@pytest.mark.parametrize("module", ["launch", "plot", "gallery", "cli", "stats", "folder"])
+def test_needs_no_torch_to_import(module):
+    code = f"import sys, rlexp.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

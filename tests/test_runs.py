@@ -1,0 +1,265 @@
+"""Whole runs as a user starts them: folders, parallel seeds, interruptions, failures."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from rlexp import ckpt, folder, log
+from rlexp.run import Every
+from tests.helpers import ALGOS, QUIET, ROOT, built, command, metrics, toy, train
+
+SHORT = ["env=lineworld", "train.budget=6000", "seeds=[0,1]", *QUIET]
+
+
+def only_run(place: Path) -> Path:
+    (run,) = (place / "runs").glob("*/*")
+    return run
+
+
+def test_a_run_folder_is_whole_and_main_mp_gives_the_same_numbers(tmp_path):
+    for script, place in (("main.py", tmp_path / "a"), ("main_mp.py", tmp_path / "b")):
+        place.mkdir()
+        done = command(script, *SHORT, "video.enabled=true", "train.tensorboard=true", cwd=place)
+        assert done.returncode == 0, done.stderr
+        assert "return mean" in done.stdout
+    a, b = only_run(tmp_path / "a"), only_run(tmp_path / "b")
+    for seed in (0, 1):
+        assert metrics(a / f"seed_{seed}") == metrics(b / f"seed_{seed}")
+        assert {p.name for p in (a / f"seed_{seed}").iterdir()} == {"metrics.jsonl", "tensorboard", "checkpoints", "videos"}
+        assert list((a / f"seed_{seed}" / "videos").glob("best*.mp4"))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d_ppo_lineworld", str(a.relative_to(tmp_path / "a" / "runs")))
+    expected = {"config.yaml", "run.json", "curve.csv", "curves.png", "train.log", "summary.md", "seed_0", "seed_1"}
+    assert {p.name for p in a.iterdir() if not p.name.startswith(".")} == expected
+    assert ((a / "curve.csv").read_text().splitlines()[0] == "seed,step,env_steps,updates,seconds,return_mean,return_std,"
+            "return_min,return_median,return_max,length_mean,score")
+    record = json.loads((a / "run.json").read_text())
+    assert {facts["status"] for facts in record["seeds"].values()} == {"done"}
+    assert record["command"].startswith("python main.py env=lineworld")
+    assert {"torch", "gymnasium", "python"} <= set(record["versions"])
+    assert record["eval"] == {"episodes": 10, "actions": "mean"}
+
+
+def test_a_study_draws_its_arms(tmp_path):
+    done = command("main_mp.py", "+study=lineworld_lesson", "seeds=[0,1]", "train.budget=800", "train.eval_episodes=5",
+                   *QUIET, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path)
+    assert (run / "study.png").stat().st_size > 10_000
+    for arm in ("vanilla", "advantage", "advantage_fast", "ppo_fast"):
+        assert f"| {arm} | 2 |" in (run / "summary.md").read_text()
+        assert (run / arm / "curves.png").exists()
+
+
+def test_a_sweep_ends_with_one_table(tmp_path):
+    done = command("main.py", "-m", "algo=vpg,ppo", "env=lineworld", "train.budget=2000", "seeds=[0]", *QUIET, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (table,) = tmp_path.glob("runs/*/*_sweep/summary.md")
+    assert "vpg_lineworld" in table.read_text()
+    assert "ppo_lineworld" in table.read_text()
+
+
+def test_fifty_runs_in_one_second_have_fifty_folders(tmp_path):
+    with ThreadPoolExecutor(50) as pool:
+        paths = list(pool.map(lambda _: folder.create(tmp_path, "ppo_cartpole"), range(50)))
+    assert len(set(paths)) == 50
+    assert all(path.is_dir() for path in paths)
+
+
+def start(script: str, *words: str, cwd: Path) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, str(ROOT / script), *words], cwd=cwd, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for_checkpoint(process: subprocess.Popen, place: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not list(place.glob("runs/*/*/seed_*/checkpoints/latest")):
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+LONG = ["env=lineworld", "train.budget=30000", "seeds=[0,1]", *QUIET]
+
+
+@pytest.mark.parametrize("script", ["main.py", "main_mp.py"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_interrupted_and_resumed_is_uninterrupted(script, number, tmp_path):
+    process = start(script, *LONG, cwd=tmp_path)
+    wait_for_checkpoint(process, tmp_path)
+    asked = time.monotonic()
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)  # a terminal sends Ctrl-C to the whole group
+    else:
+        process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    run = only_run(tmp_path)
+    if number != signal.SIGKILL:
+        assert time.monotonic() - asked < 20
+        assert process.returncode == 128 + number
+        assert f"continue with: python {script} resume=runs/" in out
+        assert "Traceback" not in err
+        assert "interrupted" in json.loads((run / "run.json").read_text())["seeds"]["0"]["status"]
+    if script == "main_mp.py":  # its workers must have died with it, or they would write into our folder
+        time.sleep(1.5)
+    other = "main_mp.py" if script == "main.py" else "main.py"  # either continues the other's runs
+    done = command(other, f"resume={run.relative_to(tmp_path)}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for seed in (0, 1):
+        train(built(*LONG), tmp_path / "whole", seed)
+        assert metrics(run / f"seed_{seed}") == metrics(tmp_path / "whole")
+        (tmp_path / "whole").rename(tmp_path / f"whole_{seed}")
+    again = command("main.py", f"resume={run.relative_to(tmp_path)}", cwd=tmp_path)
+    assert again.returncode == 0
+    assert "already finished" in again.stdout
+
+
+def test_resume_refuses_what_would_alter_the_past(tmp_path):
+    command("main.py", "env=lineworld", "train.budget=4000", "seeds=[0]", *QUIET, cwd=tmp_path)
+    run = only_run(tmp_path).relative_to(tmp_path)
+    for words, said in (
+        ("algo.lr=0.1", "algo.lr: was 0.0003"),
+        ("algo.foo=1", "a resumed run keeps its algo.foo"),
+        ("algo=vpg", "a resumed run keeps its algo"),
+        ("train.budget=100", "can grow, not shrink"),
+        ("seeds=[1]", "can be added, not dropped"),
+    ):
+        done = command("main.py", f"resume={run}", words, cwd=tmp_path)
+        assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr
+    grown = command("main.py", f"resume={run}", "train.budget=8000", "seeds=[0,1]", cwd=tmp_path)
+    assert grown.returncode == 0, grown.stderr
+    checkpoint = max((tmp_path / run / "seed_0" / "checkpoints").glob("step_*"))
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    broken = command("main.py", f"resume={run}", "train.budget=9000", cwd=tmp_path)
+    assert (broken.returncode, broken.stderr.count("\n")) == (2, 1), broken.stderr
+
+
+def test_growing_the_budget_is_training_longer(tmp_path):
+    short, long = toy("ppo", "train.budget=8192", "train.save_every=4096", "train.eval_every=4096"), \
+        toy("ppo", "train.budget=16384", "train.save_every=4096", "train.eval_every=4096", "algo.horizon=8192")
+    train(short, tmp_path / "grown")
+    train(long, tmp_path / "grown")
+    train(long, tmp_path / "whole")
+    assert metrics(tmp_path / "grown") == metrics(tmp_path / "whole")
+
+
+def test_a_failed_seed_is_reported_and_the_others_go_on(tmp_path):
+    """A learning rate that overflows fails every seed at its first NaN; a broken checkpoint fails one of two."""
+    done = command("main_mp.py", *SHORT, "algo.lr=1e30", cwd=tmp_path)
+    assert done.returncode == 1
+    record = json.loads((only_run(tmp_path) / "run.json").read_text())
+    assert {facts["status"] for facts in record["seeds"].values()} == {"failed"}
+    assert "NaN" in record["seeds"]["0"]["message"] or "nan" in record["seeds"]["0"]["message"]
+    assert "FloatingPointError" in (only_run(tmp_path) / "train.log").read_text()
+
+
+@pytest.mark.parametrize("script", ["main.py", "main_mp.py"])
+def test_one_bad_seed_takes_no_other_down(script, tmp_path):
+    done = command(script, *LONG, "train.budget=4000", cwd=tmp_path)
+    run = only_run(tmp_path)
+    rows = run / "seed_0" / "metrics.jsonl"
+    rows.write_bytes(rows.read_bytes()[:50])  # its checkpoint now says more than is there
+    done = command(script, f"resume={run}", "train.budget=8000", cwd=tmp_path)
+    assert done.returncode == 1
+    record = json.loads((run / "run.json").read_text())
+    assert [record["seeds"][seed]["status"] for seed in "01"] == ["failed", "done"]
+    assert "shorter than the checkpoint says" in (run / "summary.md").read_text()
+
+
+def test_a_killed_worker_is_a_failed_seed(tmp_path):
+    process = start("main_mp.py", *LONG, "train.budget=200000", "workers=1", cwd=tmp_path)
+    wait_for_checkpoint(process, tmp_path)
+    children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    worker = next(int(line.split()[0]) for line in children.stdout.splitlines() if "spawn_main" in line)
+    os.kill(worker, signal.SIGKILL)
+    time.sleep(6)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    record = json.loads((only_run(tmp_path) / "run.json").read_text())
+    assert record["seeds"]["0"]["status"] == "failed"
+    assert "ended with code -9" in record["seeds"]["0"]["message"]
+    assert record["seeds"]["1"]["status"] == "interrupted", "the second seed must have been started"
+
+
+def test_an_unwritable_place_is_said_before_training(tmp_path):
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    done = command("main.py", *SHORT, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "cannot make a run folder" in done.stderr
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    run, saves = toy("ppo"), []
+    real = ckpt.save_file
+
+    def fills_up(tensors, path, metadata):
+        real(tensors, path, metadata)
+        if "step_" in str(path):
+            saves.append(path)
+            if len(saves) == 3:
+                raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ckpt, "save_file", fills_up)
+    with pytest.raises(OSError, match="No space left"):
+        train(run, tmp_path / "a")
+    monkeypatch.setattr(ckpt, "save_file", real)
+    found = ckpt.latest(tmp_path / "a" / "checkpoints")
+    assert set(ckpt.load(found)) == {"policy", "algo", "run", "rng"}
+    assert not list((tmp_path / "a" / "checkpoints").glob(".*tmp"))
+    train(run, tmp_path / "a")
+    train(run, tmp_path / "b")
+    assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path):
+    process = start("main.py", *LONG, "train.budget=300000", cwd=tmp_path)
+    wait_for_checkpoint(process, tmp_path)
+    done = command("main.py", f"resume={only_run(tmp_path)}", cwd=tmp_path)
+    process.kill()
+    process.communicate()
+    assert done.returncode == 2
+    assert "another process" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("algo", ALGOS)
+def test_twenty_kills_change_nothing(algo, tmp_path):
+    """Killed -9 at random moments, twenty times over, then finished: the same metrics, bit for bit."""
+    import random
+
+    words = [f"algo={algo}", "env=lineworld", "seeds=[0]", *QUIET]
+    words.append(f"train.budget={toy(algo).train.budget * 10}")
+    process, kills = start("main.py", *words, cwd=tmp_path), 0
+    wait_for_checkpoint(process, tmp_path)
+    while True:
+        time.sleep(random.uniform(0, 2))
+        if process.poll() is not None or kills == 20:
+            break
+        process.kill()
+        kills += 1
+        process.communicate()
+        process = start("main.py", f"resume={only_run(tmp_path)}", cwd=tmp_path)
+        time.sleep(3)
+    process.communicate(timeout=600)
+    assert process.returncode == 0
+    assert kills >= 5
+    train(built(*words), tmp_path / "whole")
+    assert metrics(only_run(tmp_path) / "seed_0") == metrics(tmp_path / "whole")
+
+
+def test_every_fires_on_crossing_not_on_modulo():
+    every = Every(100, 0)
+    assert [every(step) for step in (64, 128, 192, 256, 320, 501)] == [False, True, False, True, True, True]
+    assert Every(100, 250)(299) is False
+
+
+def test_logs_survive_a_half_written_line(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert [row["step"] for row in log.read(tmp_path / "metrics.jsonl")] == [1, 2]
