@@ -22,11 +22,12 @@ EPISODES = list[tuple[int, float]]  # (env steps at the end of the iteration in 
 
 
 class Clock:
-    """Seconds inside some methods, and the moments at which iterations ended."""
+    """Seconds inside some methods, and the moments at which iterations ended. `cpu` is this process's processor time,
+    all threads: other processes disturb it less than wall time."""
 
     def __init__(self) -> None:
         self.inside = {"simulator": 0.0, "update": 0.0}
-        self.marks: list[tuple[float, dict[str, float]]] = []
+        self.marks: list[dict[str, float]] = []
 
     def watch(self, owner: Any, method: str, part: str) -> None:
         """Add the time inside `owner.method` to `part` from now on."""
@@ -42,14 +43,13 @@ class Clock:
         setattr(owner, method, timed)
 
     def mark(self) -> None:
-        self.marks.append((time.perf_counter(), dict(self.inside)))
+        self.marks.append({"seconds": time.perf_counter(), "cpu": time.process_time(), **self.inside})
 
     def report(self, warmup: int) -> dict[str, float]:
-        """Seconds per iteration, all and by part, after `warmup` iterations; and the seconds that those took."""
-        (t0, inside0), (t1, inside1) = self.marks[warmup], self.marks[-1]
+        """Per iteration after `warmup` of them: seconds, cpu seconds, seconds by part; and what the warm-up took."""
+        first, start, end = self.marks[0], self.marks[warmup], self.marks[-1]
         n = len(self.marks) - 1 - warmup
-        parts = {part: (inside1[part] - inside0[part]) / n for part in inside1}
-        return {"seconds": (t1 - t0) / n, **parts, "warmup": t0 - self.marks[0][0]}
+        return {**{name: (end[name] - start[name]) / n for name in end}, "warmup": start["seconds"] - first["seconds"]}
 
 
 def sb3(env: str, iterations: int, seed: int, clock: Clock) -> EPISODES:
@@ -59,10 +59,27 @@ def sb3(env: str, iterations: int, seed: int, clock: Clock) -> EPISODES:
     from torch import nn
 
     envs = make_vec_env(ENVS[env], N_ENVS, seed=seed)
-    model = PPO("MlpPolicy", envs, n_steps=STEPS, batch_size=MINIBATCH, n_epochs=EPOCHS, learning_rate=3e-4, gamma=0.99,
-                gae_lambda=0.95, clip_range=0.2, clip_range_vf=None, normalize_advantage=True, ent_coef=0.0, vf_coef=0.5,
-                max_grad_norm=0.5, target_kl=None, seed=seed, device="cpu",
-                policy_kwargs={"net_arch": [64, 64], "activation_fn": nn.Tanh, "ortho_init": True})
+    net = {"net_arch": [64, 64], "activation_fn": nn.Tanh, "ortho_init": True}
+    model = PPO(
+        "MlpPolicy",
+        envs,
+        n_steps=STEPS,
+        batch_size=MINIBATCH,
+        n_epochs=EPOCHS,
+        learning_rate=3e-4,
+        gamma=0.99,
+        gae_lambda=0.95,
+        clip_range=0.2,
+        clip_range_vf=None,
+        normalize_advantage=True,
+        ent_coef=0.0,
+        vf_coef=0.5,
+        max_grad_norm=0.5,
+        target_kl=None,
+        seed=seed,
+        device="cpu",
+        policy_kwargs=net,
+    )
     clock.watch(envs, "step", "simulator")
     clock.watch(model, "train", "update")
     episodes: EPISODES = []
@@ -91,15 +108,40 @@ def ours(env: str, backend: str, compile: bool, iterations: int, seed: int, cloc
 
     from rlexp import config, envs, seeding
 
-    settings = {"envs": N_ENVS, "steps": STEPS, "minibatch": MINIBATCH, "epochs": EPOCHS, "lr": 3e-4, "gamma": 0.99,
-                "gae_lambda": 0.95, "clip": 0.2, "value_clip": "null", "normalise_advantage": "true",
-                "entropy_coef": 0.0, "value_coef": 0.5, "max_grad_norm": 0.5, "target_kl": "null",
-                "normalise_obs": "false", "normalise_reward": "false", "lr_schedule": "constant",
-                "clip_schedule": "constant"}
+    settings = {
+        "envs": N_ENVS,
+        "steps": STEPS,
+        "minibatch": MINIBATCH,
+        "epochs": EPOCHS,
+        "lr": 3e-4,
+        "gamma": 0.99,
+        "gae_lambda": 0.95,
+        "clip": 0.2,
+        "value_clip": "null",
+        "normalise_advantage": "true",
+        "entropy_coef": 0.0,
+        "value_coef": 0.5,
+        "max_grad_norm": 0.5,
+        "target_kl": "null",
+        "normalise_obs": "false",
+        "normalise_reward": "false",
+        "lr_schedule": "constant",
+        "clip_schedule": "constant",
+    }
     with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-        run = config.build(compose("config", ["algo=ppo", f"env={env}", f"env.backend={backend}", "policy=mlp",
-                                              f"train.compile={str(compile).lower()}",
-                                              *(f"algo.{key}={value}" for key, value in settings.items())]))
+        run = config.build(
+            compose(
+                "config",
+                [
+                    "algo=ppo",
+                    f"env={env}",
+                    f"env.backend={backend}",
+                    "policy=mlp",
+                    f"train.compile={str(compile).lower()}",
+                    *(f"algo.{key}={value}" for key, value in settings.items()),
+                ],
+            )
+        )
     seeding.seed_globals(seeding.stream(seed, "init"))
     algo: Any = run.algo_class(run.algo, run.task(envs.describe(run.env), seed))
     clock.watch(algo.collector.envs, "step", "simulator")

@@ -164,7 +164,8 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     plain: dict[str, Any] = config if isinstance(config, dict) else _resolve(config)
     for key in plain:
         if key not in TOP_LEVEL:
-            raise UserError(f"{key}: unknown option{nearest(key, all_keys(plain))}")
+            known = all_keys({k: v for k, v in plain.items() if k in TOP_LEVEL})
+            raise UserError(f"{key}: unknown option{nearest_key(key, known)}")
     algo_class = _algo_class(plain["algo"])
     body = {key: value for key, value in plain["algo"].items() if key != "_target_"}
     train = dict(plain["train"])

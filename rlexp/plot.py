@@ -8,6 +8,7 @@ import csv
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -47,6 +48,7 @@ STYLE: Any = {
     "savefig.dpi": 130,
 }
 POINTS = 600  # of one line: more cannot be seen
+STRETCHES = 60  # that a noisy metric is averaged in before its mean over seeds is drawn
 CLOCKS = {"env_steps": "environment steps", "updates": "updates"}
 BAND = "95 % t-interval"
 
@@ -83,9 +85,6 @@ class Run:
     def status(self, seed: str) -> str:
         return self.record["seeds"][seed]["status"]
 
-    def failed(self) -> list[str]:
-        return [seed for seed in self.rows if self.status(seed) == "failed"]
-
     def averaged(self, lines: Mapping[str, Line]) -> list[Line]:
         """The lines a mean is taken of: of seeds that are done or, before two are, of all that have not failed.
 
@@ -119,7 +118,7 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool = True)
         _draw_seeds(main, run, returns)
         episodes, actions = run.record["eval"]["episodes"], run.record["eval"]["actions"]
         main.set_ylabel(f"evaluation return ({actions} actions, {episodes} episodes)")
-        main.set_xlim(0, max(float(x[-1]) for x, _ in returns.values()) or 1)
+        main.set_xlim(0, 1.01 * max(float(x[-1]) for x, _ in returns.values()) or 1)
         main.set_title(_title(run), fontweight="bold")
         main.legend(loc="best")
         for i, name in enumerate(panels):
@@ -127,10 +126,13 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool = True)
             if name == "sample return":
                 _draw_sample_returns(axes, run)
             else:
-                _draw_seeds(axes, run, run.lines(name), labels=False)
-                axes.set_title(name)
+                _draw_seeds(axes, run, run.lines(name), legend=False)
+            axes.set_title(name)
             axes.set_xlim(main.get_xlim())
-            axes.tick_params(labelbottom=i % rows == rows - 1 or i == len(panels) - 1)
+            if i % rows == rows - 1 or i == len(panels) - 1:
+                axes.set_xlabel("thin: each seed; bold: their mean, smoothed" if len(run.rows) > 1 else "", fontsize=8)
+            else:
+                axes.tick_params(labelbottom=False)
         _save(figure, picture or folder / "curves.png")
         if picture is None and run.lines("state/mean_1"):
             _save(_path(run), folder / "path.png")
@@ -139,10 +141,9 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool = True)
 def study(folder: Path) -> None:
     """Draw `folder`/study.png: the study's metric over time for each arm, and its final value with every seed."""
     spec: Any = OmegaConf.to_container(OmegaConf.load(folder / "study.yaml"))
-    metric, arms = spec["metric"], {arm: Run.read(folder / arm) for arm in spec["arms"] if _is_run(folder / arm)}
+    metric, arms = spec["metric"], {arm: Run.read(folder / arm) for arm in spec["arms"]}
     if not any(run.lines(metric) for run in arms.values()):
         return
-    share = metric.endswith("_rate")
     name = metric.removeprefix("eval/").replace("_", " ")
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, max(4.0, 0.7 * len(arms) + 1)))
@@ -167,7 +168,7 @@ def study(folder: Path) -> None:
         right.grid(False, axis="y")
         right.set_xlabel(f"final {name}")
         right.set_title(f"every seed, mean and {BAND}")
-        if share:
+        if metric.endswith("_rate"):
             left.yaxis.set_major_formatter(PercentFormatter(1))
             right.xaxis.set_major_formatter(PercentFormatter(1))
             left.set_ylim(-0.02, 1.02)
@@ -189,6 +190,14 @@ def mean_band(lines: list[Line]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return x, y.mean(axis=0), stats.t_quantile(0.95, n - 1) * y.std(axis=0, ddof=1) / math.sqrt(n)
 
 
+def smoothed(line: Line) -> Line:
+    """Means of at most STRETCHES stretches of neighbouring points."""
+    if len(line[0]) <= STRETCHES:
+        return line
+    x, y = (np.array([part.mean() for part in np.array_split(values, STRETCHES)]) for values in line)
+    return x, y
+
+
 def thinned(line: Line) -> Line:
     """At most 2 · POINTS points: of each stretch the lowest and the highest, so that no spike is lost."""
     x, y = line
@@ -200,29 +209,34 @@ def thinned(line: Line) -> Line:
     return x[keep], y[keep]
 
 
-def _draw_seeds(axes: Axes, run: Run, lines: Mapping[str, Line], labels: bool = True) -> None:
-    """A thin line per seed, the mean and its band from the second seed on; a failed seed ends in a cross."""
+def _draw_seeds(axes: Axes, run: Run, lines: Mapping[str, Line], legend: bool = True) -> None:
+    """A thin line per seed, the mean and its band from the second seed on; a failed seed ends in a cross.
+
+    Without `legend` it is a small panel of a noisy metric: the mean is smoothed and has no band.
+    """
     few = len(lines) <= 5
     for i, (seed, line) in enumerate(lines.items()):
-        failed = run.status(seed) == "failed"
-        label = f"seed {seed}" if few else f"{len(lines)} seeds" if not i else None
-        if failed:
+        label = f"seed {seed}" if few else f"{len(lines)} seeds" if i == 0 else None
+        if failed := run.status(seed) == "failed":
             label = f"seed {seed}, failed"
             axes.plot(line[0][-1], line[1][-1], "x", color=INK, markersize=6, markeredgewidth=1.6, zorder=5)
-        colour = COLOURS[i % len(COLOURS)] if few else COLOURS[4]
         axes.plot(
             *thinned(line),
-            color=colour,
-            label=label if labels else None,
-            lw=0.9 if len(lines) > 1 else 1.6,
+            color=COLOURS[i % len(COLOURS)] if few else COLOURS[4],
+            label=label if legend else None,
+            lw=(0.9 if legend else 0.6) if len(lines) > 1 else 1.6,
             ls=":" if failed else "-",
             marker="." if len(line[0]) == 1 else None,  # a line of one point would not be seen
-            alpha=0.75,
+            alpha=0.75 if legend else 0.55,
         )
+    low, high = axes.dataLim.intervaly
     averaged = run.averaged(lines)
     if len(averaged) > 1:
-        _draw_mean(axes, averaged, INK, f"mean and {BAND}, n = {len(averaged)}" if labels else None, band=labels)
-    _axis(axes, run.clock if labels else None)
+        label = f"mean and {BAND}, n = {len(averaged)}" if legend else None
+        _draw_mean(axes, averaged if legend else [smoothed(line) for line in averaged], INK, label, band=legend)
+    if high > low:  # the band of two or three seeds can be wider than all the rest: it may leave the picture
+        axes.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
+    _axis(axes, run.clock if legend else None)
 
 
 def _draw_mean(
@@ -232,7 +246,7 @@ def _draw_mean(
     axes.plot(x, mean, color=colour, label=label, **{"lw": 1.9, **style})
     if band and len(lines) > 1:
         axes.fill_between(
-            x, mean - half, mean + half, color=colour, alpha=0.16, lw=0, zorder=style.get("zorder", 2) - 0.5
+            x, mean - half, mean + half, color=colour, alpha=0.14, lw=0, zorder=style.get("zorder", 2) - 0.5
         )
 
 
@@ -258,14 +272,13 @@ def _draw_reference(axes: Axes, run: Run) -> None:
 
 
 def _draw_sample_returns(axes: Axes, run: Run) -> None:
-    """Mean and best return of an iteration's samples; thin lines are seeds."""
+    """Mean and best return of an iteration's samples."""
     for name, colour, label in (("data/return_best", COLOURS[1], "best"), ("data/return_mean", COLOURS[0], "mean")):
         lines = run.lines(name)
         for line in lines.values() if len(lines) > 1 else ():
             axes.plot(*thinned(line), color=colour, lw=0.7, alpha=0.5)
         if averaged := run.averaged(lines) or list(lines.values()):
             _draw_mean(axes, averaged, colour, f"{label} of an iteration", band=False)
-    axes.set_title("sample return")
     axes.legend(loc="best")
     _axis(axes, None)
 
@@ -310,19 +323,17 @@ def _path(run: Run) -> Figure:
 
 def _axis(axes: Axes, clock: str | None) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_major_locator(MaxNLocator(6 if clock else 4, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(6 if clock else 4, integer=True, steps=[1, 2, 2.5, 5, 10]))
     if clock:
         axes.set_xlabel(CLOCKS[clock])
 
 
 def _title(run: Run) -> str:
-    counts = [run.status(seed) for seed in run.rows]
-    notes = [f"{counts.count(state)} of {len(counts)} seeds {state}" for state in sorted(set(counts) - {"done"})]
-    return ", ".join([gallery.name(run.config).replace("_", " on ", 1), *notes])
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / "run.json").is_file() and (folder / "config.yaml").is_file()
+    title = gallery.name(run.config).replace("_", " on ", 1)
+    counts = Counter(run.status(seed) for seed in run.rows)
+    if set(counts) == {"done"}:
+        return title
+    return f"{title}, {len(run.rows)} seeds: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -332,4 +343,4 @@ def _save(figure: Figure, path: Path) -> None:
     os.replace(part, path)
 
 
-__all__ = ["COLOURS", "Run", "curves", "mean_band", "study", "thinned"]
+__all__ = ["COLOURS", "Run", "curves", "mean_band", "smoothed", "study", "thinned"]

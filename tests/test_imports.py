@@ -60,7 +60,7 @@ def test_algorithms_know_neither_runs_nor_each_other(algo):
     assert "hydra" not in source and "omegaconf" not in source
 
 
-@pytest.mark.parametrize("module", ["launch", "plot", "gallery", "cli", "stats", "folder"])
+@pytest.mark.parametrize("module", ["launch", "plot", "gallery", "cli", "stats"])
 def test_needs_no_torch_to_import(module):
     code = f"import sys, rlexp.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

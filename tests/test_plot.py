@@ -1,0 +1,263 @@
+"""Pictures of runs: what is averaged, what is said of it, and that half-written folders do no harm."""
+
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from rlexp import gallery, plot, stats
+
+STEPS = np.arange(0, 50_001, 1000)
+
+
+def write_run(
+    folder,
+    lengths=(1.0, 1.0, 1.0),
+    status=None,
+    *,
+    algo="ppo",
+    env="hopper",
+    clock="env_steps",
+    actions="mean",
+    kwargs=None,
+    reference=None,
+    extra=lambda rng, t: {},
+    final=lambda seed: 2000.0 + 100 * seed,
+    steps=STEPS,
+):
+    """A run folder as training leaves it; `lengths` is how far each seed has come, as a share of the whole."""
+    status = status or ["done" if length == 1 else "running" for length in lengths]
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "algo": {"_target_": f"rlexp.algos.{algo}.{algo.upper()}", "lr": 3e-4},
+        "env": {"id": "Hopper-v5", "name": env, "kwargs": kwargs or {}},
+        "train": {"budget": int(steps[-1])},
+        "seeds": list(range(len(lengths))),
+        "reference": reference,
+    }
+    (folder / "config.yaml").write_text(json.dumps(config))  # JSON is yaml
+    seeds, table = {}, ["seed,step,env_steps,updates,seconds,return_mean,return_std,score"]
+    for seed, length in enumerate(lengths):
+        rng, rows = np.random.default_rng(seed), []
+        for i, step in enumerate(steps[: int(len(steps) * length)]):
+            t = step / steps[-1]
+            row = {"step": int(step), "env_steps": int(step), "updates": i, "seconds": t}
+            if i:
+                row |= {"loss/policy": -0.02 + 0.01 * rng.normal(), "loss/value": 50 * math.exp(-3 * t) * rng.gamma(4)}
+                row |= extra(rng, t)
+            if i % 5 == 0:
+                row["eval/return_mean"] = (1800 + 200 * seed) * t**0.7 + 80 * rng.normal()
+                row["eval/success_rate"] = min(1, max(0, t + 0.1 * rng.normal()))
+                table.append(f"{seed},{step},{step},{i},{t},{row['eval/return_mean']},1.0,")
+            rows.append(json.dumps(row) + "\n")
+        (folder / f"seed_{seed}").mkdir(exist_ok=True)
+        (folder / f"seed_{seed}" / "metrics.jsonl").write_text("".join(rows))
+        seeds[str(seed)] = {"status": status[seed], "message": "", "step": int(step) if length else 0}
+        if status[seed] == "done":
+            seeds[str(seed)]["final"] = {"return_mean": final(seed), "success_rate": 0.9 + 0.01 * seed}
+    (folder / "curve.csv").write_text("\n".join(table) + "\n")
+    record = {
+        "command": "python main.py",
+        "commit": "0" * 40,
+        "dirty": False,
+        "versions": {"torch": "2.13.0"},
+        "clock": clock,
+        "seconds": 12.5,
+        "eval": {"episodes": 10, "actions": actions},
+        "seeds": seeds,
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Figures instead of files, by name."""
+    figures: dict[str, Figure] = {}
+    monkeypatch.setattr(plot, "_save", lambda figure, path: figures.update({path.name: figure}))
+    return figures
+
+
+@pytest.fixture(autouse=True)
+def empty_gallery(monkeypatch, tmp_path):
+    monkeypatch.setattr(gallery, "GALLERY", tmp_path / "gallery")
+
+
+def labels(axes):
+    return [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+# Two-sided 95 % quantiles of Student's t, from any printed table.
+@pytest.mark.parametrize(("dof", "t"), [(1, 12.706), (2, 4.303), (3, 3.182), (4, 2.776), (9, 2.262), (29, 2.045)])
+def test_t_quantile_agrees_with_the_tables(dof, t):
+    assert stats.t_quantile(0.95, dof) == pytest.approx(t, abs=6e-4)
+
+
+def test_t_interval_of_a_known_sample():
+    mean, half = stats.t_interval([1.0, 2.0, 3.0])  # std 1 (ddof 1), so half = 4.303 / √3
+    assert mean == 2
+    assert half == pytest.approx(4.3027 / math.sqrt(3), abs=1e-3)
+    assert math.isnan(stats.t_interval([5.0])[1])
+
+
+def test_mean_band_interpolates_and_never_extrapolates():
+    a = (np.array([0.0, 10.0, 20.0]), np.array([0.0, 10.0, 20.0]))
+    b = (np.array([5.0, 15.0]), np.array([7.0, 17.0]))
+    x, mean, half = plot.mean_band([a, b])
+    assert x.tolist() == [5, 10, 15]
+    assert mean.tolist() == [6, 11, 16]
+    assert half == pytest.approx(stats.t_interval([5.0, 7.0])[1])
+
+
+def test_seeds_without_a_common_step_have_no_mean():
+    x, _, _ = plot.mean_band([(np.array([0.0, 1.0]), np.zeros(2)), (np.array([5.0, 6.0]), np.zeros(2))])
+    assert len(x) == 0
+
+
+def test_thinning_keeps_every_spike():
+    x, y = np.arange(100_000.0), np.zeros(100_000)
+    y[[777, 55_555]] = 1, -1
+    thin_x, thin_y = plot.thinned((x, y))
+    assert len(thin_x) <= 2 * plot.POINTS
+    assert thin_x[thin_y.argmax()] == 777
+    assert thin_x[thin_y.argmin()] == 55_555
+
+
+def test_curves_shows_seeds_mean_interval_losses_and_kind_of_actions(tmp_path, drawn):
+    plot.curves(write_run(tmp_path / "run", actions="sampled"))
+    main, *panels = drawn["curves.png"].axes
+    assert labels(main) == ["seed 0", "seed 1", "seed 2", "mean and 95 % t-interval, n = 3"]
+    assert "sampled actions, 10 episodes" in main.get_ylabel()
+    assert main.get_xlabel() == "environment steps"
+    assert [axes.get_title(loc="left") for axes in panels] == ["loss/policy", "loss/value"]
+    assert all(len(axes.lines) == 4 for axes in panels)
+
+
+def test_one_seed_has_no_interval(tmp_path, drawn):
+    plot.curves(write_run(tmp_path / "run", lengths=(1.0,)))
+    main = drawn["curves.png"].axes[0]
+    assert labels(main) == ["seed 0"]
+    assert not main.collections
+
+
+def test_failed_seed_is_shown_and_not_averaged(tmp_path, drawn):
+    plot.curves(write_run(tmp_path / "run", (1.0, 0.4, 1.0), ["done", "failed", "done"]))
+    main = drawn["curves.png"].axes[0]
+    assert labels(main) == ["seed 0", "seed 1, failed", "seed 2", "mean and 95 % t-interval, n = 2"]
+    assert "3 seeds: 2 done, 1 failed" in main.get_title(loc="left")
+    mean = next(line for line in main.lines if str(line.get_label()).startswith("mean"))
+    assert mean.get_xdata()[-1] == STEPS[-1]
+
+
+def test_seed_that_has_just_begun_does_not_cut_the_mean(tmp_path, drawn):
+    plot.curves(write_run(tmp_path / "run", (1.0, 1.0, 0.1, 0.0), ["done", "done", "running", "waiting"]))
+    main = drawn["curves.png"].axes[0]
+    assert labels(main)[-1] == "mean and 95 % t-interval, n = 2"
+    assert "4 seeds: 2 done, 1 running, 1 waiting" in main.get_title(loc="left")
+    mean = next(line for line in main.lines if str(line.get_label()).startswith("mean"))
+    assert mean.get_xdata()[-1] == STEPS[-1]
+
+
+def test_parallel_seeds_are_averaged_as_far_as_all_have_come(tmp_path, drawn):
+    plot.curves(write_run(tmp_path / "run", (0.5, 0.6, 0.7)))
+    main = drawn["curves.png"].axes[0]
+    mean = next(line for line in main.lines if str(line.get_label()).startswith("mean"))
+    assert mean.get_xdata()[-1] == 20_000  # the last evaluation of the slowest
+
+
+def test_nothing_is_drawn_before_the_first_evaluation(tmp_path):
+    folder = write_run(tmp_path / "run", (0.0, 0.0))
+    plot.curves(folder)
+    assert not list(folder.glob("*.png"))
+
+
+def test_half_written_line_is_left_out(tmp_path, drawn):
+    folder = write_run(tmp_path / "run", (1.0,))
+    with open(folder / "seed_0" / "metrics.jsonl", "a") as file:
+        file.write('{"step": 51000, "eval/return_m')
+    plot.curves(folder)
+    assert drawn["curves.png"].axes[0].lines[0].get_xdata()[-1] == STEPS[-1]
+
+
+def test_sample_returns_and_path_of_a_search_in_the_plane(tmp_path, drawn):
+    def search(rng, t):
+        mean = np.array([65, 49]) * (1 - math.exp(-6 * t)) + rng.normal(size=2)
+        return {
+            "state/mean_0": mean[0],
+            "state/mean_1": mean[1],
+            "data/return_mean": -3000 * math.exp(-5 * t),
+            "data/return_best": -900 * math.exp(-6 * t),
+        }
+
+    kwargs = {"optimum": [65, 49]}
+    folder = write_run(tmp_path / "run", algo="cmaes", env="sphere", clock="updates", kwargs=kwargs, extra=search)
+    plot.curves(folder)
+    sample = drawn["curves.png"].axes[-1]
+    assert sample.get_title(loc="left") == "sample return"
+    assert labels(sample) == ["best of an iteration", "mean of an iteration"]
+    assert drawn["curves.png"].axes[0].get_xlabel() == "updates"
+    (way,) = drawn["path.png"].axes
+    assert (way.get_xlabel(), way.get_ylabel()) == ("μ[0]", "μ[1]")
+    assert set(labels(way)) == {"2 more", "mean of seed 0", "start", "end", "optimum [65, 49]"}
+
+
+def test_reference_is_drawn_in_this_runs_clock(tmp_path, drawn):
+    gallery.publish(write_run(tmp_path / "old", (1.0, 1.0, 0.3), ["done", "done", "failed"], actions="sampled"))
+    plot.curves(write_run(tmp_path / "new", clock="updates"))
+    main = drawn["curves.png"].axes[0]
+    assert labels(main)[0] == "gallery ppo_hopper: mean and 95 % t-interval, n = 2, sampled actions"
+    assert main.lines[0].get_xdata()[-1] == len(STEPS) - 1
+    assert "gallery" not in str(labels(_redraw(tmp_path / "new", drawn, reference=False)))
+
+
+def _redraw(folder, drawn, **options):
+    plot.curves(folder, **options)
+    return drawn["curves.png"].axes[0]
+
+
+def test_reference_that_is_gone_does_not_stop_a_run(tmp_path, drawn):
+    plot.curves(write_run(tmp_path / "run", reference="no_such_entry"))
+    assert "curves.png" in drawn
+
+
+def test_study_shows_every_arm_and_every_seed(tmp_path, drawn):
+    (tmp_path / "study").mkdir()
+    spec = {
+        "name": "x",
+        "title": "A lesson",
+        "metric": "eval/success_rate",
+        "arms": {"slow": [], "fast": [], "none": []},
+    }
+    (tmp_path / "study" / "study.yaml").write_text(json.dumps(spec))
+    write_run(tmp_path / "study" / "slow")
+    write_run(tmp_path / "study" / "fast", (1.0, 1.0, 0.2), ["done", "done", "failed"])
+    plot.study(tmp_path / "study")
+    left, right = drawn["study.png"].axes
+    assert labels(left) == ["slow", "fast"]
+    assert "success rate (mean actions, 10 episodes)" in left.get_ylabel()
+    assert [len(line.get_xdata()) for line in right.lines if line.get_marker() == "o"] == [3, 2]
+    assert [text.get_text() for text in right.texts] == ["n = 3", "n = 2, 1 failed or unfinished"]
+
+
+def test_long_runs_are_drawn_in_a_second(tmp_path):
+    folder = write_run(tmp_path / "run", steps=np.arange(0, 4_000_001, 1000), extra=lambda rng, t: {"loss/x": t})
+    run = plot.Run.read(folder)
+    code = (
+        "import sys, time; from pathlib import Path; from rlexp import plot; folder = Path(sys.argv[1])\n"
+        "plot.curves(folder); start = time.process_time(); plot.curves(folder); print(time.process_time() - start)"
+    )
+    seconds = float(subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True).stdout)
+    assert len(run.rows["0"]) == 4001
+    assert seconds < 2  # about half of one on a quiet machine
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_plotting_imports_no_torch():
+    code = (
+        "import sys, rlexp.plot, rlexp.gallery; sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
