@@ -127,6 +127,10 @@ class Algorithm(ABC):
     def policy(self, *, explore: bool = False) -> Policy:
         """The current policy: its mean (most likely) action, or sampled actions with `explore`. A copy, frozen."""
 
+    def snapshot(self) -> Mapping[str, float]:
+        """Metrics of the current state rather than of a step; logged with every step, and once before the first."""
+        return {}
+
     def restart(self, step: int) -> None:
         """Cut open episodes as if by a time limit and begin new ones, seeded from (seed, `step`).
 

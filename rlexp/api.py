@@ -37,7 +37,8 @@ def record(saved: Saved, path: str | Path, *, sampled: bool = False, seed: int =
     path = Path(path)
     episode = play(saved, 1, sampled=sampled, seed=seed).episodes[0]
     env = dataclasses.replace(saved.env, backend="gymnasium")
-    return film.film(env, episode, path.with_suffix(".mp4"), seconds=60, size=size, gif=path.suffix == ".gif")
+    film.film(env, episode, path.with_suffix(".mp4"), seconds=60, size=size, gif=path.suffix == ".gif")
+    return path
 
 
 def show(saved: Saved, n: int, *, sampled: bool = False, seed: int = 0) -> None:

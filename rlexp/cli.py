@@ -198,12 +198,15 @@ def reach(args: argparse.Namespace) -> int:
     return 0
 
 
-_FRAME = (
-    "from rlexp.envs import EnvConfig, make\n"
-    "env = make(EnvConfig(id='{id}', name='x', max_episode_steps=None, backend='gymnasium', random_return=None,"
-    " expert_return=None), render_mode='rgb_array')\n"
-    "env.reset(seed=0); assert env.render().any(); env.close()"
-)
+_PICTURE = """
+from rlexp.envs import EnvConfig
+from rlexp.film import CannotRender, picture
+config = dict(name="x", max_episode_steps=None, backend="gymnasium", random_return=None, expert_return=None)
+try:
+    picture(EnvConfig(id={id!r}, **config))
+except CannotRender as error:
+    raise SystemExit(str(error))
+"""
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -215,7 +218,7 @@ def doctor(args: argparse.Namespace) -> int:
 
     def renders(env_id: str) -> tuple[bool, str]:
         """In a process of its own: a broken graphics driver may end it."""
-        done = subprocess.run([sys.executable, "-c", _FRAME.format(id=env_id)], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", _PICTURE.format(id=env_id)], capture_output=True, text=True)
         lines = done.stderr.strip().splitlines()
         return (
             done.returncode == 0,

@@ -57,6 +57,16 @@ def films(env: EnvConfig, evaluation: Evaluation, folder: Path, video: VideoConf
     return paths
 
 
+def picture(env: EnvConfig, size: int = 320) -> np.ndarray:
+    """The first picture (H, W, 3) uint8 of an environment. Raises CannotRender."""
+    simulator = _simulator(env, size)
+    try:
+        simulator.reset(seed=0)
+        return _frame(simulator)
+    finally:
+        simulator.close()
+
+
 def film(env: EnvConfig, episode: Episode, path: Path, *, seconds: float, size: int, gif: bool = False) -> Path:
     """Write `episode` to `path` (mp4) and, with `gif`, also beside it as .gif. Takes about `seconds` at most.
 

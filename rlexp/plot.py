@@ -5,13 +5,10 @@ interpolated between a seed's own and never extrapolated. Matplotlib without pyp
 """
 
 import csv
-import json
 import math
 import os
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 from omegaconf import OmegaConf
 
-from rlexp import gallery, log, stats
+from rlexp import gallery, stats
 from rlexp.errors import UserError
+from rlexp.history import Line, Run, mean_band, smoothed, thinned
 
 # Okabe & Ito 2008: told apart by readers of every kind of colour vision.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31", "#6A51A3")
@@ -47,54 +45,8 @@ STYLE: Any = {
     "figure.constrained_layout.use": True,
     "savefig.dpi": 130,
 }
-POINTS = 600  # of one line: more cannot be seen
-STRETCHES = 60  # that a noisy metric is averaged in before its mean over seeds is drawn
 CLOCKS = {"env_steps": "environment steps", "updates": "updates"}
 BAND = "95 % t-interval"
-
-Line = tuple[np.ndarray, np.ndarray]  # x ascending, y
-
-
-@dataclass
-class Run:
-    """What a run folder says, as far as it can be read yet."""
-
-    config: dict[str, Any]
-    record: dict[str, Any]
-    rows: dict[str, list[log.Row]] = field(default_factory=dict)  # by seed
-
-    @classmethod
-    def read(cls, folder: Path) -> "Run":
-        config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        record = json.loads((folder / "run.json").read_text())
-        return cls(config, record, {k: log.read(folder / f"seed_{k}" / "metrics.jsonl") for k in record["seeds"]})
-
-    @property
-    def clock(self) -> str:
-        return self.record["clock"]
-
-    def lines(self, metric: str, x: str = "step") -> dict[str, Line]:
-        """`metric` of each seed that has any of it, NaN and infinite values left out."""
-        found = {}
-        for seed, rows in self.rows.items():
-            pairs = np.array([(row[x], row[metric]) for row in rows if metric in row], float).reshape(-1, 2)
-            if (pairs := pairs[np.isfinite(pairs).all(axis=1)]).size:
-                found[seed] = (pairs[:, 0], pairs[:, 1])
-        return found
-
-    def status(self, seed: str) -> str:
-        return self.record["seeds"][seed]["status"]
-
-    def averaged(self, lines: Mapping[str, Line]) -> list[Line]:
-        """The lines a mean is taken of: of seeds that are done or, before two are, of all that have not failed.
-
-        Others would cut it to the steps that they have reached; they are drawn, and counted in the title.
-        """
-        done = [line for seed, line in lines.items() if self.status(seed) == "done"]
-        return done if len(done) > 1 else [line for seed, line in lines.items() if self.status(seed) != "failed"]
-
-    def metrics(self, prefix: str) -> list[str]:
-        return sorted({name for rows in self.rows.values() for row in rows for name in row if name.startswith(prefix)})
 
 
 def curves(folder: Path, picture: Path | None = None, *, reference: bool = True) -> None:
@@ -113,12 +65,13 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool = True)
         figure = Figure(figsize=(6.2 + 3.1 * columns, max(4.0, 1.9 * rows)))
         grid = figure.add_gridspec(rows, columns + 1, width_ratios=[2.0] + [1.0] * columns)
         main = figure.add_subplot(grid[:, 0])
+        end = max(float(x[-1]) for x, _ in returns.values())
         if reference:
-            _draw_reference(main, run)
+            _draw_reference(main, run, end)
         _draw_seeds(main, run, returns)
         episodes, actions = run.record["eval"]["episodes"], run.record["eval"]["actions"]
         main.set_ylabel(f"evaluation return ({actions} actions, {episodes} episodes)")
-        main.set_xlim(0, 1.01 * max(float(x[-1]) for x, _ in returns.values()) or 1)
+        main.set_xlim(0, 1.01 * end or 1)
         main.set_title(_title(run), fontweight="bold")
         main.legend(loc="best")
         for i, name in enumerate(panels):
@@ -134,7 +87,7 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool = True)
             else:
                 axes.tick_params(labelbottom=False)
         _save(figure, picture or folder / "curves.png")
-        if picture is None and run.lines("state/mean_1"):
+        if picture is None and run.lines("state/mean_1") and not run.lines("state/mean_2"):
             _save(_path(run), folder / "path.png")
 
 
@@ -177,46 +130,15 @@ def study(folder: Path) -> None:
         _save(figure, folder / "study.png")
 
 
-def mean_band(lines: list[Line]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(x, mean, half width of the t-interval) over the range that all of `lines` cover; may be empty."""
-    start, end = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
-    x = np.unique(np.concatenate([x for x, _ in lines]))
-    x = x[(x >= start) & (x <= end)]
-    x = x[np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int))] if len(x) else x
-    y = np.array([np.interp(x, *line) for line in lines])
-    n = len(lines)
-    if n < 2:
-        return x, y[0], np.full(len(x), np.nan)
-    return x, y.mean(axis=0), stats.t_quantile(0.95, n - 1) * y.std(axis=0, ddof=1) / math.sqrt(n)
-
-
-def smoothed(line: Line) -> Line:
-    """Means of at most STRETCHES stretches of neighbouring points."""
-    if len(line[0]) <= STRETCHES:
-        return line
-    x, y = (np.array([part.mean() for part in np.array_split(values, STRETCHES)]) for values in line)
-    return x, y
-
-
-def thinned(line: Line) -> Line:
-    """At most 2 · POINTS points: of each stretch the lowest and the highest, so that no spike is lost."""
-    x, y = line
-    if len(x) <= 2 * POINTS:
-        return line
-    edges = np.linspace(0, len(x), POINTS + 1).astype(int)
-    extremes = [start + f(y[start:end]) for start, end in pairwise(edges) for f in (np.argmin, np.argmax)]
-    keep = np.unique(extremes)
-    return x[keep], y[keep]
-
-
 def _draw_seeds(axes: Axes, run: Run, lines: Mapping[str, Line], legend: bool = True) -> None:
     """A thin line per seed, the mean and its band from the second seed on; a failed seed ends in a cross.
 
     Without `legend` it is a small panel of a noisy metric: the mean is smoothed and has no band.
     """
     few = len(lines) <= 5
+    first = next((seed for seed in lines if run.status(seed) != "failed"), None)
     for i, (seed, line) in enumerate(lines.items()):
-        label = f"seed {seed}" if few else f"{len(lines)} seeds" if i == 0 else None
+        label = f"seed {seed}" if few else f"{len(lines)} seeds" if seed == first else None
         if failed := run.status(seed) == "failed":
             label = f"seed {seed}, failed"
             axes.plot(line[0][-1], line[1][-1], "x", color=INK, markersize=6, markeredgewidth=1.6, zorder=5)
@@ -229,11 +151,12 @@ def _draw_seeds(axes: Axes, run: Run, lines: Mapping[str, Line], legend: bool = 
             marker="." if len(line[0]) == 1 else None,  # a line of one point would not be seen
             alpha=0.75 if legend else 0.55,
         )
-    low, high = axes.dataLim.intervaly
     averaged = run.averaged(lines)
     if len(averaged) > 1:
         label = f"mean and {BAND}, n = {len(averaged)}" if legend else None
         _draw_mean(axes, averaged if legend else [smoothed(line) for line in averaged], INK, label, band=legend)
+    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
+    low, high = drawn.min(), drawn.max()
     if high > low:  # the band of two or three seeds can be wider than all the rest: it may leave the picture
         axes.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
     _axis(axes, run.clock if legend else None)
@@ -250,8 +173,8 @@ def _draw_mean(
         )
 
 
-def _draw_reference(axes: Axes, run: Run) -> None:
-    """The gallery's curve of the same algorithm and environment, in this run's clock; it does not set the x range."""
+def _draw_reference(axes: Axes, run: Run, end: float) -> None:
+    """The gallery's curve of the same algorithm and environment, in this run's clock and as far as `end`."""
     try:
         file = gallery.find(run.config.get("reference"), gallery.name(run.config))
     except UserError:  # it was there when the run began; a training run is not stopped for a picture
@@ -262,8 +185,12 @@ def _draw_reference(axes: Axes, run: Run) -> None:
     with open(file, newline="") as table:
         for row in csv.DictReader(table):
             seeds.setdefault(row["seed"], []).append((float(row[run.clock]), float(row["return_mean"])))
-    card = gallery.card(file)
-    lines = [tuple(np.array(seeds[k]).T) for k in seeds if card["seeds"][k]["status"] == "done"]
+    card, lines = gallery.card(file), []
+    for seed, points in seeds.items():
+        if card["seeds"][seed]["status"] == "done":
+            x, y = np.array(points).T
+            cut = np.append(x[x < end], min(end, x[-1]))
+            lines.append((cut, np.interp(cut, x, y)))
     if lines:
         actions = card["eval"]["actions"]
         note = "" if actions == run.record["eval"]["actions"] else f", {actions} actions"
@@ -278,7 +205,7 @@ def _draw_sample_returns(axes: Axes, run: Run) -> None:
         for line in lines.values() if len(lines) > 1 else ():
             axes.plot(*thinned(line), color=colour, lw=0.7, alpha=0.5)
         if averaged := run.averaged(lines) or list(lines.values()):
-            _draw_mean(axes, averaged, colour, f"{label} of an iteration", band=False)
+            _draw_mean(axes, [smoothed(line) for line in averaged], colour, f"{label} of an iteration", band=False)
     axes.legend(loc="best")
     _axis(axes, None)
 
@@ -305,13 +232,17 @@ def _path(run: Run) -> Figure:
     axes = figure.subplots()
     xs, ys = run.lines("state/mean_0"), run.lines("state/mean_1")
     for i, seed in reversed(list(enumerate(ys))):
-        (_, x), (_, y) = xs[seed], ys[seed]
+        (step, x), (_, y) = xs[seed], ys[seed]
         colour, label = (COLOURS[0], f"mean of seed {seed}") if i == 0 else (GREY, f"{len(ys) - 1} more" * (i == 1))
         axes.plot(x, y, "-o", color=colour, ms=3 if i == 0 else 2, lw=1.6 if i == 0 else 0.8, label=label or None,
                   zorder=3 if i == 0 else 2)  # fmt: skip
         if i == 0:
-            axes.plot(x[0], y[0], "o", color=INK, ms=7, mfc="white", mew=1.5, zorder=4, label="start")
-            axes.plot(x[-1], y[-1], "s", color=INK, ms=7, mfc=colour, mew=1.2, zorder=4, label="end")
+            axes.plot(
+                x[0], y[0], "o", color=INK, ms=7, mfc="white", mew=1.5, zorder=4, label=f"start (step {step[0]:.0f})"
+            )
+            axes.plot(
+                x[-1], y[-1], "s", color=INK, ms=7, mfc=colour, mew=1.2, zorder=4, label=f"end (step {step[-1]:.0f})"
+            )
     optimum = run.config["env"].get("kwargs", {}).get("optimum")
     if optimum and len(optimum) == 2:
         axes.plot(*optimum, "*", color=COLOURS[5], ms=14, mec="white", zorder=5, label=f"optimum {list(optimum)}")
@@ -341,6 +272,3 @@ def _save(figure: Figure, path: Path) -> None:
     part = path.with_name(f".part_{path.name}")
     figure.savefig(part, format="png")
     os.replace(part, path)
-
-
-__all__ = ["COLOURS", "Run", "curves", "mean_band", "smoothed", "study", "thinned"]

@@ -96,7 +96,7 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
     evaluation = None
     try:
         if not counters.step:
-            _write(sinks, counters, {}, evaluate().summary(config.env))
+            _write(sinks, counters, algo.snapshot(), evaluate().summary(config.env))
         while counters.step < train.budget:
             progress = algo.step()
             counters.add(algo.clock, progress)
@@ -106,7 +106,7 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
                 evaluation = evaluate()
                 scores = evaluation.summary(config.env)
             counters.seconds = time.perf_counter() - started
-            _write(sinks, counters, progress.metrics, scores)
+            _write(sinks, counters, {**progress.metrics, **algo.snapshot()}, scores)
             if scores and (best is None or scores["return_mean"] > best["return_mean"]):
                 best = {"step": counters.step, **scores}
                 ckpt.save(checkpoints / "best.safetensors", {"policy": policy_file()})

@@ -190,7 +190,18 @@ def broken(file: Path, how: str) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    ["missing", "folder", "empty", "text", "cut header", "cut data", "foreign", "not json", "no tree", "tensor missing"],
+    [
+        "missing",
+        "folder",
+        "empty",
+        "text",
+        "cut header",
+        "cut data",
+        "foreign",
+        "not json",
+        "no tree",
+        "tensor missing",
+    ],
 )
 def test_unreadable_files_are_one_line_that_names_the_file(file, how):
     broken(file, how)

@@ -82,7 +82,7 @@ def test_find(tmp_path, place):
     with pytest.raises(UserError, match="the gallery is empty"):
         gallery.find("ppo_hoper", "ppo_hopper")
     gallery.publish(write_run(tmp_path / "run"))
-    with pytest.raises(UserError, match="reference=ppo_hoper: .* did you mean 'ppo_hopper'"):
+    with pytest.raises(UserError, match=r"reference=ppo_hoper: .* did you mean 'ppo_hopper'"):
         gallery.find("ppo_hoper", "ppo_hopper")
     with pytest.raises(UserError, match="there are ppo_hopper"):
         gallery.find("zzz", "ppo_hopper")

@@ -133,7 +133,13 @@ def test_t_interval_covers_what_it_says_at_three_seeds():
 
 @pytest.mark.parametrize(
     ("successes", "n", "low", "high"),
-    [(8, 10, 0.4902, 0.9433), (0, 10, 0, 0.2775), (10, 10, 0.7225, 1), (1, 2, 0.0945, 0.9055), (50, 100, 0.4038, 0.5962)],
+    [
+        (8, 10, 0.4902, 0.9433),
+        (0, 10, 0, 0.2775),
+        (10, 10, 0.7225, 1),
+        (1, 2, 0.0945, 0.9055),
+        (50, 100, 0.4038, 0.5962),
+    ],
 )
 def test_wilson_interval_of_known_proportions(successes, n, low, high):
     assert stats.wilson(successes, n) == pytest.approx((low, high), abs=1e-4)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rlexp import gallery, plot, stats
+from rlexp import gallery, history, plot, stats
 
 STEPS = np.arange(0, 50_001, 1000)
 
@@ -107,22 +107,22 @@ def test_t_interval_of_a_known_sample():
 def test_mean_band_interpolates_and_never_extrapolates():
     a = (np.array([0.0, 10.0, 20.0]), np.array([0.0, 10.0, 20.0]))
     b = (np.array([5.0, 15.0]), np.array([7.0, 17.0]))
-    x, mean, half = plot.mean_band([a, b])
+    x, mean, half = history.mean_band([a, b])
     assert x.tolist() == [5, 10, 15]
     assert mean.tolist() == [6, 11, 16]
     assert half == pytest.approx(stats.t_interval([5.0, 7.0])[1])
 
 
 def test_seeds_without_a_common_step_have_no_mean():
-    x, _, _ = plot.mean_band([(np.array([0.0, 1.0]), np.zeros(2)), (np.array([5.0, 6.0]), np.zeros(2))])
+    x, _, _ = history.mean_band([(np.array([0.0, 1.0]), np.zeros(2)), (np.array([5.0, 6.0]), np.zeros(2))])
     assert len(x) == 0
 
 
 def test_thinning_keeps_every_spike():
     x, y = np.arange(100_000.0), np.zeros(100_000)
     y[[777, 55_555]] = 1, -1
-    thin_x, thin_y = plot.thinned((x, y))
-    assert len(thin_x) <= 2 * plot.POINTS
+    thin_x, thin_y = history.thinned((x, y))
+    assert len(thin_x) <= 2 * history.POINTS
     assert thin_x[thin_y.argmax()] == 777
     assert thin_x[thin_y.argmin()] == 55_555
 
@@ -202,7 +202,13 @@ def test_sample_returns_and_path_of_a_search_in_the_plane(tmp_path, drawn):
     assert drawn["curves.png"].axes[0].get_xlabel() == "updates"
     (way,) = drawn["path.png"].axes
     assert (way.get_xlabel(), way.get_ylabel()) == ("μ[0]", "μ[1]")
-    assert set(labels(way)) == {"2 more", "mean of seed 0", "start", "end", "optimum [65, 49]"}
+    assert set(labels(way)) == {
+        "2 more",
+        "mean of seed 0",
+        "start (step 1000)",
+        "end (step 50000)",
+        "optimum [65, 49]",
+    }
 
 
 def test_reference_is_drawn_in_this_runs_clock(tmp_path, drawn):
@@ -212,6 +218,26 @@ def test_reference_is_drawn_in_this_runs_clock(tmp_path, drawn):
     assert labels(main)[0] == "gallery ppo_hopper: mean and 95 % t-interval, n = 2, sampled actions"
     assert main.lines[0].get_xdata()[-1] == len(STEPS) - 1
     assert "gallery" not in str(labels(_redraw(tmp_path / "new", drawn, reference=False)))
+
+
+def test_reference_ends_where_the_run_does(tmp_path, drawn):
+    gallery.publish(write_run(tmp_path / "old"))
+    plot.curves(write_run(tmp_path / "new", (0.3, 0.3)))
+    main = drawn["curves.png"].axes[0]
+    assert main.lines[0].get_xdata()[-1] == main.lines[1].get_xdata()[-1] == 10_000
+    assert main.get_ylim()[1] < 1500  # not where the reference goes later
+
+
+def test_a_wide_band_does_not_flatten_the_curves(tmp_path, drawn):
+    plot.curves(write_run(tmp_path / "run", (1.0, 1.0)))  # two seeds: 12.7 standard errors
+    main = drawn["curves.png"].axes[0]
+    top = max(line.get_ydata().max() for line in main.lines)
+    assert top < main.get_ylim()[1] < 1.3 * top
+
+
+def test_many_seeds_share_one_label(tmp_path, drawn):
+    plot.curves(write_run(tmp_path / "run", (0.5,) + (1.0,) * 7, ["failed"] + ["done"] * 7))
+    assert labels(drawn["curves.png"].axes[0]) == ["seed 0, failed", "8 seeds", "mean and 95 % t-interval, n = 7"]
 
 
 def _redraw(folder, drawn, **options):
@@ -235,17 +261,22 @@ def test_study_shows_every_arm_and_every_seed(tmp_path, drawn):
     (tmp_path / "study" / "study.yaml").write_text(json.dumps(spec))
     write_run(tmp_path / "study" / "slow")
     write_run(tmp_path / "study" / "fast", (1.0, 1.0, 0.2), ["done", "done", "failed"])
+    write_run(tmp_path / "study" / "none", (0.0,) * 3, ["waiting"] * 3)
     plot.study(tmp_path / "study")
     left, right = drawn["study.png"].axes
     assert labels(left) == ["slow", "fast"]
     assert "success rate (mean actions, 10 episodes)" in left.get_ylabel()
     assert [len(line.get_xdata()) for line in right.lines if line.get_marker() == "o"] == [3, 2]
-    assert [text.get_text() for text in right.texts] == ["n = 3", "n = 2, 1 failed or unfinished"]
+    assert [text.get_text() for text in right.texts] == [
+        "n = 3",
+        "n = 2, 1 failed or unfinished",
+        "n = 0, 3 failed or unfinished",
+    ]
 
 
 def test_long_runs_are_drawn_in_a_second(tmp_path):
     folder = write_run(tmp_path / "run", steps=np.arange(0, 4_000_001, 1000), extra=lambda rng, t: {"loss/x": t})
-    run = plot.Run.read(folder)
+    run = history.Run.read(folder)
     code = (
         "import sys, time; from pathlib import Path; from rlexp import plot; folder = Path(sys.argv[1])\n"
         "plot.curves(folder); start = time.process_time(); plot.curves(folder); print(time.process_time() - start)"

@@ -84,7 +84,7 @@ class CMAESPolicy(Policy, kind="cmaes"):
     @torch.no_grad()
     def act(self, obs_BO: np.ndarray) -> np.ndarray:
         b, p = len(obs_BO), len(self.x_PN)
-        out_PEA = torch.from_numpy(obs_BO).double().reshape(p, b // p, self.env.obs_dim)
+        out_PEA = torch.from_numpy(np.array(obs_BO, np.float64)).reshape(p, b // p, self.env.obs_dim)
         for i, (w_PIO, b_P1O) in enumerate(self._layers):
             out_PEA = torch.baddbmm(b_P1O, self._activate(out_PEA) if i else out_PEA, w_PIO)
         if self.env.kind == "continuous":
@@ -98,7 +98,7 @@ class CMAESPolicy(Policy, kind="cmaes"):
 
     def spec(self) -> dict[str, Any]:
         low, high = self.env.low_A, self.env.high_A
-        bounds = {} if low is None or high is None else {"low_A": low.tolist(), "high_A": high.tolist()}
+        bounds = {} if low is None or high is None else {"low": low.tolist(), "high": high.tolist()}
         env = {"obs_dim": self.env.obs_dim, "kind": self.env.kind, "n_actions": self.env.n_actions, **bounds}
         return {"env": env, "hidden": self.hidden, "activation": self.activation, "explore": self.explore}
 
@@ -107,8 +107,10 @@ class CMAESPolicy(Policy, kind="cmaes"):
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> CMAESPolicy:
-        env = {k: np.asarray(v, np.float32) if k in ("low_A", "high_A") else v for k, v in spec["env"].items()}
-        return cls(state["x"].numpy(), EnvSpec(**env), spec["hidden"], spec["activation"], spec["explore"])
+        e = spec["env"]
+        low_A, high_A = (np.asarray(e[k], np.float32) if k in e else None for k in ("low", "high"))
+        env = EnvSpec(e["obs_dim"], e["kind"], e["n_actions"], low_A, high_A)
+        return cls(state["x"].numpy(), env, spec["hidden"], spec["activation"], spec["explore"])
 
 
 class Search(ABC):
@@ -206,11 +208,13 @@ class Full(Search):
         # A long p_σ means that σ is still far too small: p_c stalls (h = 0), lest C grow in its place.
         expected = math.sqrt(1 - (1 - self.c_sigma) ** (2 * (self.generation + 1))) * self.chi_n
         h = float(length < (1.4 + 2 / (n + 1)) * expected)
-        self.path_cov = (1 - self.c_c) * self.path_cov + h * math.sqrt(self.c_c * (2 - self.c_c) * self.mu_eff) * step
-        # (45) above; (46): a negative weight is divided by its sample's length, so that C stays positive definite
+        push = h * math.sqrt(self.c_c * (2 - self.c_c) * self.mu_eff) * step
+        self.path_cov = (1 - self.c_c) * self.path_cov + push  # (45)
+        # Negative weights are divided by their samples' squared lengths, so that C stays positive definite: (46)
         w = np.where(self.w >= 0, self.w, self.w * n / ((whitened_PN**2).sum(1) + 1e-8))
+        rank_one, rank_mu = np.outer(self.path_cov, self.path_cov), (y_PN.T * w) @ y_PN
         decay = 1 + self.c1 * (1 - h) * self.c_c * (2 - self.c_c) - self.c1 - self.c_mu * self.w.sum()
-        cov = decay * self.cov + self.c1 * np.outer(self.path_cov, self.path_cov) + self.c_mu * (y_PN.T * w) @ y_PN  # (47)
+        cov = decay * self.cov + self.c1 * rank_one + self.c_mu * rank_mu  # (47)
         self.cov = (cov + cov.T) / 2
         squared, self.axes = np.linalg.eigh(self.cov)
         self.scales = np.sqrt(np.where(squared < 0, 1e-8, squared))
@@ -239,18 +243,23 @@ class CMAES(Algorithm):
         self.population = config.population or 4 + math.floor(3 * math.log(n))  # (48)
         mean = start_parameters(task) if task.policy.init else np.zeros(n)
         if config.variant == "elites":
-            self.search: Search = Elites(mean, config.sigma0, round(self.population * config.elite_fraction), config.eps)
+            kept = round(self.population * config.elite_fraction)
+            self.search: Search = Elites(mean, config.sigma0, kept, config.eps)
         elif n > MAX_FULL:
-            raise UserError(f"algo.variant=full: decomposes an n × n covariance every generation, and this policy has "
-                            f"n = {n:,} parameters (at most {MAX_FULL:,}); use policy=linear or algo.variant=elites")
+            raise UserError(
+                "algo.variant=full: decomposes an n × n covariance every generation, and this policy has "
+                f"n = {n:,} parameters (at most {MAX_FULL:,}); use policy=linear or algo.variant=elites"
+            )
         else:
             self.search = Full(mean, config.sigma0, self.population)
 
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
-        if config.variant == "elites" and config.population is None:
+        if config.variant == "full":
+            return
+        if config.population is None:
             raise OutOfRange("population", "null is for variant full only; give a number")
-        if config.variant == "elites" and round(config.population * config.elite_fraction) < 2:
+        if round(config.population * config.elite_fraction) < 2:
             raise OutOfRange("elite_fraction", f"keeps fewer than 2 of {config.population}: they have no covariance")
 
     def step(self) -> Progress:
@@ -259,16 +268,19 @@ class CMAES(Algorithm):
         order_P = np.argsort(-return_P, kind="stable")  # a NaN comes last; the run stops at data/return_mean
         self.search.tell(x_PN[order_P])
         self.generation += 1
-        variance_N, mean = self.search.variances(), self.search.mean
+        variance_N = self.search.variances()
         metrics = {
             "data/return_mean": return_P.mean(),
             "data/return_elite": return_P[order_P[: self.search.kept]].mean(),
             "data/return_best": return_P[order_P[0]],
             "opt/sigma": np.sqrt(variance_N.mean()),
             "opt/condition": variance_N.max() / max(variance_N.min(), 1e-300),
-            **{f"state/mean_{i}": m for i, m in enumerate(mean) if len(mean) <= 3},
         }
         return Progress(steps, 1, {name: float(value) for name, value in metrics.items()})
+
+    def snapshot(self) -> dict[str, float]:
+        mean = self.search.mean
+        return {f"state/mean_{i}": float(m) for i, m in enumerate(mean)} if len(mean) <= 3 else {}
 
     def _play(self, x_PN: np.ndarray) -> tuple[np.ndarray, int]:
         """Mean return (P,) of each candidate, and env steps played. New simulators: some remember past episodes."""

@@ -1,8 +1,6 @@
 """One environment from its config, for any Gymnasium id, with clear errors; and what can be known before training."""
 
 import importlib.util
-import os
-import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,8 +50,6 @@ class EnvSpec:
 
 def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
     """A Gymnasium environment with flat float observations. Raises UserError where it cannot be made."""
-    if "MUJOCO_GL" not in os.environ and sys.platform == "linux" and not os.environ.get("DISPLAY"):
-        os.environ["MUJOCO_GL"] = "egl"  # render without a display; must be set before mujoco is imported
     limit = {} if config.max_episode_steps is None else {"max_episode_steps": config.max_episode_steps}
     try:
         env = gym.make(config.id, disable_env_checker=True, **limit, **config.kwargs, **kwargs)

@@ -1,0 +1,92 @@
+"""What the seeds of a run have written so far, as lines: read, averaged over seeds, thinned for drawing."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import OmegaConf
+
+from rlexp import log, stats
+
+Line = tuple[np.ndarray, np.ndarray]  # x ascending, y
+POINTS = 600  # of one line: more cannot be seen
+STRETCHES = 60  # that a noisy metric is averaged in before its mean over seeds is drawn
+
+
+@dataclass
+class Run:
+    """What a run folder says, as far as it can be read yet."""
+
+    config: dict[str, Any]
+    record: dict[str, Any]
+    rows: dict[str, list[log.Row]] = field(default_factory=dict)  # by seed
+
+    @classmethod
+    def read(cls, folder: Path) -> "Run":
+        config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        record = json.loads((folder / "run.json").read_text())
+        return cls(config, record, {k: log.read(folder / f"seed_{k}" / "metrics.jsonl") for k in record["seeds"]})
+
+    @property
+    def clock(self) -> str:
+        return self.record["clock"]
+
+    def lines(self, metric: str, x: str = "step") -> dict[str, Line]:
+        """`metric` of each seed that has any of it, NaN and infinite values left out."""
+        found = {}
+        for seed, rows in self.rows.items():
+            pairs = np.array([(row[x], row[metric]) for row in rows if metric in row], float).reshape(-1, 2)
+            if (pairs := pairs[np.isfinite(pairs).all(axis=1)]).size:
+                found[seed] = (pairs[:, 0], pairs[:, 1])
+        return found
+
+    def status(self, seed: str) -> str:
+        return self.record["seeds"][seed]["status"]
+
+    def averaged(self, lines: Mapping[str, Line]) -> list[Line]:
+        """The lines a mean is taken of: of seeds that are done or, before two are, of all that have not failed.
+
+        Others would cut it to the steps that they have reached; they are drawn, and counted in the title.
+        """
+        done = [line for seed, line in lines.items() if self.status(seed) == "done"]
+        return done if len(done) > 1 else [line for seed, line in lines.items() if self.status(seed) != "failed"]
+
+    def metrics(self, prefix: str) -> list[str]:
+        return sorted({name for rows in self.rows.values() for row in rows for name in row if name.startswith(prefix)})
+
+
+def mean_band(lines: list[Line]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(x, mean, half width of the t-interval) over the range that all of `lines` cover; may be empty."""
+    start, end = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
+    x = np.unique(np.concatenate([x for x, _ in lines]))
+    x = x[(x >= start) & (x <= end)]
+    x = x[np.unique(np.linspace(0, len(x) - 1, min(len(x), POINTS)).astype(int))] if len(x) else x
+    y = np.array([np.interp(x, *line) for line in lines])
+    n = len(lines)
+    if n < 2:
+        return x, y[0], np.full(len(x), np.nan)
+    return x, y.mean(axis=0), stats.t_quantile(0.95, n - 1) * y.std(axis=0, ddof=1) / math.sqrt(n)
+
+
+def smoothed(line: Line) -> Line:
+    """Means of at most STRETCHES stretches of neighbouring points."""
+    if len(line[0]) <= STRETCHES:
+        return line
+    x, y = (np.array([part.mean() for part in np.array_split(values, STRETCHES)]) for values in line)
+    return x, y
+
+
+def thinned(line: Line) -> Line:
+    """At most 2 · POINTS points: of each stretch the lowest and the highest, so that no spike is lost."""
+    x, y = line
+    if len(x) <= 2 * POINTS:
+        return line
+    edges = np.linspace(0, len(x), POINTS + 1).astype(int)
+    extremes = [start + f(y[start:end]) for start, end in pairwise(edges) for f in (np.argmin, np.argmax)]
+    keep = np.unique(extremes)
+    return x[keep], y[keep]
