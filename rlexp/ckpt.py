@@ -94,12 +94,17 @@ def _pack(node: Any, path: str, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(node, np.generic):
         return node.item()
     if isinstance(node, Mapping):
-        return {str(key): _pack(value, f"{path}/{key}", tensors) for key, value in node.items()}
+        return {str(key): _pack(value, f"{path}/{_escape(str(key))}", tensors) for key, value in node.items()}
     if isinstance(node, list | tuple):
         return [_pack(value, f"{path}/{i}", tensors) for i, value in enumerate(node)]
     if node is None or isinstance(node, bool | int | float | str):
         return node
     raise TypeError(f"cannot save {type(node).__name__} at {path}: state is tensors, arrays and plain data")
+
+
+def _escape(key: str) -> str:
+    """A key as one part of a path, as in JSON pointers (RFC 6901)."""
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _unpack(node: Any, file: Any) -> Any:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
+import shutil
 import typing
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,6 +207,8 @@ def probe(config: RunConfig) -> None:
 
     if config.train.device == "cuda" and not torch.cuda.is_available():
         raise UserError("train.device=cuda: this machine has no CUDA device that PyTorch can use; use train.device=cpu")
+    if config.train.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++", "cl"))):
+        raise UserError("train.compile=true: no C++ compiler found (c++, g++, clang++ or cl); use train.compile=false")
     spec = envs.describe(config.env)
     algo = config.algo_class
     if spec.kind not in algo.actions:

@@ -22,6 +22,7 @@ from torch.func import functional_call, grad_and_value
 
 Batch = Mapping[str, Tensor]
 Loss = Callable[[Any, Batch], tuple[Tensor, dict[str, Tensor]]]
+Rate = float | Tensor
 
 
 class _WithLoss(nn.Module):
@@ -54,54 +55,63 @@ class Learner:
         self.net, self.lr, self.betas, self.eps = net, lr, betas, eps
         self.weight_decay, self.clip, self.ema_decay = weight_decay, clip, ema
         self._with_loss = _WithLoss(net, loss)
-        self._named = dict(self._with_loss.named_parameters())
-        self.theta = torch.cat([p.detach().reshape(-1) for p in self._named.values()])
+        named = dict(self._with_loss.named_parameters())
+        self._shapes = {name: p.shape for name, p in named.items()}
+        self.theta = torch.cat([p.detach().reshape(-1) for p in named.values()])
         self.grad = torch.zeros_like(self.theta)
-        for p, value, grad in zip(self._named.values(), self._split(self.theta), self._split(self.grad), strict=True):
-            p.data, p.grad = value, grad
+        values, grads = self._split(self.theta), self._split(self.grad)
+        for name, p in named.items():
+            p.data, p.grad = values[name], grads[name]
         self.m, self.v = torch.zeros_like(self.theta), torch.zeros_like(self.theta)
-        self.t = torch.zeros((), dtype=torch.float64, device=self.theta.device)  # 1 − β₂ᵗ needs the digits
+        self.t = torch.zeros((), dtype=torch.float64)  # on the CPU: read at every update
         self.ema = self.theta.clone() if ema is not None else None
-        self._update = torch.compile(self._pure, fullgraph=True, dynamic=False) if compile else self._eager
+        self._compiled = None
+        if compile:  # the C++ wrapper calls the kernels without Python in between
+            options: dict[str, Any] = {"cpp_wrapper": True}
+            self._compiled = torch.compile(self._pure, fullgraph=True, dynamic=False, options=options)
 
-    def _split(self, vector: Tensor) -> list[Tensor]:
-        sizes = [p.numel() for p in self._named.values()]
-        return [part.view_as(p) for part, p in zip(vector.split(sizes), self._named.values(), strict=True)]
+    def _split(self, vector: Tensor) -> dict[str, Tensor]:
+        parts = vector.split([shape.numel() for shape in self._shapes.values()])
+        return {name: part.view(shape) for part, (name, shape) in zip(parts, self._shapes.items(), strict=True)}
 
     def update(self, batch: Batch, lr: float | None = None) -> dict[str, Tensor]:
         """One optimiser step on `batch`; returns the loss's metrics and `opt/grad_norm` (unclipped) as tensors."""
-        step_size = torch.tensor(self.lr if lr is None else lr)  # a tensor: a schedule must not recompile
-        return self._update(batch, step_size)
+        self.t += 1
+        t, lr, (b1, b2) = float(self.t), self.lr if lr is None else lr, self.betas
+        rates = lr / (1 - b1**t), (1 - b2**t) ** -0.5, lr * self.weight_decay
+        if self._compiled is None:
+            return self._eager(batch, *rates)
+        return self._compiled(batch, *torch.tensor(rates).unbind())  # tensors: numbers would be compiled in
 
-    def _eager(self, batch: Batch, lr: Tensor) -> dict[str, Tensor]:
+    def _eager(self, batch: Batch, *rates: float) -> dict[str, Tensor]:
         self.grad.zero_()
         loss, metrics = self._with_loss(batch)
         loss.backward()
         with torch.no_grad():
-            norm = self._descend(self.grad, lr)
+            norm = self._descend(self.grad, *rates)
         return {**{name: value.detach() for name, value in metrics.items()}, "opt/grad_norm": norm}
 
-    def _pure(self, batch: Batch, lr: Tensor) -> dict[str, Tensor]:
-        params = dict(zip(self._named, self._split(self.theta), strict=True))
+    def _pure(self, batch: Batch, *rates: Tensor) -> dict[str, Tensor]:
+        params = self._split(self.theta)
         grads, (_, metrics) = grad_and_value(lambda p: functional_call(self._with_loss, p, (batch,)), has_aux=True)(
             params
         )
         with torch.no_grad():
-            norm = self._descend(torch.cat([grads[name].reshape(-1) for name in params]), lr)
+            norm = self._descend(torch.cat([grads[name].reshape(-1) for name in params]), *rates)
         return {**{name: value.detach() for name, value in metrics.items()}, "opt/grad_norm": norm}
 
-    def _descend(self, g: Tensor, lr: Tensor) -> Tensor:
+    def _descend(self, g: Tensor, rate: Rate, scale: Rate, decay: Rate) -> Tensor:
+        """θ ← θ − (`rate` · m / (√v · `scale` + ε) + `decay` · θ): Adam with its bias corrections in the rates."""
         norm = torch.linalg.vector_norm(g)
         if self.clip is not None:
             g = g * (self.clip / (norm + 1e-6)).clamp(max=1.0)
         b1, b2 = self.betas
-        self.t.add_(1)
         self.m.lerp_(g, 1 - b1)
         self.v.mul_(b2).addcmul_(g, g, value=1 - b2)
-        step = (self.m / (1 - b1**self.t)) / ((self.v / (1 - b2**self.t)).sqrt() + self.eps)
+        step = rate * self.m / (self.v.sqrt() * scale + self.eps)
         if self.weight_decay:
-            step = step + self.weight_decay * self.theta
-        self.theta.sub_(lr * step)
+            step = step + decay * self.theta
+        self.theta.sub_(step)
         if self.ema is not None and self.ema_decay is not None:
             self.ema.lerp_(self.theta, 1 - self.ema_decay)
         return norm

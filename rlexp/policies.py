@@ -4,6 +4,7 @@ A policy file is one safetensors file: tensors, and a JSON header with the polic
 executes nothing: the kind is looked up among the classes of this package.
 """
 
+import copy
 import importlib
 import importlib.util
 from collections.abc import Mapping
@@ -27,8 +28,7 @@ class ActorPolicy(Policy, kind="actor"):
     """An actor network with frozen observation statistics; acts by its mode, or samples with `explore`."""
 
     def __init__(self, actor: Actor, env: EnvSpec, normaliser: Normaliser | None = None, explore: bool = False):
-        self.actor = make_actor(**actor.spec)
-        self.actor.load_state_dict({name: value.detach().cpu().clone() for name, value in actor.state_dict().items()})
+        self.actor = copy.deepcopy(actor).cpu()
         self.env, self.explore, self.normaliser = env, explore, None
         if normaliser is not None:
             self.normaliser = Normaliser(len(normaliser.mean), normaliser.clip)
@@ -57,7 +57,8 @@ class ActorPolicy(Policy, kind="actor"):
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Any]) -> "ActorPolicy":
-        actor = make_actor(**spec["actor"])
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+            actor = make_actor(**spec["actor"])
         actor.load_state_dict(state["actor"])
         normaliser = None
         if "normaliser" in state:

@@ -77,7 +77,7 @@ class PPO(Algorithm):
         normalise_reward: bool = param("divide rewards by the running std of the discounted return")
         lr_schedule: str = param("course of the learning rate over `horizon`", choices=("constant", "linear"))
         clip_schedule: str = param("course of ε over `horizon`", choices=("constant", "linear"))
-        horizon: int | None = param("where linear schedules reach zero; null: the budget", unit="env steps", ge=1)
+        horizon: int = param("where linear schedules reach zero", unit="env steps", ge=1)
 
     clock = "env_steps"
     state = ("learner", "generator", "rng", "obs_stats", "return_stats", "steps_done")
@@ -93,11 +93,11 @@ class PPO(Algorithm):
         self.obs_stats = Normaliser(task.spec.obs_dim) if config.normalise_obs else None
         self.return_stats = Normaliser(1) if config.normalise_reward else None
         self.steps_done = 0
-        self.restart(0)
+        self._begin(0)
 
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
-        if "linear" in (config.lr_schedule, config.clip_schedule) and config.horizon and budget > config.horizon:
+        if "linear" in (config.lr_schedule, config.clip_schedule) and budget > config.horizon:
             raise OutOfRange(
                 "horizon",
                 f"is {config.horizon}, where the linear schedules reach zero, but train.budget "
@@ -105,6 +105,10 @@ class PPO(Algorithm):
             )
 
     def restart(self, step: int) -> None:
+        self.collector.envs.close()
+        self._begin(step)
+
+    def _begin(self, step: int) -> None:
         envs = self.task.envs(self.config.envs, step)
         self.collector = Collector(envs, self.task.spec)
         self.discounted_B = np.zeros(envs.n)
@@ -140,7 +144,7 @@ class PPO(Algorithm):
         c = self.config
         rollout = self.collector.collect(self.net.actor, c.steps, self.generator, self.obs_stats)
         batch, explained = self._prepare(rollout)
-        left = 1 - self.steps_done / c.horizon if c.horizon else 1.0
+        left = 1 - self.steps_done / c.horizon
         lr = c.lr * (left if c.lr_schedule == "linear" else 1.0)
         clip = torch.tensor(c.clip * (left if c.clip_schedule == "linear" else 1.0))
         losses = self._learn(batch, lr, clip)

@@ -88,7 +88,10 @@ class GymnasiumBackend:
 
 
 class EnvPoolBackend:
-    """EnvPool resets on the next step; asking it to reset the ended environments at once makes that the same step."""
+    """EnvPool resets on the next step; asking it to reset the ended environments at once makes that the same step.
+
+    It cannot say that a task ended in the very step of the time limit: that counts as truncated.
+    """
 
     def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool):
         import envpool  # an extra: imported only when asked for
@@ -100,15 +103,14 @@ class EnvPoolBackend:
                 "use env.backend=gymnasium"
             )
         limit = {} if config.max_episode_steps is None else {"max_episode_steps": config.max_episode_steps}
-        self.pool = envpool.make(
-            config.id,
-            env_type="gymnasium",
-            num_envs=len(seeds),
-            seed=list(seeds),
-            num_threads=1,
-            **limit,
-            **config.kwargs,
-        )
+        settings = {**limit, **config.kwargs, "num_envs": len(seeds), "seed": list(seeds), "num_threads": 1}
+        try:
+            self.pool = envpool.make(config.id, env_type="gymnasium", **settings)
+        except TypeError as error:
+            raise UserError(f"env.backend=envpool: '{config.id}' takes other env.kwargs there ({error})") from None
+        if len(self.pool.observation_space.shape) != 1:
+            self.pool.close()
+            raise UserError(f"env.backend=envpool: '{config.id}' has no flat observations; use env.backend=gymnasium")
         self.autoreset = autoreset
         self.n = len(seeds)
 
