@@ -34,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     p = commands.add_parser("publish", help="make a run's curve a reference in gallery/")
     p.add_argument("folder", help="a finished run folder")
     p.add_argument("--variant", help="name to tell it from others of the same algorithm and environment")
+    p.add_argument("--policy", metavar="NAME", help="instead, ship a seed's last policy as gallery/policies/NAME")
+    p.add_argument("--seed", type=int, help="with --policy: of which seed (default: the first)")
     p.set_defaults(run=publish)
 
     r = commands.add_parser("reach", help="when each seed of a run first reached a bar")
@@ -160,9 +162,27 @@ def list_runs(args: argparse.Namespace) -> int:
 def publish(args: argparse.Namespace) -> int:
     from rlexp import gallery
 
-    path = gallery.publish(Path(args.folder), args.variant)
+    run = Path(args.folder)
+    path = ship(run, args.policy, args.seed) if args.policy else gallery.publish(run, args.variant)
     print(json.dumps({"entry": str(path)}) if args.json else path)
     return 0
+
+
+def ship(run: Path, name: str, seed: int | None) -> Path:
+    """Copy a seed's last policy to gallery/policies/`name`.safetensors, with a card that says what it scores."""
+    from rlexp import api, policies
+
+    record = json.loads((run / "run.json").read_text()) if (run / "run.json").is_file() else {}
+    place = run if seed is None else run / f"seed_{seed}"
+    saved = policies.load_policy(place)
+    scores = {actions: api.evaluate(saved, 100, sampled=actions == "sampled") for actions in ("mean", "sampled")}
+    policies.SHIPPED.mkdir(parents=True, exist_ok=True)
+    target = policies.SHIPPED / f"{name}.safetensors"
+    shutil.copyfile(saved.path, target)
+    facts = {key: record.get(key) for key in ("command", "commit", "dirty", "versions")}
+    card = {"name": name, "env": saved.env.id, **saved.card, **facts, "episodes": 100, "scores": scores}
+    target.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
+    return target
 
 
 def reach(args: argparse.Namespace) -> int:

@@ -132,7 +132,7 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(file, monkeypatch, fa
         monkeypatch.setattr(ckpt, "save_file", half_written)
     else:
         monkeypatch.setattr(ckpt.os, "replace", refused)
-    with pytest.raises(OSError, match="No space left|no"):
+    with pytest.raises(OSError, match=r"No space left|no"):
         ckpt.save(file, {"x": 2})
     assert ckpt.load(file) == {"x": 1}
     assert [path.name for path in file.parent.iterdir()] == [file.name]

@@ -28,7 +28,7 @@ def config(id: str, *, limit: int | None = None, backend: str = "gymnasium", **k
 
 
 class Scripted(gym.Env):
-    """Counts its steps in a Dict observation; after `length` of them it ends, as told. Keeps the actions it was given."""
+    """Counts its steps in a Dict observation; after `length` of them it ends, as told. Keeps its actions and seeds."""
 
     observation_space = gym.spaces.Dict(
         {"step": gym.spaces.Box(0, 99, (1,), np.float64), "two": gym.spaces.Box(0, 1, (1, 2), np.float64)}
@@ -211,7 +211,7 @@ def test_neighbouring_seeds_of_a_run_share_no_environment(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_episode_begins_differently(backend):
     vec = VecEnv(config("CartPole-v1", backend=backend, limit=2), [4])
-    starts = [vec.reset()] + [vec.step(np.ones(1, np.int64)).obs for _ in range(20)][1::2]
+    starts = [vec.reset(), *[vec.step(np.ones(1, np.int64)).obs for _ in range(20)][1::2]]
     assert len(np.unique(np.concatenate(starts), axis=0)) == 11
 
 

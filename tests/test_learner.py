@@ -61,11 +61,11 @@ def test_fifty_steps_agree_with_torch(clip, decay, eps):
 def test_metrics_are_those_of_the_loss_before_the_step():
     model = net()
     batch = batches(1)[0]
-    before = float(loss(model, batch)[0])
+    before = loss(model, batch)[0].item()
     metrics = Learner(model, loss, lr=0.1).update(batch)
     assert float(metrics["loss/mse"]) == pytest.approx(before)
     assert not any(value.requires_grad for value in metrics.values())
-    assert float(loss(model, batch)[0]) < before
+    assert loss(model, batch)[0].item() < before
     assert mean_metrics([{"a": torch.tensor(1.0)}, {"a": torch.tensor(4.0)}]) == {"a": 2.5}
     assert mean_metrics([]) == {}
 

@@ -97,7 +97,8 @@ def collected(algo: PPO) -> rollout.Rollout:
 @pytest.mark.parametrize("env", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
 @pytest.mark.parametrize("normalise", [False, True])
 def test_before_the_first_update_of_every_iteration_the_ratio_is_one(env, normalise):
-    algo = ppo(*env, f"algo.normalise_obs={normalise}".lower(), f"algo.normalise_reward={normalise}".lower())
+    flag = str(normalise).lower()
+    algo = ppo(*env, f"algo.normalise_obs={flag}", f"algo.normalise_reward={flag}", "algo.lr=0.01")
     for _ in range(3):  # later iterations have statistics to normalise with
         seen = spied(algo)
         algo.step()

@@ -89,7 +89,7 @@ def test_value_loss_is_the_mean_squared_error_times_its_weight():
     indifferent(algo)
     x = {**batch(2, torch.zeros(2)), "return": torch.tensor([1.0, 7.0])}
     loss, metrics = algo.loss(algo.net, x)
-    assert float(metrics["loss/value"]) == pytest.approx((4 + 16) / 2)
+    assert metrics["loss/value"].item() == pytest.approx((4 + 16) / 2)
     assert float(loss.detach()) == pytest.approx(0.25 * 10)
 
 

@@ -1,0 +1,126 @@
+"""The `rlexp` command on a small run."""
+
+import json
+
+import pytest
+
+import rlexp
+from rlexp import cli, gallery, policies
+from rlexp.plan import Work
+from tests.helpers import command, toy, train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run of two seeds, made by main.py's own parts in this process."""
+    from rlexp import execute, launch
+    from rlexp.folder import Folder
+
+    place = tmp_path_factory.mktemp("runs") / "2026-01-31" / "12-00-00_ppo_lineworld"
+    place.mkdir(parents=True)
+    config = toy("ppo", "train.budget=4000", "seeds=[0,1]")
+    work = Work(place, [(Folder(place, config.plain, "env_steps"), config)])
+    keeper = launch.Keeper(work)
+    execute.serial(work.jobs(), keeper)
+    keeper.close(interrupted=False)
+    return place
+
+
+def said(capsys, *words):
+    code = cli.main([str(word) for word in words])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_eval_scores_each_seed_and_their_mean(run, capsys):
+    code, out, _ = said(capsys, "eval", run, "--episodes", 20, "--json")
+    result = json.loads(out)
+    assert (code, result["episodes"], result["actions"], len(result["policies"])) == (0, 20, "mean", 2)
+    totals = [policy["return_mean"] for policy in result["policies"]]
+    assert result["mean"] == pytest.approx(sum(totals) / 2)
+    assert "torch" in result["versions"]
+    _, again, _ = said(capsys, "eval", run, "--episodes", 20, "--json")
+    assert json.loads(again)["policies"] == result["policies"]
+    _, sampled, _ = said(capsys, "eval", run, "--episodes", 20, "--json", "--sampled")
+    assert json.loads(sampled)["policies"][0]["return_mean"] != totals[0]
+    assert "mean actions, n = 20" in said(capsys, "eval", run, "--episodes", 20)[1]
+
+
+def test_eval_takes_checkpoints_and_seeds_and_best(run, capsys):
+    for place in (run / "seed_1", run / "seed_1" / "checkpoints" / "best.safetensors"):
+        code, out, _ = said(capsys, "eval", place, "--episodes", 2, "--best", "--json")
+        assert code == 0
+        assert json.loads(out)["policies"][0]["policy"].endswith("seed_1/checkpoints/best.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["eval", "nowhere"], "nowhere: no such"),
+        (["eval", "{run}", "--episodes", "0"], "--episodes: must be ≥ 1"),
+        (["eval", "{run}/curve.csv"], "cannot be read as a checkpoint"),
+        (["eval", "{run}/seed_0/videos"], "no such"),
+        (["list", "nowhere"], "nowhere: no such folder"),
+        (["publish", "nowhere"], "no run folder"),
+        (["reach", "{run}", "1", "--metric", "eval/return_meen"], "did you mean 'eval/return_mean'"),
+    ],
+)
+def test_mistakes_cost_one_line(words, line, run, capsys):
+    code, _, err = said(capsys, *[word.format(run=run) for word in words])
+    assert (code, line in err, err.count("\n")) == (2, True, 1), err
+
+
+def test_list(run, capsys):
+    (listed,) = json.loads(said(capsys, "list", run.parent.parent, "--json")[1])
+    assert (listed["seeds"], listed["done"], listed["failed"]) == (2, 2, 0)
+    assert run.name in said(capsys, "list", run.parent.parent)[1]
+
+
+def test_reach(run, capsys):
+    result = json.loads(said(capsys, "reach", run, -100, "--json")[1])
+    assert (result["share"], result["first"]) == (1.0, {"seed_0": 0, "seed_1": 0})
+    assert "not reached" in said(capsys, "reach", run, 100)[1]
+
+
+def test_a_shipped_policy_has_a_card_and_is_found_by_name(run, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(policies, "SHIPPED", tmp_path)
+    assert said(capsys, "publish", run, "--policy", "walker", "--seed", 1)[0] == 0
+    card = json.loads((tmp_path / "walker.json").read_text())
+    assert card["seed"] == 1
+    assert {"mean", "sampled"} == set(card["scores"])
+    assert rlexp.load_policy("walker").card["seed"] == 1
+    code, _, err = said(capsys, "eval", "walkr")
+    assert (code, "did you mean 'walker'" in err) == (2, True)
+
+
+def test_publish_makes_a_reference(run, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "GALLERY", tmp_path)
+    assert said(capsys, "publish", run, "--variant", "toy")[0] == 0
+    assert {p.name for p in tmp_path.iterdir()} == {f"ppo_lineworld-toy.{end}" for end in ("csv", "json", "png")}
+    assert gallery.find("ppo_lineworld-toy", "x") == tmp_path / "ppo_lineworld-toy.csv"
+
+
+def test_doctor_says_what_works(capsys):
+    code, out, _ = said(capsys, "doctor", "--json")
+    checks = {check["what"]: check for check in json.loads(out)}
+    assert code == int(any(check["required"] and not check["ok"] for check in checks.values()))
+    assert {"GPU", "display", "Box2D", "EnvPool", "films of MuJoCo", "data cache", "processor"} <= set(checks)
+
+
+def test_a_notebook_loads_acts_and_films(run, tmp_path):
+    import gymnasium as gym
+
+    saved = rlexp.load_policy(run)
+    env = gym.make(saved.env.id, **saved.env.kwargs)
+    obs, _ = env.reset(seed=0)
+    assert env.action_space.contains(saved.policy.act(obs[None])[0])
+    assert rlexp.evaluate(saved, episodes=5)["return_mean"] <= 0
+    assert rlexp.record(saved, tmp_path / "episode.mp4").stat().st_size > 500
+
+
+def test_weights_can_start_from_a_run(run, tmp_path):
+    started = toy("ppo", f"policy.init={run}", "train.budget=2048", "algo.lr=1e-12")
+    train(started, tmp_path)
+    assert rlexp.evaluate(rlexp.load_policy(tmp_path)) == pytest.approx(rlexp.evaluate(rlexp.load_policy(run)), rel=1e-3)
+    done = command("main.py", f"policy.init={run}", "env=cartpole", cwd=tmp_path)
+    assert (done.returncode, "this run's policy is" in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr
