@@ -69,7 +69,9 @@ class Folder:
         }
         self.record["commands"].append(command())
         for seed in config["seeds"]:
-            self.record["seeds"].setdefault(str(seed), {"status": "waiting", "message": "", "step": 0})
+            facts = self.record["seeds"].setdefault(str(seed), {"status": "waiting", "message": "", "step": 0})
+            if facts["status"] != "done":  # it is about to be continued
+                facts |= {"status": "waiting", "message": ""}
         self._lock()
         ckpt.write_text(path / "config.yaml", OmegaConf.to_yaml(config))
         self.write()
@@ -154,20 +156,15 @@ class Folder:
             cells += [f"{final[name]:.1f}" if name in final else "" for name in CURVE[: 7 if scored else 6]]
             lines.append("| " + " | ".join(cells) + " |")
         total = self.aggregate()
-        lines += [
-            "",
-            f"Mean over {total['n']} seed{'s' * (total['n'] != 1)}"
-            + (f" ({total['failed']} not finished)" if total["failed"] else "")
-            + ":",
-        ]
+        n, missing = total["n"], f" ({total['failed']} not finished)" if total["failed"] else ""
+        lines += ["", f"Mean over {n} seed{'s' * (n != 1)}{missing}:" if n else "No seed has finished."]
         for name in ("return_mean", "score", "success_rate"):
             if name in total:
                 half = total[name]["t95"]
                 interval = f" ± {half:.4g} (95 % t-interval of the mean)" if half is not None else ""
                 lines.append(f"- {name.replace('_', ' ')}: {total[name]['mean']:.4g}{interval}")
-        lines += [
-            f"- seed {seed} {facts['status']}: {facts['message']}" for seed, facts in seeds.items() if facts["message"]
-        ]
+        if notes := [f"- seed {seed}: {facts['message']}" for seed, facts in seeds.items() if facts["message"]]:
+            lines += ["", *notes]
         return "\n".join(lines) + "\n"
 
 

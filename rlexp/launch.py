@@ -181,8 +181,6 @@ class Keeper:
         folder.update(job.seed, status=status, **facts)
         if event.kind in ("failed", "warning"):
             folder.update(job.seed, message=event.text)
-        elif event.kind == "done" and folder.record["seeds"][str(job.seed)]["message"].startswith("interrupted"):
-            folder.update(job.seed, message="")
         if event.text:
             folder.say(f"seed {job.seed}: {event.kind}: {event.text}")
         if "traceback" in event.data:

@@ -40,7 +40,8 @@ class Work:
         for run, _ in self.runs:
             for facts in run.record["seeds"].values():
                 if facts["status"] in ("running", "waiting"):
-                    facts |= {"status": "interrupted", "message": f"interrupted at step {facts['step']:,}"}
+                    began = f"interrupted at step {facts['step']:,}" if facts["status"] == "running" else "not begun"
+                    facts |= {"status": "interrupted", "message": began}
             run.record["seconds"] += time.perf_counter() - self.started
             run.record["finished"] = None if interrupted else folder._now()
             run.refresh(draw=True)
