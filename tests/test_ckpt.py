@@ -177,6 +177,8 @@ def broken(file: Path, how: str) -> None:
         file.mkdir()
     elif how == "foreign":
         save_file({"x": torch.zeros(1)}, file)
+    elif how == "other version":
+        save_file({}, file, metadata={"format": "other 1", "tree": '{"policy": {}}'})
     elif how == "not json":
         save_file({}, file, metadata={"format": ckpt.FORMAT, "tree": "{"})
     elif how == "no tree":
@@ -198,6 +200,7 @@ def broken(file: Path, how: str) -> None:
         "cut header",
         "cut data",
         "foreign",
+        "other version",
         "not json",
         "no tree",
         "tensor missing",

@@ -150,3 +150,26 @@ def test_the_compiled_update_agrees_with_the_eager_one():
     for name, value in eager.state_dict().items():
         assert torch.allclose(value, compiled.state_dict()[name], atol=1e-5), name
     assert torch.equal(flat(nets[1]), compiled.theta)
+
+
+@pytest.mark.slow
+def test_compiled_learners_of_equal_shapes_do_not_run_each_others_code():
+    """Only tensors are guarded, so a loss or a clip of another learner must not be found in its place."""
+
+    def doubled(net, batch):
+        value, metrics = loss(net, batch)
+        return 2 * value, metrics
+
+    batch = batches(1)[0]
+    pairs = []
+    for objective in (loss, doubled):
+        for clip in (None, 1e-3):
+            for compile in (False, True):
+                torch.manual_seed(0)
+                pairs.append(Learner(net(), objective, lr=1e-2, clip=clip, eps=1e-2, compile=compile))
+    for _ in range(5):
+        for learner in pairs:
+            learner.update(batch)
+    for eager, compiled in zip(pairs[::2], pairs[1::2], strict=True):
+        torch.testing.assert_close(compiled.theta, eager.theta, rtol=1e-4, atol=1e-6)
+    assert len({round(float(learner.theta.norm()), 4) for learner in pairs}) > 2, "they must differ to tell"

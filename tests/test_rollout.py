@@ -163,6 +163,12 @@ def test_evaluations_repeat_by_their_stream_and_mean_actions_need_no_chance():
     assert totals(True, 0, "eval", 5) != totals(True, 0, "eval", 6)
     assert totals(True, 0, "eval", 5) != totals(True, 1, "eval", 5)
     assert totals(False, 0, "eval", 5) != totals(True, 0, "eval", 5), "sampled and mean actions differ"
+    witness = Witness()
+    for key in ((0, "eval", 5), (0, "eval", 5), (0, "eval", 6), (1, "eval", 5)):
+        rollout.evaluate(witness, COUNTDOWN, seeding.stream(*key), 2)
+    noise = [drawn for _, drawn in witness.started]
+    assert noise[0] == noise[1], "what a policy samples by, apart from the environments"
+    assert len(set(noise)) == 3
     policy = ActorPolicy(net, spec)
     obs = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
     assert np.array_equal(policy.act(obs), policy.act(obs))
