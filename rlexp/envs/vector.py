@@ -10,6 +10,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import gymnasium as gym
 import numpy as np
 
 from rlexp.envs.make import EnvConfig, make
@@ -88,10 +89,7 @@ class GymnasiumBackend:
 
 
 class EnvPoolBackend:
-    """EnvPool resets on the next step; asking it to reset the ended environments at once makes that the same step.
-
-    It cannot say that a task ended in the very step of the time limit: that counts as truncated.
-    """
+    """EnvPool resets on the next step; asking it to reset the ended environments at once makes that the same step."""
 
     def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool):
         import envpool  # an extra: imported only when asked for
@@ -102,7 +100,9 @@ class EnvPoolBackend:
                 f"env.backend=envpool: EnvPool has no '{config.id}'{nearest(config.id, known)}; "
                 "use env.backend=gymnasium"
             )
-        limit = {} if config.max_episode_steps is None else {"max_episode_steps": config.max_episode_steps}
+        self.limit = config.max_episode_steps or gym.spec(config.id).max_episode_steps or 10**9
+        # EnvPool calls a fall in the very step of its limit truncated. So it never comes to its own limit: we count.
+        limit = {"max_episode_steps": self.limit + 1}
         settings = {**limit, **config.kwargs, "num_envs": len(seeds), "seed": list(seeds), "num_threads": 1}
         try:
             self.pool = envpool.make(config.id, env_type="gymnasium", **settings)
@@ -112,19 +112,22 @@ class EnvPoolBackend:
             self.pool.close()
             raise UserError(f"env.backend=envpool: '{config.id}' has no flat observations; use env.backend=gymnasium")
         self.autoreset = autoreset
-        self.n = len(seeds)
+        self.n, self.length_B = len(seeds), np.zeros(len(seeds), np.int64)
 
     def reset(self) -> np.ndarray:
         return self.pool.reset()[0].astype(np.float32)
 
     def step(self, action: np.ndarray, ids: np.ndarray) -> Step:
         raw, reward, terminated, truncated, _ = self.pool.step(action, ids.astype(np.int32))
+        self.length_B[ids] += 1
+        truncated = ~terminated & (truncated | (self.length_B[ids] >= self.limit))
         obs = final_obs = raw.astype(np.float32)
         ended = np.flatnonzero(terminated | truncated)
+        self.length_B[ids[ended]] = 0
         if self.autoreset and ended.size:
             obs = final_obs.copy()
             obs[ended] = self.pool.reset(ids[ended].astype(np.int32))[0]
-        return Step(obs, reward.astype(np.float32), terminated, truncated & ~terminated, final_obs, [{}] * len(ids))
+        return Step(obs, reward.astype(np.float32), terminated, truncated, final_obs, [{}] * len(ids))
 
     def close(self) -> None:
         self.pool.close()
