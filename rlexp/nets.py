@@ -62,7 +62,6 @@ class Actor(nn.Module):
         hidden: Sequence[int],
         activation: str,
         orthogonal: bool = False,
-        log_std: float = 0.0,
     ):
         super().__init__()
         self.spec: dict[str, Any] = {
@@ -112,9 +111,18 @@ class CategoricalActor(Actor):
 class GaussianActor(Actor):
     """Independent Gaussians; the network's output are means, the log standard deviations do not depend on the state."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.log_std = nn.Parameter(torch.full((self.spec["n_actions"],), float(kwargs.get("log_std", 0.0))))
+    def __init__(
+        self,
+        kind: str,
+        obs_dim: int,
+        n_actions: int,
+        hidden: Sequence[int],
+        activation: str,
+        orthogonal: bool = False,
+        log_std: float = 0.0,
+    ):
+        super().__init__(kind, obs_dim, n_actions, hidden, activation, orthogonal)
+        self.log_std = nn.Parameter(torch.full((n_actions,), float(log_std)))
 
     def noise(self, n: Sequence[int], generator: torch.Generator | None) -> Tensor:
         return torch.randn(*n, self.spec["n_actions"], generator=generator)
@@ -132,9 +140,20 @@ class GaussianActor(Actor):
         return logp, entropy.expand_as(logp)
 
 
-def make_actor(kind: str, obs_dim: int, n_actions: int, **kwargs: Any) -> Actor:
-    """An actor for "discrete" or "continuous" actions; keyword arguments as in `Actor`."""
-    return {"discrete": CategoricalActor, "continuous": GaussianActor}[kind](kind, obs_dim, n_actions, **kwargs)
+def make_actor(
+    kind: str,
+    obs_dim: int,
+    n_actions: int,
+    *,
+    hidden: Sequence[int],
+    activation: str,
+    orthogonal: bool = False,
+    log_std: float = 0.0,
+) -> Actor:
+    """An actor for "discrete" or "continuous" actions. `log_std` is the initial one, of continuous actions."""
+    if kind == "discrete":
+        return CategoricalActor(kind, obs_dim, n_actions, hidden, activation, orthogonal)
+    return GaussianActor(kind, obs_dim, n_actions, hidden, activation, orthogonal, log_std)
 
 
 class Normaliser:
