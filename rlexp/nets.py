@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rlexp.envs import EnvSpec
 from rlexp.params import Params, param
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -62,6 +63,7 @@ class Actor(nn.Module):
         hidden: Sequence[int],
         activation: str,
         orthogonal: bool = False,
+        log_std: float | None = None,
     ):
         super().__init__()
         self.spec: dict[str, Any] = {
@@ -72,6 +74,8 @@ class Actor(nn.Module):
             "activation": activation,
         }
         self.body = mlp([obs_dim, *hidden, n_actions], activation, orthogonal=orthogonal, last_gain=0.01)
+        if log_std is not None:
+            self.log_std = nn.Parameter(torch.full((n_actions,), float(log_std)))
 
     def forward(self, obs_NO: Tensor) -> Tensor:
         return self.body(obs_NO)
@@ -111,18 +115,7 @@ class CategoricalActor(Actor):
 class GaussianActor(Actor):
     """Independent Gaussians; the network's output are means, the log standard deviations do not depend on the state."""
 
-    def __init__(
-        self,
-        kind: str,
-        obs_dim: int,
-        n_actions: int,
-        hidden: Sequence[int],
-        activation: str,
-        orthogonal: bool = False,
-        log_std: float = 0.0,
-    ):
-        super().__init__(kind, obs_dim, n_actions, hidden, activation, orthogonal)
-        self.log_std = nn.Parameter(torch.full((n_actions,), float(log_std)))
+    log_std: nn.Parameter
 
     def noise(self, n: Sequence[int], generator: torch.Generator | None) -> Tensor:
         return torch.randn(*n, self.spec["n_actions"], generator=generator)
@@ -154,6 +147,28 @@ def make_actor(
     if kind == "discrete":
         return CategoricalActor(kind, obs_dim, n_actions, hidden, activation, orthogonal)
     return GaussianActor(kind, obs_dim, n_actions, hidden, activation, orthogonal, log_std)
+
+
+class ActorCritic(nn.Module):
+    """A policy and a value function, two networks of the same shape."""
+
+    def __init__(self, env: EnvSpec, policy: PolicyConfig):
+        super().__init__()
+        self.actor = make_actor(
+            env.kind,
+            env.obs_dim,
+            env.n_actions,
+            hidden=policy.hidden,
+            activation=policy.activation,
+            orthogonal=policy.orthogonal,
+            log_std=policy.log_std,
+        )
+        self.critic = mlp([env.obs_dim, *policy.hidden, 1], policy.activation, orthogonal=policy.orthogonal)
+
+    @torch.no_grad()
+    def value(self, obs: np.ndarray) -> np.ndarray:
+        """V of observations (…, O), as (…)."""
+        return self.critic(torch.from_numpy(obs)).squeeze(-1).numpy()
 
 
 class Normaliser:

@@ -44,7 +44,7 @@ def indifferent(algo: VPG) -> None:
     """Make all actions equally likely, and all values 3."""
     with torch.no_grad():
         algo.learner.theta.zero_()
-        algo.net.value[-1].bias.fill_(3.0)
+        algo.net.critic[-1].bias.fill_(3.0)
 
 
 def spied(algo: VPG) -> list[dict[str, torch.Tensor]]:
@@ -98,12 +98,12 @@ def test_policy_gradient_does_not_reach_the_value_network_nor_the_value_loss_the
     x = batch(5, torch.zeros(5)) | {"return": torch.ones(5)}
     algo.loss(algo.net, x)[0].backward()
     assert not any(p.grad.any() for p in algo.net.actor.parameters()), "no advantage, no policy gradient"
-    assert any(p.grad.any() for p in algo.net.value.parameters())
+    assert any(p.grad.any() for p in algo.net.critic.parameters())
     algo.learner.grad.zero_()
-    x = batch(5, torch.ones(5)) | {"return": algo.net.value(x["obs"])[:, 0].detach()}
+    x = batch(5, torch.ones(5)) | {"return": algo.net.critic(x["obs"])[:, 0].detach()}
     algo.loss(algo.net, x)[0].backward()
     assert any(p.grad.any() for p in algo.net.actor.parameters())
-    assert not any(p.grad.any() for p in algo.net.value.parameters()), "no error, no value gradient"
+    assert not any(p.grad.any() for p in algo.net.critic.parameters()), "no error, no value gradient"
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -137,9 +137,9 @@ def test_advantages_are_returns_to_go_less_the_baseline(baseline):
 
 def test_without_a_baseline_the_value_network_does_not_move():
     algo = vpg("algo.baseline=none", *LINEWORLD, "algo.batch_steps=20", "algo.episodes=1")
-    before = [p.detach().clone() for p in algo.net.value.parameters()]
+    before = [p.detach().clone() for p in algo.net.critic.parameters()]
     algo.step()
-    assert all(torch.equal(p, q) for p, q in zip(algo.net.value.parameters(), before, strict=True))
+    assert all(torch.equal(p, q) for p, q in zip(algo.net.critic.parameters(), before, strict=True))
 
 
 def test_advantages_are_standardised_once_per_iteration():

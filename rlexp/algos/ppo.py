@@ -22,36 +22,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlexp import math
 from rlexp.algo import Algorithm, Progress, Task
 from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import Normaliser, make_actor, mlp
+from rlexp.nets import ActorCritic, Normaliser
 from rlexp.params import OutOfRange, Params, param
 from rlexp.policies import ActorPolicy, start_weights
 from rlexp.rollout import Collector, Rollout
-
-
-class ActorCritic(nn.Module):
-    def __init__(self, task: Task):
-        super().__init__()
-        p, spec = task.policy, task.spec
-        self.actor = make_actor(
-            spec.kind,
-            spec.obs_dim,
-            spec.n_actions,
-            hidden=p.hidden,
-            activation=p.activation,
-            orthogonal=p.orthogonal,
-            log_std=p.log_std,
-        )
-        self.critic = mlp([spec.obs_dim, *p.hidden, 1], p.activation, orthogonal=p.orthogonal)
-
-    @torch.no_grad()
-    def value(self, obs: np.ndarray) -> np.ndarray:
-        """V of observations (…, O), as (…)."""
-        return self.critic(torch.from_numpy(obs)).squeeze(-1).numpy()
 
 
 class PPO(Algorithm):
@@ -84,7 +63,7 @@ class PPO(Algorithm):
 
     def __init__(self, config: Config, task: Task):
         self.config, self.task = config, task
-        self.net = ActorCritic(task)
+        self.net = ActorCritic(task.spec, task.policy)
         start_weights(self.net.actor, task.policy)
         self.learner = Learner(
             self.net, self.loss, lr=config.lr, eps=1e-5, clip=config.max_grad_norm, compile=task.compile

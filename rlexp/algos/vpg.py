@@ -19,31 +19,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rlexp import math
 from rlexp.algo import Algorithm, Progress, Task
 from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import make_actor, mlp
+from rlexp.nets import ActorCritic
 from rlexp.params import Params, param
 from rlexp.policies import ActorPolicy, start_weights
 from rlexp.rollout import collect_episodes
-
-
-class ActorValue(nn.Module):
-    def __init__(self, task: Task):
-        super().__init__()
-        p, spec = task.policy, task.spec
-        self.actor = make_actor(
-            spec.kind,
-            spec.obs_dim,
-            spec.n_actions,
-            hidden=p.hidden,
-            activation=p.activation,
-            orthogonal=p.orthogonal,
-            log_std=p.log_std,
-        )
-        self.value = mlp([spec.obs_dim, *p.hidden, 1], p.activation, orthogonal=p.orthogonal)
 
 
 class VPG(Algorithm):
@@ -66,19 +50,19 @@ class VPG(Algorithm):
 
     def __init__(self, config: Config, task: Task):
         self.config, self.task = config, task
-        self.net = ActorValue(task)
+        self.net = ActorCritic(task.spec, task.policy)
         start_weights(self.net.actor, task.policy)
         self.learner = Learner(self.net, self.loss, lr=config.lr, compile=task.compile)
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
         self.iteration = 0
 
-    def loss(self, net: ActorValue, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, net: ActorCritic, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         logp_N, entropy_N = net.actor.log_prob_entropy(batch["obs"], batch["action"])
         policy_loss = -(logp_N * batch["adv"]).mean()
         metrics = {"loss/policy": policy_loss, "data/entropy": entropy_N.mean()}
         if self.config.baseline == "none":
             return policy_loss, metrics
-        value_loss = (net.value(batch["obs"]).squeeze(-1) - batch["return"]).square().mean()
+        value_loss = (net.critic(batch["obs"]).squeeze(-1) - batch["return"]).square().mean()
         return policy_loss + self.config.value_coef * value_loss, {**metrics, "loss/value": value_loss}
 
     def step(self) -> Progress:
@@ -91,7 +75,7 @@ class VPG(Algorithm):
             "return": torch.from_numpy(return_N),
         }
         with torch.no_grad():
-            baseline_N = self.net.value(batch["obs"]).squeeze(-1) if c.baseline == "value" else 0.0
+            baseline_N = self.net.critic(batch["obs"]).squeeze(-1) if c.baseline == "value" else 0.0
             adv_N = batch["return"] - baseline_N
             if c.normalise_advantage and len(adv_N) > 1:
                 adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)
