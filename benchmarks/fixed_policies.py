@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from rlexp import config, envs, rollout, seeding
 from rlexp.algos.cmaes import CMAESPolicy
-from rlexp.launch import CONF
+from rlexp.paths import CONF
 
 EPISODES = 1000
 POLICIES = [(-1, -1, -1, -1, -1), (1, 0, 1, 0, 1), (0, 1, 2, 3, 4)]

@@ -30,14 +30,15 @@ class Progress:
 
     env_steps: int  # simulator transitions
     updates: int  # optimiser steps (CMA-ES: generations)
-    metrics: Mapping[str, float]  # names begin with loss/ opt/ data/ (see docs of each algorithm); a NaN stops the run
+    metrics: Mapping[str, float]  # names begin with loss/ opt/ data/; a NaN stops the run
 
 
 class Policy(ABC):
     """Acts in B environments at once. May remember (a history, an action chunk); `start` begins new episodes.
 
     A policy is also a file: `spec()` is plain data from which `from_spec` rebuilds it, `state_dict()` its tensors
-    (weights and normaliser statistics). `kind` finds the class again, see `rlexp.policies`.
+    (weights and normaliser statistics). `kind` finds the class again: a policy that belongs to one algorithm has the
+    name of that algorithm's file as its kind.
     """
 
     kinds: ClassVar[dict[str, type[Policy]]] = {}
@@ -87,7 +88,7 @@ class Task:
         return VecEnv(self.env, seeding.env_seeds(seeding.stream(self.seed, "train_env", *index), n))
 
     def generator(self, name: str) -> torch.Generator:
-        """A torch generator on the CPU for stream `name`."""
+        """A torch generator on the CPU for stream `name`, one of `seeding.STREAMS`."""
         return seeding.torch_generator(seeding.stream(self.seed, name))
 
     def rng(self, name: str, *index: int) -> np.random.Generator:
@@ -96,11 +97,12 @@ class Task:
 
 
 class Algorithm(ABC):
-    """One learning algorithm. Subclass it in `rlexp/algos/<name>.py`; add `conf/algo/<name>.yaml`; nothing else.
+    """One learning algorithm. Subclass it in `rlexp/algos/<name>.py` and write `conf/algo/<name>.yaml`.
 
     `state` names the attributes that make up the algorithm's state: anything with `state_dict`/`load_state_dict`,
     torch or numpy generators, tensors, arrays and plain data. Environments are not in it: they cannot be saved.
-    Instead `restart` is called at each scheduled save, in a run that goes on and in one that resumes alike.
+    Instead `restart` is called at each scheduled save, in a run that goes on and in one that resumes alike. An
+    algorithm that keeps simulators running from one `step` to the next overrides it: PPO does, VPG need not.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -109,8 +111,16 @@ class Algorithm(ABC):
 
     clock: ClassVar[str] = "env_steps"  # or "updates": the x-axis and the unit of train.budget
     actions: ClassVar[frozenset[str]] = frozenset({"discrete", "continuous"})  # kinds of action it can choose
-    needs: ClassVar[frozenset[str]] = frozenset()  # "data", "expert": checked before anything starts
+    needs: ClassVar[frozenset[str]] = frozenset()  # of "data", "expert": checked before anything starts
+    devices: ClassVar[frozenset[str]] = frozenset({"cpu"})  # what train.device may be
     state: ClassVar[tuple[str, ...]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.clock not in ("env_steps", "updates") or not cls.needs <= {"data", "expert"}:
+            raise TypeError(f"{cls.__name__}: clock is env_steps or updates; needs are of data and expert")
+        if not hasattr(cls, "state"):
+            raise TypeError(f"{cls.__name__}: name the attributes to save in `state`")
 
     @abstractmethod
     def __init__(self, config: Any, task: Task) -> None: ...
@@ -121,7 +131,8 @@ class Algorithm(ABC):
 
     @abstractmethod
     def step(self) -> Progress:
-        """One unit of work: a rollout and its updates, a generation, a round. A few seconds at most."""
+        """One unit of work: a rollout and its updates, a generation, a round. A few seconds at most, so that progress
+        is seen; and no less than some hundredths, for each is one row of metrics."""
 
     @abstractmethod
     def policy(self, *, explore: bool = False) -> Policy:
@@ -164,5 +175,5 @@ def _set_state(part: Any, state: Any) -> Any:
     elif isinstance(part, np.random.Generator):
         part.bit_generator.state = state
     else:
-        return state
+        return state.to(part.device) if isinstance(part, torch.Tensor) else state
     return part

@@ -7,7 +7,8 @@ rlexp.evaluate(saved, episodes=100)["return_mean"]
 rlexp.record(saved, "episode.mp4")
 """
 
-import dataclasses
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +18,23 @@ from rlexp.errors import UserError
 from rlexp.policies import Saved
 
 
+def has_display() -> bool:
+    """Whether a window can open here."""
+    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
 def play(saved: Saved, n: int, *, sampled: bool = False, seed: int = 0) -> rollout.Evaluation:
     """`n` fresh episodes of a policy in the environment it was trained on, on Gymnasium, from a stream of their own:
     training never saw these episodes. `sampled`: sampled instead of mean (most likely) actions."""
     if n < 1:
         raise UserError(f"episodes must be ≥ 1, not {n}")
-    saved.policy.explore = sampled
-    env = dataclasses.replace(saved.env, backend="gymnasium")
-    return rollout.evaluate(saved.policy, env, seeding.stream(seed, "final"), n, sampled=sampled)
+    before, saved.policy.explore = saved.policy.explore, sampled
+    try:
+        return rollout.evaluate(
+            saved.policy, saved.env.on_gymnasium(), seeding.stream(seed, "final"), n, sampled=sampled
+        )
+    finally:
+        saved.policy.explore = before
 
 
 def evaluate(saved: Saved, episodes: int = 100, *, sampled: bool = False, seed: int = 0) -> dict[str, float]:
@@ -35,14 +45,18 @@ def evaluate(saved: Saved, episodes: int = 100, *, sampled: bool = False, seed: 
 def record(saved: Saved, path: str | Path, *, sampled: bool = False, seed: int = 0, size: int = 320) -> Path:
     """Film one episode as mp4 (and GIF where `path` ends so). Raises film.CannotRender where the machine can't."""
     path = Path(path)
+    if path.suffix not in (".mp4", ".gif"):
+        raise UserError(f"{path}: films end in .mp4 or .gif")
     episode = play(saved, 1, sampled=sampled, seed=seed).episodes[0]
-    env = dataclasses.replace(saved.env, backend="gymnasium")
+    env = saved.env.on_gymnasium()
     film.film(env, episode, path.with_suffix(".mp4"), seconds=60, size=size, gif=path.suffix == ".gif")
     return path
 
 
 def show(saved: Saved, n: int, *, sampled: bool = False, seed: int = 0) -> None:
     """`n` episodes in a live window. Raises UserError where there is no display."""
+    if not has_display():
+        raise UserError("--render: there is no display for a window; --video writes a film instead")
     saved.policy.explore = sampled
     try:
         env = envs.make(saved.env, render_mode="human")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from rlexp.execute import Job
@@ -100,7 +101,7 @@ class Board:
             filled = min(20, int(20 * row.step / row.budget))
             rate = row.rate() if row.status == "running" else None
             colour = {"done": "green", "failed": "red", "running": "cyan"}.get(row.status, "dim")
-            cells = [arm] * self.arms
+            cells = [escape(arm)] * self.arms
             cells += [
                 str(seed),
                 f"[{colour}]{row.status}[/]",
@@ -109,7 +110,7 @@ class Board:
                 "" if row.total is None else f"{row.total:.1f}",
                 f"{rate:,.1f}" if rate else "",
                 row.left(),
-                row.note,
+                escape(row.note),
             ]
             table.add_row(*cells)
         return table

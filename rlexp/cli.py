@@ -28,19 +28,20 @@ def main(argv: list[str] | None = None) -> int:
     e.set_defaults(run=evaluate)
 
     ls = commands.add_parser("list", help="runs with their scores")
-    ls.add_argument("folder", nargs="?", default="runs")
+    ls.add_argument("folder", nargs="?", default="runs", help="where to look (default runs)")
     ls.set_defaults(run=list_runs)
 
     p = commands.add_parser("publish", help="make a run's curve a reference in gallery/")
     p.add_argument("folder", help="a finished run folder")
     p.add_argument("--variant", help="name to tell it from others of the same algorithm and environment")
+    p.add_argument("--replace", action="store_true", help="an entry of that name that is already there")
     p.add_argument("--policy", metavar="NAME", help="instead, ship a seed's last policy as gallery/policies/NAME")
     p.add_argument("--seed", type=int, help="with --policy: of which seed (default: the first)")
     p.set_defaults(run=publish)
 
     r = commands.add_parser("reach", help="when each seed of a run first reached a bar")
     r.add_argument("folder", help="a run folder")
-    r.add_argument("bar", type=float)
+    r.add_argument("bar", type=float, help="the value to reach")
     r.add_argument("--metric", default="eval/return_mean", help="a name in metrics.jsonl (default eval/return_mean)")
     r.add_argument("--within", type=int, help="count only steps up to this one")
     r.set_defaults(run=reach)
@@ -110,13 +111,11 @@ def evaluate(args: argparse.Namespace) -> int:
 
 
 def _film(saved: Any, result: Any, place: Path) -> None:
-    from dataclasses import replace
-
     from rlexp import config, film
 
     video = config.VideoConfig(enabled=True, gif=False, seconds=60, size=320)
     try:
-        for path in film.films(replace(saved.env, backend="gymnasium"), result, place, video):
+        for path in film.films(saved.env.on_gymnasium(), result, place, video):
             print(path, file=sys.stderr)
     except film.CannotRender as error:
         print(f"warning: no video: {error}", file=sys.stderr)
@@ -163,7 +162,9 @@ def publish(args: argparse.Namespace) -> int:
     from rlexp import gallery
 
     run = Path(args.folder)
-    path = ship(run, args.policy, args.seed) if args.policy else gallery.publish(run, args.variant)
+    path = (
+        ship(run, args.policy, args.seed) if args.policy else gallery.publish(run, args.variant, replace=args.replace)
+    )
     print(json.dumps({"entry": str(path)}) if args.json else path)
     return 0
 
@@ -176,8 +177,8 @@ def ship(run: Path, name: str, seed: int | None) -> Path:
     place = run if seed is None else run / f"seed_{seed}"
     saved = policies.load_policy(place)
     scores = {actions: api.evaluate(saved, 100, sampled=actions == "sampled") for actions in ("mean", "sampled")}
-    policies.SHIPPED.mkdir(parents=True, exist_ok=True)
-    target = policies.SHIPPED / f"{name}.safetensors"
+    policies.POLICIES.mkdir(parents=True, exist_ok=True)
+    target = policies.POLICIES / f"{name}.safetensors"
     shutil.copyfile(saved.path, target)
     facts = {key: record.get(key) for key in ("command", "commit", "dirty", "versions")}
     card = {"name": name, "env": saved.env.id, **saved.card, **facts, "episodes": 100, "scores": scores}
@@ -234,7 +235,7 @@ def doctor(args: argparse.Namespace) -> int:
 
     import torch
 
-    from rlexp import folder
+    from rlexp import api, folder
 
     def renders(env_id: str) -> tuple[bool, str]:
         """In a process of its own: a broken graphics driver may end it."""
@@ -245,10 +246,7 @@ def doctor(args: argparse.Namespace) -> int:
             "renders" if done.returncode == 0 else f"cannot render: {lines[-1] if lines else '?'}",
         )
 
-    display = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")) or sys.platform in (
-        "win32",
-        "darwin",
-    )
+    display = api.has_display()
     compiler = next((c for c in ("c++", "g++", "clang++", "cl") if shutil.which(c)), None)
     free = shutil.disk_usage(".").free / 2**30
     data = os.environ.get("MINARI_DATASETS_PATH") or str(Path.home() / ".minari" / "datasets")

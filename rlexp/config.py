@@ -7,6 +7,8 @@ values, values out of range and impossible combinations raise UserError before a
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import importlib.util
 import math
 import os
 import re
@@ -21,6 +23,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, Vali
 
 from rlexp.errors import UserError, nearest
 from rlexp.params import OutOfRange, Params, param
+from rlexp.paths import CONF
 
 if typing.TYPE_CHECKING:
     from rlexp.algo import Algorithm, Task
@@ -75,9 +78,13 @@ class RunConfig:
     plain: dict[str, Any]
 
     @property
+    def algo_name(self) -> str:
+        return names(self.plain)[0]
+
+    @property
     def name(self) -> str:
         """`<algo>_<env>`, usable as a file name."""
-        return f"{self.algo_class.__module__.split('.')[-1]}_{re.sub(r'[^A-Za-z0-9.]+', '-', self.env.name)}"
+        return "_".join(names(self.plain))
 
     def task(self, spec: EnvSpec, seed: int) -> Task:
         from rlexp.algo import Task
@@ -102,12 +109,22 @@ TOP_LEVEL = (
 )
 
 
+def names(plain: dict[str, Any]) -> tuple[str, str]:
+    """Short names of the algorithm and the environment of a resolved config, usable in file names."""
+    return plain["algo"]["_target_"].split(".")[-2], re.sub(r"[^A-Za-z0-9.]+", "-", plain["env"]["name"])
+
+
 def typed(schema: type[Params], node: dict[str, Any], where: str) -> Any:
     """`node` as an instance of `schema`; `where` is the group's name in messages. Raises UserError."""
     declared = {f.name: f for f in dataclasses.fields(schema)}
     for key in node:
         if key not in declared:
             raise UserError(f"{where}.{key}: unknown option{_suggest(where, key, declared)}")
+    for key, f in declared.items():
+        if key not in node and f.default is f.default_factory is dataclasses.MISSING:
+            raise UserError(
+                f"{where}.{key}: has no value; write one into the yaml in conf/{where}/ ({f.metadata['doc']})"
+            )
     hints = typing.get_type_hints(schema)
     for key, value in node.items():  # OmegaConf reads any number as true or false
         if hints[key] is bool and not isinstance(value, bool):
@@ -172,8 +189,9 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     body = {key: value for key, value in plain["algo"].items() if key != "_target_"}
     train = dict(plain["train"])
     if isinstance(train.get("budget"), int | float) and not isinstance(train["budget"], bool):
-        train["eval_every"] = train["eval_every"] or max(1, math.ceil(train["budget"] / 20))
-        train["save_every"] = train["save_every"] or max(1, math.ceil(train["budget"] / 10))
+        for name, share in (("eval_every", 20), ("save_every", 10)):
+            if train.get(name) is None:
+                train[name] = max(1, math.ceil(train["budget"] / share))
     env = typed(EnvConfig, plain["env"], "env")
     trainc = typed(TrainConfig, train, "train")
     algo = typed(algo_class.Config, body, "algo")
@@ -183,10 +201,13 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         raise UserError(f"algo.{error.key}: {error}") from None
     policy = typed(PolicyConfig, plain["policy"], "policy")
     video = typed(VideoConfig, plain["video"], "video")
-    for group, schema, need in (("buffer", BufferConfig, "data"), ("expert", ExpertConfig, "expert")):
-        given = next(iter(dataclasses.asdict(typed(schema, plain[group], group)).values()))
+    data = typed(BufferConfig, plain["buffer"], "buffer").dataset
+    expert = typed(ExpertConfig, plain["expert"], "expert").policy
+    for key, given, need in (("buffer.dataset", data, "data"), ("expert.policy", expert, "expert")):
         if given is not None and need not in algo_class.needs:
-            raise UserError(f"{group}={given}: {algo_class.__name__} uses no {need}; leave it null")
+            raise UserError(f"{key}={given}: {algo_class.__name__} uses no {need}; leave it null")
+        if given is None and need in algo_class.needs:
+            raise UserError(f"{key}: {algo_class.__name__} learns from {need}; give it with {key}=...")
     plain = {
         **plain,
         "algo": {"_target_": plain["algo"]["_target_"], **dataclasses.asdict(algo)},
@@ -203,14 +224,19 @@ def probe(config: RunConfig) -> None:
     """Whether the algorithm can run on the environment, found by making both once. Raises UserError."""
     import torch
 
-    from rlexp import envs, seeding
+    from rlexp import envs, gallery, seeding
 
+    gallery.find(config.reference, config.name)
     if config.train.device == "cuda" and not torch.cuda.is_available():
         raise UserError("train.device=cuda: this machine has no CUDA device that PyTorch can use; use train.device=cpu")
     if config.train.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++", "cl"))):
         raise UserError("train.compile=true: no C++ compiler found (c++, g++, clang++ or cl); use train.compile=false")
-    spec = envs.describe(config.env)
     algo = config.algo_class
+    if config.train.device not in algo.devices:
+        raise UserError(
+            f"train.device={config.train.device}: {algo.__name__} runs on {', '.join(sorted(algo.devices))} only"
+        )
+    spec = envs.describe(config.env)
     if spec.kind not in algo.actions:
         raise UserError(
             f"algo={algo.__name__.lower()}: chooses {' or '.join(sorted(algo.actions))} actions only; "
@@ -222,16 +248,15 @@ def probe(config: RunConfig) -> None:
 
 
 def _algo_class(node: dict[str, Any]) -> type[Algorithm]:
-    from hydra.utils import get_class
-
+    """The class that `_target_` names. An error inside its file is its author's, and shows its traceback."""
     from rlexp.algo import Algorithm
 
-    try:
-        found = get_class(node["_target_"])
-    except Exception as error:  # hydra wraps whatever importing raised
-        raise UserError(f"algo._target_: cannot import {node.get('_target_')} ({str(error).splitlines()[0]})") from None
-    if not issubclass(found, Algorithm):
-        raise UserError(f"algo._target_: {node['_target_']} is not an Algorithm")
+    module, _, name = str(node.get("_target_")).rpartition(".")
+    if not module or importlib.util.find_spec(module.split(".")[0]) is None or importlib.util.find_spec(module) is None:
+        raise UserError(f"algo._target_: there is no module '{module}'")
+    found = getattr(importlib.import_module(module), name, None)
+    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+        raise UserError(f"algo._target_: '{module}' has no Algorithm called '{name}'")
     return found
 
 
@@ -269,7 +294,8 @@ def all_keys(node: dict[str, Any], prefix: str = "") -> list[str]:
 def nearest_key(word: str, keys: list[str]) -> str:
     """ "did you mean" for an option: by its whole dotted name, or by its last part in any group."""
     last = word.split(".")[-1]
-    same = [key for key in keys if key.split(".")[-1] == last and key != last]
+    keys = [key for key in keys if key != word]
+    same = [key for key in keys if key.split(".")[-1] == last]
     if same:
         return f"; did you mean '{same[0]}'?"
     by_last = {key.split(".")[-1]: key for key in keys}
@@ -278,7 +304,7 @@ def nearest_key(word: str, keys: list[str]) -> str:
 
 
 # What may change when a run is resumed, because nothing that has been done depends on it.
-FREE_ON_RESUME = ("train.budget", "train.keep", "train.tensorboard", "video", "seeds", "reference")
+FREE_ON_RESUME = ("train.budget", "train.keep", "train.tensorboard", "video", "seeds", "reference", "workers")
 
 
 def resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
@@ -299,7 +325,9 @@ def resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
         node = stored
         for parent in parents:
             node = node.get(parent, {}) if isinstance(node, dict) else {}
-        if leaf not in node or isinstance(node[leaf], dict):
+        if key == "video" and (CONF / "video" / f"{new}.yaml").is_file():
+            new = OmegaConf.to_container(OmegaConf.load(CONF / "video" / f"{new}.yaml"))
+        elif leaf not in node or isinstance(node[leaf], dict):
             raise UserError(
                 f"{override}: a resumed run keeps its {key}; only its options can be changed"
                 f"{nearest_key(key, all_keys(stored))}"
@@ -312,7 +340,7 @@ def resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
             )
         if key == "seeds" and not set(node[leaf]) <= set(_seeds(new)):
             raise UserError(f"seeds: {folder} has {node[leaf]}; seeds can be added, not dropped")
-        if key == "train.budget" and new < node[leaf]:
+        if key == "train.budget" and isinstance(new, int | float) and new < node[leaf]:
             raise UserError(f"train.budget: was {node[leaf]} in {folder}; it can grow, not shrink to {new}")
         node[leaf] = new
     return stored

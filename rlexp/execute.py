@@ -65,8 +65,12 @@ def parallel(jobs: Iterable[Job], handle: Handle, workers: int) -> None:
     def give(pipe: Connection, process: Any) -> None:
         if waiting:
             job = waiting.pop(0)
+            try:
+                pipe.send((job.config.plain, job.seed, str(job.folder.seed(job.seed))))
+            except OSError:  # it died between two jobs
+                waiting.insert(0, job)
+                return start()
             busy[pipe] = (process, job)
-            pipe.send((job.config.plain, job.seed, str(job.folder.seed(job.seed))))
         else:
             pipe.send(None)
             pipe.close()
@@ -74,7 +78,9 @@ def parallel(jobs: Iterable[Job], handle: Handle, workers: int) -> None:
     def start() -> None:
         pipe, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs,), daemon=True)
-        process.start()
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process, which ends its workers:
+        process.start()  # they ignore it from their birth
+        signal.signal(signal.SIGINT, before)
         theirs.close()
         give(pipe, process)
 
@@ -110,8 +116,8 @@ def parallel(jobs: Iterable[Job], handle: Handle, workers: int) -> None:
 
 def _work(pipe: Connection) -> None:
     """A worker process: run jobs from `pipe` until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends its workers
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows inherits no handlers
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(1))  # at once: files are whole at every moment
     threading.Thread(target=_die_with_parent, daemon=True).start()
     from rlexp.config import build
     from rlexp.run import run_seed
@@ -124,12 +130,8 @@ def _work(pipe: Connection) -> None:
                     pipe.send(event)
             except Exception as error:
                 pipe.send(failure(seed, error))
-    except (KeyboardInterrupt, EOFError, BrokenPipeError):
+    except (EOFError, BrokenPipeError):
         os._exit(1)
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _die_with_parent() -> None:

@@ -1,13 +1,11 @@
 """Hydra's own errors in one line, with the nearest valid choice."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 from rlexp.config import all_keys, nearest_key
 from rlexp.errors import nearest
-
-CONF = Path(__file__).parent.parent / "conf"
+from rlexp.paths import CONF
 
 
 def hydra_error(error: Exception, argv: list[str]) -> str:

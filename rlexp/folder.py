@@ -52,28 +52,39 @@ class Folder:
     def __init__(self, path: Path, config: dict[str, Any], clock: str):
         self.path, self.config = path, config
         record = path / "run.json"
-        self.record: dict[str, Any] = (
-            json.loads(record.read_text())
-            if record.exists()
-            else {"name": path.name, "clock": clock, "started": _now(), "seconds": 0.0, "seeds": {}, "commands": []}
-        )
-        train = config["train"]
-        self.record |= {
-            "command": command(),
-            "commit": git("rev-parse", "HEAD"),
-            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
-            "versions": versions(),
-            "hardware": hardware(),
-            "finished": None,
-            "eval": {"episodes": train["eval_episodes"], "actions": "sampled" if train["eval_sampled"] else "mean"},
-        }
-        self.record["commands"].append(command())
+        self.record: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
         for seed in config["seeds"]:
-            facts = self.record["seeds"].setdefault(str(seed), {"status": "waiting", "message": "", "step": 0})
+            facts = self._seeds().setdefault(str(seed), {"status": "waiting", "message": "", "step": 0})
             if facts["status"] != "done":  # it is about to be continued
                 facts |= {"status": "waiting", "message": ""}
+        self.clock = clock
+
+    def _seeds(self) -> dict[str, Any]:
+        return self.record.setdefault("seeds", {})
+
+    def begin(self) -> None:
+        """Take the folder: nobody else may work in it, and its record says what is about to be done."""
         self._lock()
-        ckpt.write_text(path / "config.yaml", OmegaConf.to_yaml(config))
+        train, dirty = self.config["train"], bool(git("status", "--porcelain", "--untracked-files=no"))
+        this = {"command": command(), "commit": git("rev-parse", "HEAD"), "dirty": dirty, "versions": versions()}
+        if "command" not in self.record:
+            self.record |= {
+                "name": self.path.name,
+                "clock": self.clock,
+                **this,
+                "hardware": hardware(),
+                "started": now(),
+                "seconds": 0.0,
+                "resumed": [],
+                "eval": {
+                    "episodes": train["eval_episodes"],
+                    "actions": "sampled" if train["eval_sampled"] else "mean",
+                },
+            }
+        else:
+            self.record["resumed"].append({**this, "started": now()})
+        self.record["finished"] = None
+        ckpt.write_text(self.path / "config.yaml", OmegaConf.to_yaml(self.config))
         self.write()
 
     def _lock(self) -> None:
@@ -103,7 +114,7 @@ class Folder:
     def say(self, text: str) -> None:
         """One line, with the time, in train.log."""
         with open(self.path / "train.log", "a", encoding="utf-8") as file:
-            file.write(f"{_now()} {text}\n")
+            file.write(f"{now()} {text}\n")
 
     def refresh(self, draw: bool) -> None:
         """Make curve.csv and summary.md, and curves.png with `draw`, from what the seeds have written."""
@@ -205,5 +216,5 @@ def hardware() -> dict[str, Any]:
     return {"cpu": cpu, "cores": os.cpu_count(), "platform": platform.platform(terse=True)}
 
 
-def _now() -> str:
+def now() -> str:
     return datetime.datetime.now().isoformat(timespec="seconds")

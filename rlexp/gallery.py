@@ -12,11 +12,13 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from rlexp.config import names
 from rlexp.errors import UserError, nearest
+from rlexp.paths import GALLERY
 
-GALLERY = Path(__file__).parent.parent / "gallery"
 CARD = (
     "command",
+    "resumed",
     "commit",
     "dirty",
     "versions",
@@ -28,12 +30,6 @@ CARD = (
     "eval",
     "final",
 )
-
-
-def name(config: dict[str, Any]) -> str:
-    """`<algo>_<env>` of a resolved config, usable as a file name."""
-    algo = config["algo"]["_target_"].split(".")[-2]
-    return f"{algo}_{re.sub(r'[^A-Za-z0-9.]+', '-', config['env']['name'])}"
 
 
 def find(reference: str | None, name: str) -> Path | None:
@@ -53,7 +49,7 @@ def card(entry: Path) -> dict[str, Any]:
     return json.loads(entry.with_suffix(".json").read_text())
 
 
-def publish(run_folder: Path, variant: str | None = None) -> Path:
+def publish(run_folder: Path, variant: str | None = None, *, replace: bool = False) -> Path:
     """Make a gallery entry of a run whose seeds have all ended; failed ones stay in it. Returns the csv.
 
     Raises UserError for a folder that is no run, or whose seeds have not ended.
@@ -75,8 +71,10 @@ def publish(run_folder: Path, variant: str | None = None) -> Path:
 
     config: Any = OmegaConf.to_container(OmegaConf.load(run_folder / "config.yaml"))
     GALLERY.mkdir(exist_ok=True)
-    stem = name(config) + (f"-{variant}" if variant else "")
+    stem = "_".join(names(config)) + (f"-{variant}" if variant else "")
     entry = GALLERY / f"{stem}.csv"
+    if entry.exists() and not replace:
+        raise UserError(f"{entry}: is there already; --replace it, or give this one a --variant")
     shutil.copyfile(run_folder / "curve.csv", entry)
     facts = {key: record.get(key) for key in CARD}
     text = json.dumps({"name": stem, **facts, "seeds": record["seeds"], "config": config}, indent=2)

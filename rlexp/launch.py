@@ -5,12 +5,14 @@ Only hydra and the standard library are imported at the top, so that --help and 
 """
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp.errors import UserError, nearest
+from rlexp.paths import CONF
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
     from rlexp.execute import Job
     from rlexp.run import Event
 
-CONF = Path(__file__).parent.parent / "conf"
 _exit_code = 0  # the worst of this process's jobs; Hydra passes no return value through
 
 
@@ -43,6 +44,9 @@ def main(parallel: bool) -> int:
             sweep.check(sys.argv[1:])
 
         _check_flags(sys.argv[1:])
+        words = sys.argv[1:]
+        if any(word.startswith("resume=") for word in words) and not any(word.startswith("-") for word in words):
+            return resume(words, parallel)  # nothing to compose: the run has its config
 
         @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
         def task(config: "DictConfig") -> None:
@@ -91,23 +95,17 @@ def _stopped(stop: KeyboardInterrupt) -> int:
 
 
 def start(config: "DictConfig", parallel: bool) -> int:
-    """Run one composed config: a run, a study, or the continuation of either. Returns the exit code."""
+    """Run one composed config: a run or a study. Returns the exit code."""
     from hydra.core.hydra_config import HydraConfig
 
-    threads = str(config.train.threads)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = threads  # before numpy and torch are imported; workers inherit it
+    _limit_threads(config.train.threads)
     hydra = HydraConfig.get()
-    overrides = [o for o in hydra.overrides.task if o.split("=")[0].lstrip("+") not in ("resume", "study", "workers")]
-    workers = config.workers
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise UserError(f"workers: {workers!r} is not a whole number ≥ 1")
+    workers = _workers(config.workers)
 
     from rlexp import plan
 
-    if config.resume is not None:
-        work = plan.resume(Path(config.resume), overrides)
-    elif "study" in config:
+    if "study" in config:
+        overrides = [o for o in hydra.overrides.task if o.split("=")[0].lstrip("+") not in ("study", "workers")]
         work = plan.study(config, str(hydra.runtime.choices.get("study")), overrides)
     else:
         work = plan.single(config)
@@ -115,6 +113,35 @@ def start(config: "DictConfig", parallel: bool) -> int:
         with open(Path(hydra.sweep.dir) / "runs.txt", "a") as file:
             file.write(f"{work.path}\n")
     return _execute(work, parallel, workers)
+
+
+def resume(words: list[str], parallel: bool) -> int:
+    """Continue the run or study that `words` name, with their other overrides. Returns the exit code."""
+    options = dict(word.partition("=")[::2] for word in words)
+    path = Path(options.pop("resume"))
+    if str(path) == ".":
+        raise UserError("resume=: name a run folder, e.g. resume=runs/2026-01-31/12-00-00_ppo_cartpole")
+    written = options.pop("workers", "null")
+    workers = _workers(None if written == "null" else int(written) if written.isdigit() else written)
+    stored = [*path.glob("config.yaml"), *path.glob("*/config.yaml")]  # of a run, or of a study's arms
+    threads = re.search(r"^  threads: (\d+)$", stored[0].read_text(), re.MULTILINE) if stored else None
+    _limit_threads(int(threads[1]) if threads else 1)
+
+    from rlexp import plan
+
+    return _execute(plan.resume(path, [f"{key}={value}" for key, value in options.items()]), parallel, workers)
+
+
+def _limit_threads(n: int) -> None:
+    """Before numpy and torch are imported; workers inherit it."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(n)
+
+
+def _workers(workers: Any) -> int | None:
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise UserError(f"workers: {workers!r} is not a whole number ≥ 1")
+    return workers
 
 
 def _execute(work: Any, parallel: bool, workers: int | None) -> int:
@@ -127,6 +154,7 @@ def _execute(work: Any, parallel: bool, workers: int | None) -> int:
     if not jobs:
         print("every seed has already finished; train.budget can grow (resume=... train.budget=...)")
         return 0
+    work.begin()
     keeper = Keeper(work)
     stop: KeyboardInterrupt | None = None
     with Board(jobs, jobs[0].config.algo_class.clock, arms=work.is_study) as board:

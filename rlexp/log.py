@@ -45,7 +45,7 @@ class TensorBoard:
     def __init__(self, folder: Path, step: int):
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
+        self.writer = SummaryWriter(str(folder), purge_step=step + 1 if step else 0)
 
     def write(self, row: Row) -> None:
         for name, value in row.items():

@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from rlexp import ckpt, config, folder
+from rlexp import ckpt, config, folder, gallery
 from rlexp.config import RunConfig
 from rlexp.errors import UserError
 from rlexp.execute import Job
@@ -35,6 +35,10 @@ class Work:
             or run.record["seeds"][str(seed)]["step"] < conf.train.budget
         ]
 
+    def begin(self) -> None:
+        for run, _ in self.runs:
+            run.begin()
+
     def close(self, interrupted: bool) -> None:
         """Bring every record up to date; seeds that did not end are interrupted."""
         for run, _ in self.runs:
@@ -43,7 +47,7 @@ class Work:
                     began = f"interrupted at step {facts['step']:,}" if facts["status"] == "running" else "not begun"
                     facts |= {"status": "interrupted", "message": began}
             run.record["seconds"] += time.perf_counter() - self.started
-            run.record["finished"] = None if interrupted else folder._now()
+            run.record["finished"] = None if interrupted else folder.now()
             run.refresh(draw=True)
         if self.is_study:
             from rlexp import plot
@@ -87,7 +91,6 @@ def single(composed: DictConfig) -> Work:
     """A new run. Raises UserError before anything is written."""
     run = config.build(composed)
     config.probe(run)
-    _check_reference(run)
     path = folder.create(Path(composed.runs), run.name)
     return Work(path, [(Folder(path, run.plain, run.algo_class.clock), run)])
 
@@ -120,6 +123,7 @@ def resume(path: Path, overrides: list[str]) -> Work:
     runs = []
     for place in places:
         run = config.build(config.resumed(place, overrides))
+        gallery.find(run.reference, run.name)
         _check_checkpoints(place, run)
         runs.append((Folder(place, run.plain, run.algo_class.clock), run))
     return Work(path, runs, is_study)
@@ -131,9 +135,3 @@ def _check_checkpoints(path: Path, run: RunConfig) -> None:
         found = ckpt.latest(path / f"seed_{seed}" / "checkpoints")
         if found and set(ckpt.load(found)) != {"policy", "algo", "run", "rng"}:
             raise UserError(f"{found}: is a policy, not a checkpoint from which training can continue")
-
-
-def _check_reference(run: RunConfig) -> None:
-    from rlexp import gallery
-
-    gallery.find(run.reference, run.name)

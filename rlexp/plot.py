@@ -20,6 +20,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, PercentFormatter
 from omegaconf import OmegaConf
 
 from rlexp import gallery, stats
+from rlexp.config import names
 from rlexp.errors import UserError
 from rlexp.history import Line, Run, mean_band, smoothed, thinned
 
@@ -176,7 +177,7 @@ def _draw_mean(
 def _draw_reference(axes: Axes, run: Run, end: float) -> None:
     """The gallery's curve of the same algorithm and environment, in this run's clock and as far as `end`."""
     try:
-        file = gallery.find(run.config.get("reference"), gallery.name(run.config))
+        file = gallery.find(run.config.get("reference"), "_".join(names(run.config)))
     except UserError:  # it was there when the run began; a training run is not stopped for a picture
         return
     if file is None:
@@ -260,7 +261,7 @@ def _axis(axes: Axes, clock: str | None) -> None:
 
 
 def _title(run: Run) -> str:
-    title = gallery.name(run.config).replace("_", " on ", 1)
+    title = " on ".join(names(run.config))
     counts = Counter(run.status(seed) for seed in run.rows)
     if set(counts) == {"done"}:
         return title

@@ -20,8 +20,7 @@ from rlexp.algo import Policy
 from rlexp.envs import EnvConfig, EnvSpec
 from rlexp.errors import UserError, nearest
 from rlexp.nets import Actor, Normaliser, PolicyConfig, make_actor
-
-SHIPPED = Path(__file__).parent.parent / "gallery" / "policies"
+from rlexp.paths import POLICIES
 
 
 class ActorPolicy(Policy, kind="actor"):
@@ -40,6 +39,8 @@ class ActorPolicy(Policy, kind="actor"):
 
     @torch.no_grad()
     def act(self, obs_BO: np.ndarray) -> np.ndarray:
+        if obs_BO.ndim != 2:
+            raise ValueError(f"observations are (B, O), not {obs_BO.shape}; of one environment, obs[None]")
         x = torch.from_numpy(np.ascontiguousarray(self.normaliser(obs_BO) if self.normaliser else obs_BO, np.float32))
         action = (
             self.actor.sample(x, self.actor.noise([len(x)], self.generator)) if self.explore else self.actor.mode(x)
@@ -111,10 +112,10 @@ def find_policy(where: str, which: str = "final") -> list[Path]:
         if not found:
             raise UserError(f"{where}: no policy in this folder; a run folder has seed_<k>/checkpoints/")
         return found
-    shipped = SHIPPED / f"{where}.safetensors"
+    shipped = POLICIES / f"{where}.safetensors"
     if shipped.is_file():
         return [shipped]
-    names = [file.stem for file in SHIPPED.glob("*.safetensors")]
+    names = [file.stem for file in POLICIES.glob("*.safetensors")]
     raise UserError(f"{where}: no such run folder, policy file or shipped policy{nearest(where, names)}")
 
 
@@ -141,7 +142,10 @@ def start_weights(actor: Actor, config: PolicyConfig) -> None:
     """Copy the weights of the policy that `policy.init` names, if any, into `actor`. UserError if they don't fit."""
     if config.init is None:
         return
-    policy = load_policy(config.init).policy
+    try:
+        policy = load_policy(config.init).policy
+    except UserError as error:
+        raise UserError(f"policy.init={config.init}: {error}") from None
     if not isinstance(policy, ActorPolicy) or policy.actor.spec != actor.spec:
         theirs = policy.actor.spec if isinstance(policy, ActorPolicy) else f"a {policy.kind} policy"
         raise UserError(f"policy.init={config.init}: holds {theirs}; this run's policy is {actor.spec}")

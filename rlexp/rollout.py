@@ -1,5 +1,6 @@
 """Running policies: whole episodes for evaluation, fixed-length rollouts for learning."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -103,6 +104,16 @@ class Rollout:
     returns: list[float] = field(default_factory=list)  # of the episodes that ended
     lengths: list[int] = field(default_factory=list)
 
+    def next_values(self, value_TB: np.ndarray, value: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """V of the observation that each action led to, before any reset, given V of those it was taken in.
+
+        Where a time limit ended the recording, not the task, what would have followed counts: the final observation's.
+        """
+        next_value_TB = np.concatenate([value_TB[1:], value(self.last_obs_BO)[None]])
+        if len(self.cut_obs_NO):
+            next_value_TB[self.truncated_TB] = value(self.cut_obs_NO)
+        return next_value_TB
+
 
 class Collector:
     """Keeps B environments running and collects fixed-length rollouts with sampled actions."""
@@ -135,11 +146,10 @@ class Collector:
             self.length_B += 1
             ended = step.terminated | step.truncated
             if ended.any():
-                cut.append(step.final_obs[step.truncated & ~step.terminated])
+                cut.append(step.final_obs[step.truncated])
                 returns += self.total_B[ended].tolist()
                 lengths += self.length_B[ended].tolist()
                 self.total_B[ended], self.length_B[ended] = 0, 0
-        truncated_TB &= ~terminated_TB
         cut_obs_NO = np.concatenate(cut) if cut else np.empty((0, width), np.float32)
         return Rollout(
             obs_TBO,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from rlexp import ckpt, envs, film, log, policies, rollout, seeding
-from rlexp.algo import Algorithm, Progress
+from rlexp.algo import Progress
 from rlexp.config import RunConfig
 
 
@@ -63,6 +63,8 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
     algo = config.algo_class(config.algo, config.task(spec, seed))
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True, exist_ok=True)
+    for unfinished in checkpoints.glob(".*.tmp"):  # of a process that was killed while it wrote
+        unfinished.unlink()
 
     counters, best, kept_bytes = Counters(), None, 0
     if found := ckpt.latest(checkpoints):
@@ -75,17 +77,16 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
     started = time.perf_counter() - counters.seconds
 
     def evaluate() -> rollout.Evaluation:
-        env = _on_gymnasium(config.env)
         return rollout.evaluate(
             algo.policy(explore=train.eval_sampled),
-            env,
+            config.env.on_gymnasium(),
             seeding.stream(seed, "eval", counters.step),
             train.eval_episodes,
             sampled=train.eval_sampled,
         )
 
     def policy_file() -> dict[str, Any]:
-        card = {"algo": config.name.split("_")[0], "seed": seed, **asdict(counters)}
+        card = {"algo": config.algo_name, "seed": seed, **asdict(counters)}
         return policies.describe_policy(algo.policy(explore=train.eval_sampled), config.env, card)
 
     lines = log.JsonLines(folder / "metrics.jsonl", kept_bytes)
@@ -125,18 +126,13 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
         if config.video.enabled:
             yield Event(seed, "progress", "filming", asdict(counters))
             try:
-                film.films(_on_gymnasium(config.env), evaluation, folder / "videos", config.video)
+                film.films(config.env.on_gymnasium(), evaluation, folder / "videos", config.video)
             except film.CannotRender as error:
                 yield Event(seed, "warning", f"no video: {error}")
     finally:
         for sink in sinks:
             sink.close()
     yield Event(seed, "done", "", {**asdict(counters), "final": evaluation.summary(config.env), "best": best})
-
-
-def _on_gymnasium(env: envs.EnvConfig) -> envs.EnvConfig:
-    """Scores and films always come from Gymnasium's environments, whatever trains: one name, one meaning."""
-    return envs.EnvConfig(**{**asdict(env), "backend": "gymnasium"})
 
 
 def _stop_at_nan(metrics: Any, step: int) -> None:
@@ -149,6 +145,3 @@ def _write(sinks: list[log.Sink], counters: Counters, metrics: Any, scores: dict
     row = {**asdict(counters), **metrics, **{f"eval/{name}": value for name, value in scores.items()}}
     for sink in sinks:
         sink.write(row)
-
-
-__all__ = ["Algorithm", "Counters", "Event", "Every", "run_seed"]

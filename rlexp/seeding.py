@@ -18,6 +18,8 @@ STREAMS = ("init", "train_env", "explore", "batch", "eval", "data", "final")
 
 def stream(seed: int, name: str, *index: int) -> np.random.SeedSequence:
     """The seed sequence of stream `name` of a run with `seed` (≥ 0), optionally indexed by further integers ≥ 0."""
+    if name not in STREAMS:
+        raise ValueError(f"no stream '{name}', only {', '.join(STREAMS)}; new ones go at the end of seeding.STREAMS")
     return np.random.SeedSequence(seed, spawn_key=(STREAMS.index(name), *index))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 
-from rlexp.launch import CONF
+from rlexp.paths import CONF
 
 
 def check(argv: list[str]) -> None:

@@ -33,7 +33,9 @@ def built(*overrides: str) -> config.RunConfig:
 
 
 def toy(algo: str, *overrides: str) -> config.RunConfig:
-    """Any algorithm on the line world, short and quiet."""
+    """Any algorithm on the line world, short and quiet; or its own experiment <algo>_toy, where there is one."""
+    if f"{algo}_toy" in EXPERIMENTS:
+        return built(f"+experiment={algo}_toy", *QUIET, *overrides)
     budget = TOY[built(f"algo={algo}").algo_class.clock]
     words = [f"algo={algo}", "env=lineworld", f"train.budget={budget}", "train.eval_episodes=50"]
     return built(*words, *QUIET, *overrides)

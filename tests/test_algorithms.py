@@ -50,7 +50,7 @@ def test_learns_and_resumes_exactly(algo, tmp_path):
     assert half < len(whole)
     resumed = train(run, tmp_path / "cut")
     assert 1 < resumed[0].data["step"] < run.train.budget, "it must have continued from a checkpoint"
-    assert metrics(tmp_path / "cut") == whole
+    assert metrics(tmp_path / "cut") == whole, "does `state` name all that changes, and is `restart` overridden?"
 
     for place in ("final", "best"):
         a, b = (
@@ -85,6 +85,7 @@ def test_golden_first_updates(algo, tmp_path):
     """A change that should not move numbers does not. To move them on purpose: python -m tests.golden, and say why."""
     from tests.golden import first_updates
 
+    assert (GOLDEN / f"{algo}.json").exists(), f"write it with python -m tests.golden {algo}"
     stored = json.loads((GOLDEN / f"{algo}.json").read_text())
     for ours, golden in zip(first_updates(algo, tmp_path), stored, strict=True):
         assert ours == pytest.approx(golden, rel=1e-4, abs=1e-6)

@@ -20,6 +20,7 @@ def run(tmp_path_factory):
     place.mkdir(parents=True)
     config = toy("ppo", "train.budget=4000", "seeds=[0,1]")
     work = Work(place, [(Folder(place, config.plain, "env_steps"), config)])
+    work.begin()
     keeper = launch.Keeper(work)
     execute.serial(work.jobs(), keeper)
     keeper.close(interrupted=False)
@@ -83,7 +84,7 @@ def test_reach(run, capsys):
 
 
 def test_a_shipped_policy_has_a_card_and_is_found_by_name(run, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(policies, "SHIPPED", tmp_path)
+    monkeypatch.setattr(policies, "POLICIES", tmp_path)
     assert said(capsys, "publish", run, "--policy", "walker", "--seed", 1)[0] == 0
     card = json.loads((tmp_path / "walker.json").read_text())
     assert card["seed"] == 1
@@ -121,6 +122,10 @@ def test_a_notebook_loads_acts_and_films(run, tmp_path):
 def test_weights_can_start_from_a_run(run, tmp_path):
     started = toy("ppo", f"policy.init={run}", "train.budget=2048", "algo.lr=1e-12")
     train(started, tmp_path)
-    assert rlexp.evaluate(rlexp.load_policy(tmp_path)) == pytest.approx(rlexp.evaluate(rlexp.load_policy(run)), rel=1e-3)
+    assert rlexp.evaluate(rlexp.load_policy(tmp_path)) == pytest.approx(
+        rlexp.evaluate(rlexp.load_policy(run)), rel=1e-3
+    )
     done = command("main.py", f"policy.init={run}", "env=cartpole", cwd=tmp_path)
-    assert (done.returncode, "this run's policy is" in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr
+    assert (done.returncode, "this run's policy is" in done.stderr, done.stderr.count("\n")) == (2, True, 1), (
+        done.stderr
+    )

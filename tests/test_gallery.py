@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from rlexp import gallery
+from rlexp.config import names
 from rlexp.errors import UserError
 from tests.helpers import built
 from tests.test_plot import write_run
@@ -91,7 +92,7 @@ def test_find(tmp_path, place):
 @pytest.mark.parametrize("words", [["algo=vpg", "env=cartpole"], ["env=gym", "env.id=MountainCar-v0"], ["env=sphere"]])
 def test_the_name_of_an_entry_is_the_name_of_the_run(words):
     run = built(*words)
-    assert gallery.name(run.plain) == run.name
+    assert "_".join(names(run.plain)) == run.name
 
 
 def test_entries_that_are_shipped_are_whole():
@@ -105,8 +106,11 @@ def test_entries_that_are_shipped_are_whole():
         assert card["name"] == csv.stem
 
 
-def test_publishing_again_replaces_the_entry(tmp_path, place):
+def test_publishing_again_replaces_the_entry_only_when_asked(tmp_path, place):
     gallery.publish(write_run(tmp_path / "run"))
     shutil.rmtree(tmp_path / "run")
-    gallery.publish(write_run(tmp_path / "run", (1.0,)))
+    again = write_run(tmp_path / "run", (1.0,))
+    with pytest.raises(UserError, match="is there already"):
+        gallery.publish(again)
+    gallery.publish(again, replace=True)
     assert list(gallery.card(place / "ppo_hopper.csv")["seeds"]) == ["0"]

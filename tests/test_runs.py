@@ -155,8 +155,10 @@ def test_resume_refuses_what_would_alter_the_past(tmp_path):
     run = only_run(tmp_path).relative_to(tmp_path)
     for words, said in (
         ("algo.lr=0.1", "algo.lr: was 0.0003"),
-        ("algo.foo=1", "algo.foo: unknown option"),
-        ("+algo.foo=1", "a resumed run keeps its algo.foo"),
+        ("algo.foo=1", "a resumed run keeps its algo.foo"),
+        ("train.budget=abc", "'abc' is not a whole number"),
+        ("reference=nope", "no such gallery entry"),
+        ("workers=x", "is not a whole number"),
         ("algo=vpg", "a resumed run keeps its algo"),
         ("train.budget=100", "can grow, not shrink"),
         ("seeds=[1]", "can be added, not dropped"),

@@ -144,9 +144,7 @@ class PPO(Algorithm):
         norm = self.obs_stats if self.obs_stats is not None else (lambda x: x)
         obs_TBO = norm(rollout.obs_TBO)
         value_TB = self.net.value(obs_TBO)
-        next_value_TB = np.concatenate([value_TB[1:], self.net.value(norm(rollout.last_obs_BO))[None]])
-        if len(rollout.cut_obs_NO):  # a time limit ended the recording, not the task: what would have followed counts
-            next_value_TB[rollout.truncated_TB] = self.net.value(norm(rollout.cut_obs_NO))
+        next_value_TB = rollout.next_values(value_TB, lambda obs_NO: self.net.value(norm(obs_NO)))
         reward_TB = rollout.reward_TB
         if self.return_stats is not None:
             end_TB = rollout.terminated_TB | rollout.truncated_TB

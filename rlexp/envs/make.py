@@ -1,7 +1,7 @@
 """One environment from its config, for any Gymnasium id, with clear errors; and what can be known before training."""
 
 import importlib.util
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -25,6 +25,10 @@ class EnvConfig(Params):
     backend: str = param("what simulates training environments", choices=("gymnasium", "envpool"))
     random_return: float | None = param("mean return of random actions, normalised score 0")
     expert_return: float | None = param("mean return of an expert, normalised score 100")
+
+    def on_gymnasium(self) -> "EnvConfig":
+        """The same, simulated by Gymnasium: scores and films come from there whatever trains. One name, one meaning."""
+        return replace(self, backend="gymnasium")
 
     def score(self, mean_return: float) -> float | None:
         """Normalised score: 0 is random, 100 is expert; None where the environment has no reference returns."""

@@ -77,6 +77,7 @@ class GymnasiumBackend:
             env = self.envs[i]
             obs[row], reward[row], terminated[row], truncated[row], info = env.step(action[row])
             infos.append(info)
+        truncated &= ~terminated  # what ended by itself was not cut
         if self.autoreset and (ended := np.flatnonzero(terminated | truncated)).size:
             final_obs = obs.copy()
             for place in ended:

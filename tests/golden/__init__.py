@@ -1,4 +1,4 @@
-"""The first updates of every algorithm, stored. `python -m tests.golden` writes them anew."""
+"""The first updates of every algorithm, stored. `python -m tests.golden [ALGO ...]` writes them anew."""
 
 from pathlib import Path
 from typing import Any
