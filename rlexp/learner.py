@@ -52,7 +52,7 @@ class Learner:
         ema: float | None = None,
         compile: bool = False,
     ):
-        self.net, self.lr, self.betas, self.eps = net, lr, betas, eps
+        self.net, self._loss, self.lr, self.betas, self.eps = net, loss, lr, betas, eps
         self.weight_decay, self.clip, self.ema_decay = weight_decay, clip, ema
         self._with_loss = _WithLoss(net, loss)
         named = dict(self._with_loss.named_parameters())
@@ -82,7 +82,7 @@ class Learner:
 
     def _eager(self, batch: Batch, *rates: float) -> dict[str, Tensor]:
         self.grad.zero_()
-        loss, metrics = self._with_loss(batch)
+        loss, metrics = self._loss(self.net, batch)
         loss.backward()
         with torch.no_grad():
             norm = self._descend(self.grad, *rates)

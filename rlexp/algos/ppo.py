@@ -117,7 +117,8 @@ class PPO(Algorithm):
             "opt/kl": (ratio_N - 1 - log_ratio_N).mean(),  # estimator k3 of Schulman 2020: unbiased, ≥ 0
             "opt/clip_fraction": ((ratio_N - 1).abs() > b["clip"]).float().mean(),
         }
-        return policy_loss + c.value_coef * value_loss - c.entropy_coef * entropy, metrics
+        loss = policy_loss + c.value_coef * value_loss
+        return loss - c.entropy_coef * entropy if c.entropy_coef else loss, metrics  # no backward pass for nothing
 
     def step(self) -> Progress:
         c = self.config
