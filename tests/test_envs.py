@@ -159,13 +159,13 @@ def test_a_fall_in_the_very_step_of_the_time_limit_is_a_fall(backend):
     assert fall(length) == (length, True), "what follows a fall is worth nothing, whatever the clock says"
 
 
-def test_ends_of_both_kinds_pass_through_apart():
+def test_ends_of_both_kinds_are_told_apart_and_both_at_once_is_a_termination():
     for terminated, truncated in ((True, False), (False, True), (True, True)):
         vec = VecEnv(config("rlexp_test/Scripted-v0", length=2, terminated=terminated, truncated=truncated), [0])
         vec.reset()
         assert not vec.step(np.zeros((1, 2), np.float32)).terminated[0]
         step = vec.step(np.zeros((1, 2), np.float32))
-        assert (bool(step.terminated[0]), bool(step.truncated[0])) == (terminated, truncated)
+        assert (bool(step.terminated[0]), bool(step.truncated[0])) == (terminated, truncated and not terminated)
         assert (step.final_obs[0, 0], step.obs[0, 0], step.reward[0]) == (2, 0, 2)
 
 

@@ -132,7 +132,6 @@ def test_learning_takes_the_weights_the_network_has_and_leaves_copies_alone():
     assert torch.equal(flat(twin), start)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="torch.compile needs a C++ compiler")
 def test_the_compiled_update_agrees_with_the_eager_one():
     nets = [nn.ModuleDict({"used": net(), "idle": nn.Linear(3, 2)}) for _ in range(2)]

@@ -255,7 +255,7 @@ def test_collected_steps_are_the_episodes_that_were_played():
 
 
 class Ends:
-    """Three environments, one step each: the first terminates, the second is cut, the third is both at once."""
+    """Three environments, one step each: the first and the third terminate, the second is cut."""
 
     n = 3
 
@@ -268,11 +268,11 @@ class Ends:
     def step(self, action: np.ndarray) -> Step:
         self.t += 1
         final = (10 * self.t + np.arange(3, dtype=np.float32))[:, None]
-        flags = np.array([True, False, True]), np.array([False, True, True])
+        flags = np.array([True, False, True]), np.array([False, True, False])
         return Step(self.reset(), np.ones(3, np.float32), *flags, final, [{}] * 3)
 
 
-def test_a_step_that_is_both_counts_as_terminated_and_final_observations_of_cuts_are_kept_in_order():
+def test_ends_of_both_kinds_stay_apart_and_final_observations_of_cuts_are_kept_in_order():
     net = make_actor("discrete", 1, 2, hidden=[], activation="tanh")
     r = Collector(Ends(), envs.EnvSpec(1, "discrete", 2)).collect(net, 3, torch.Generator())
     assert r.terminated_TB.tolist() == [[True, False, True]] * 3

@@ -98,6 +98,7 @@ def start(script: str, *words: str, cwd: Path) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # whoever runs the tests may ignore it
     )
 
 
@@ -211,7 +212,9 @@ def test_one_bad_seed_takes_no_other_down(script, tmp_path):
 def test_a_killed_worker_is_a_failed_seed(tmp_path):
     process = start("main_mp.py", *LONG, "train.budget=200000", "workers=1", cwd=tmp_path)
     wait_for_checkpoint(process, tmp_path)
-    children = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    children = subprocess.run(
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(process.pid)], capture_output=True, text=True
+    )
     worker = next(int(line.split()[0]) for line in children.stdout.splitlines() if "spawn_main" in line)
     os.kill(worker, signal.SIGKILL)
     time.sleep(6)
