@@ -1,5 +1,6 @@
 """Progress of all seeds: a live table on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -11,6 +12,14 @@ from rich.table import Table
 
 from rlexp.execute import Job
 from rlexp.run import Event
+
+
+def say(text: str) -> None:
+    """Print a line. Where nobody reads any more (`| head`, a lost terminal) the run goes on in silence."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")
 
 
 @dataclass
@@ -91,7 +100,7 @@ class Board:
         if row.status == "running" and (rate := row.rate()):
             parts.append(f"{rate:,.{0 if rate >= 10 else 2}f}/s, {row.left()} left")
         parts += [event.kind] * (event.kind in ("done", "failed", "warning")) + [event.text] * bool(event.text)
-        print("  ".join(parts), flush=True)
+        say("  ".join(parts))
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False)

@@ -146,13 +146,12 @@ def _workers(workers: Any) -> int | None:
 
 def _execute(work: Any, parallel: bool, workers: int | None) -> int:
     from rlexp import execute
-    from rlexp.board import Board
+    from rlexp.board import Board, say
 
     jobs = work.jobs()
-    say = print if not sys.stdout.isatty() else (lambda text: print(f"\033[1m{text}\033[0m"))
-    say(f"{work.path}")
+    say(f"\033[1m{work.path}\033[0m" if sys.stdout.isatty() else str(work.path))
     if not jobs:
-        print("every seed has already finished; train.budget can grow (resume=... train.budget=...)")
+        say("every seed has already finished; train.budget can grow (resume=... train.budget=...)")
         return 0
     work.begin()
     keeper = Keeper(work)
@@ -178,9 +177,9 @@ def _execute(work: Any, parallel: bool, workers: int | None) -> int:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if stop is not None:
         program = "main_mp.py" if parallel else "main.py"
-        print(f"interrupted; continue with: python {program} resume={work.path}")
+        say(f"interrupted; continue with: python {program} resume={work.path}")
         raise stop
-    print(work.report())
+    say(work.report())
     return int(work.failed())
 
 

@@ -291,6 +291,14 @@ def test_twenty_kills_change_nothing(algo, tmp_path):
     print(f"{algo}: killed 20 times, at steps {steps} of {budget}; then all metrics equal")
 
 
+def test_a_run_whose_output_nobody_reads_goes_on(tmp_path):
+    process = start("main.py", *SHORT, cwd=tmp_path)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert json.loads((only_run(tmp_path) / "run.json").read_text())["final"]["n"] == 2
+
+
 def test_every_fires_on_crossing_not_on_modulo():
     every = Every(100, 0)
     assert [every(step) for step in (64, 128, 192, 256, 320, 501)] == [False, True, False, True, True, True]
