@@ -181,6 +181,9 @@ def _simulator(env: EnvConfig, size: int) -> gym.Env:
         raise CannotRender(f"environment '{env.id}' has no rgb_array rendering")
     inner: Any = simulator.unwrapped
     if hasattr(inner, "mujoco_renderer"):
+        cameras = [inner.model.camera(i).name for i in range(inner.model.ncam)]
+        if "track" in cameras:  # the default camera stays where the robot started
+            inner.mujoco_renderer.camera_id = cameras.index("track")
         inner.mujoco_renderer.width = inner.mujoco_renderer.height = size
         inner.model.vis.global_.offwidth = inner.model.vis.global_.offheight = size
         # Antialiasing and shadows cost six sevenths of the time on a machine that renders without a GPU.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +80,8 @@ class Work:
                 lines.append(f"| {run.path.name} | 0 | | | | | {total['failed']} |")
                 continue
             mean, half = total[name]["mean"], total[name]["t95"]
-            interval = "" if half is None else f"{mean - half:.3g} to {mean + half:.3g}"
+            low, high = (0, 1) if name.endswith("_rate") else (-math.inf, math.inf)  # a share leaves [0, 1] in no sense
+            interval = "" if half is None else f"{max(low, mean - half):.3g} to {min(high, mean + half):.3g}"
             lines.append(
                 f"| {run.path.name} | {len(values)} | {mean:.3g} | {interval} | {min(values):.3g} | "
                 f"{max(values):.3g} | {total['failed']} |"

@@ -233,3 +233,17 @@ def test_a_missing_system_library_is_named(tmp_path):
     assert "apt install libegl1" in done.stdout, done.stderr
     assert len(done.stdout.splitlines()) == 1
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["hopper", "halfcheetah", "walker2d", "swimmer"])
+def test_the_camera_follows_a_robot_that_runs_away(name):
+    try:
+        simulator = film._simulator(built(f"env={name}").env, 160)
+        simulator.reset(seed=0)
+        robot = simulator.unwrapped
+        robot.set_state(robot.data.qpos + np.eye(robot.model.nq)[0] * 20, robot.data.qvel)  # 20 m along the first axis
+        red, green = (film._frame(simulator)[..., channel].astype(int) for channel in (0, 1))
+    except film.CannotRender as error:
+        pytest.skip(str(error))
+    simulator.close()
+    assert ((red - green) > 40).sum() > 50, "the robot, the only thing that is orange, must be in the picture"
