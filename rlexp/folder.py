@@ -68,7 +68,7 @@ class Folder:
         train, dirty = self.config["train"], bool(git("status", "--porcelain", "--untracked-files=no"))
         this = {"command": command(), "commit": git("rev-parse", "HEAD"), "dirty": dirty, "versions": versions()}
         if "command" not in self.record:
-            self.record |= {
+            self.record = {
                 "name": self.path.name,
                 "clock": self.clock,
                 **this,
@@ -80,6 +80,7 @@ class Folder:
                     "episodes": train["eval_episodes"],
                     "actions": "sampled" if train["eval_sampled"] else "mean",
                 },
+                **self.record,
             }
         else:
             self.record["resumed"].append({**this, "started": now()})
