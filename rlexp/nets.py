@@ -5,6 +5,7 @@ Shapes: N samples, O observation dims, A action dims or number of actions. Every
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -52,7 +53,7 @@ def mlp(sizes: Sequence[int], activation: str, *, orthogonal: bool = False, last
     return MLP(*layers)
 
 
-class Actor(nn.Module):
+class Actor(nn.Module, ABC):
     """A network and the distribution over actions that its output stands for."""
 
     def __init__(
@@ -80,19 +81,21 @@ class Actor(nn.Module):
     def forward(self, obs_NO: Tensor) -> Tensor:
         return self.body(obs_NO)
 
+    @abstractmethod
     def noise(self, n: Sequence[int], generator: torch.Generator | None) -> Tensor:
         """Noise of shape (*n, A) from which `sample` makes actions."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sample(self, obs_NO: Tensor, noise_NA: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Actions drawn from the distributions, made from `noise_NA`."""
 
+    @abstractmethod
     def mode(self, obs_NO: Tensor) -> Tensor:
-        raise NotImplementedError
+        """The most likely actions."""
 
+    @abstractmethod
     def log_prob_entropy(self, obs_NO: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability (N,) of each action, summed over action dims, and entropy (N,) of each distribution."""
-        raise NotImplementedError
 
 
 class CategoricalActor(Actor):
@@ -172,7 +175,7 @@ class ActorCritic(nn.Module):
 
 
 class Normaliser:
-    """Running mean and variance over the first axis (Chan et al. 1979), in float64. `frozen` copies do not update."""
+    """Running mean and variance over the first axis (Chan et al. 1979), in float64."""
 
     def __init__(self, width: int, clip: float = 10.0):
         self.mean, self.var, self.count, self.clip = np.zeros(width), np.ones(width), 0.0, clip
