@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from rlexp import config, envs, log
-from rlexp.algo import Task
+from rlexp.algo import Policy, Task
 from rlexp.nets import PolicyConfig
 from rlexp.run import Event, run_seed
 
@@ -23,6 +23,20 @@ STUDIES = sorted(file.stem for file in (ROOT / "conf" / "study").glob("*.yaml"))
 # Seconds of training on the line world at the algorithm's own defaults, by its clock.
 TOY = {"env_steps": 20_000, "updates": 20}
 QUIET = ["video=none", "train.tensorboard=false"]
+
+
+class Unsaved(Policy, kind="unsaved"):
+    """Base of policies that a test makes and no file holds."""
+
+    def spec(self) -> dict[str, Any]:
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_spec(cls, spec: Any, state: Any) -> "Unsaved":
+        return cls()
 
 
 def built(*overrides: str) -> config.RunConfig:

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from rlexp import envs, rollout, seeding
-from rlexp.algo import Policy
 from rlexp.envs import EnvConfig, EnvSpec, VecEnv
 from rlexp.errors import UserError
-from tests.helpers import built
+from tests.helpers import Unsaved, built
 
 BACKENDS = [
     "gymnasium",
@@ -242,7 +241,7 @@ def test_stepping_some_environments_leaves_the_others_alone(backend):
 # ---- the same agent scores the same on both backends ----
 
 
-class Linear(Policy, kind="test-linear"):
+class Linear(Unsaved, kind="test-linear"):
     """A fixed linear controller, for tests."""
 
     def __init__(self, spec: EnvSpec, weights_OA: np.ndarray):
@@ -251,16 +250,6 @@ class Linear(Policy, kind="test-linear"):
     def act(self, obs_BO: np.ndarray) -> np.ndarray:
         out = obs_BO @ self.weights_OA
         return out.argmax(-1) if self.env.kind == "discrete" else self.env.executable(np.tanh(out).astype(np.float32))
-
-    def spec(self):
-        return {}
-
-    def state_dict(self):
-        return {}
-
-    @classmethod
-    def from_spec(cls, spec, state):
-        raise NotImplementedError
 
 
 @pytest.mark.parametrize("id", SIMULATORS)

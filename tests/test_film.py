@@ -10,14 +10,13 @@ import pytest
 from PIL import Image
 
 from rlexp import film, seeding
-from rlexp.algo import Policy
 from rlexp.config import VideoConfig
 from rlexp.envs import describe
 from rlexp.rollout import Episode, Evaluation, evaluate
-from tests.helpers import ROOT, built
+from tests.helpers import ROOT, Unsaved, built
 
 
-class RandomPolicy(Policy, kind="test_random"):
+class RandomPolicy(Unsaved, kind="test_random"):
     """Uniform discrete actions, or continuous ones around zero."""
 
     def __init__(self, spec):
@@ -31,16 +30,6 @@ class RandomPolicy(Policy, kind="test_random"):
         if env.kind == "discrete":
             return self.rng.integers(env.n_actions, size=n)
         return env.executable(self.rng.normal(0, 0.3, (n, env.n_actions)).astype(np.float32))
-
-    def spec(self):
-        return {}
-
-    def state_dict(self):
-        return {}
-
-    @classmethod
-    def from_spec(cls, spec, state):
-        raise NotImplementedError
 
 
 def played(name, episodes=1, *overrides):

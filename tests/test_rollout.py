@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from rlexp import envs, rollout, seeding
-from rlexp.algo import Policy
 from rlexp.envs import EnvConfig, Step, VecEnv
 from rlexp.nets import Normaliser, make_actor
 from rlexp.policies import ActorPolicy
 from rlexp.rollout import Collector, collect_episodes
-from tests.helpers import built, task
+from tests.helpers import Unsaved, built, task
 
 
 class Countdown(gym.Env):
@@ -48,7 +47,7 @@ def actor_for(env: EnvConfig, hidden=(16,)):
     return make_actor(spec.kind, spec.obs_dim, spec.n_actions, hidden=hidden, activation="tanh"), spec
 
 
-class Witness(Policy, kind="test-witness"):
+class Witness(Unsaved, kind="test-witness"):
     """Writes down what it is told."""
 
     def __init__(self):
@@ -63,16 +62,6 @@ class Witness(Policy, kind="test-witness"):
 
     def observe(self, reward_B):
         self.rewards.append(reward_B)
-
-    def spec(self):
-        return {}
-
-    def state_dict(self):
-        return {}
-
-    @classmethod
-    def from_spec(cls, spec, state):
-        return cls()
 
 
 # ---- evaluation ----
