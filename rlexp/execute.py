@@ -63,16 +63,16 @@ def parallel(jobs: Iterable[Job], handle: Handle, workers: int) -> None:
     busy: dict[Connection, tuple[Any, Job]] = {}
 
     def give(pipe: Connection, process: Any) -> None:
-        if waiting:
-            job = waiting.pop(0)
-            try:
-                pipe.send((job.config.plain, job.seed, str(job.folder.seed(job.seed))))
-            except OSError:  # it died between two jobs
-                waiting.insert(0, job)
-                return start()
-            busy[pipe] = (process, job)
+        job = waiting[0] if waiting else None
+        try:
+            pipe.send(job and (job.config.plain, job.seed, str(job.folder.seed(job.seed))))
+        except OSError:  # it died between two jobs
+            if job:
+                start()
+            return
+        if job:
+            busy[pipe] = (process, waiting.pop(0))
         else:
-            pipe.send(None)
             pipe.close()
 
     def start() -> None:

@@ -8,8 +8,8 @@ from rlexp.errors import nearest
 from rlexp.paths import CONF
 
 
-def hydra_error(error: Exception, argv: list[str]) -> str:
-    """What was wrong with the command line `argv`."""
+def hydra_error(error: Exception) -> str:
+    """What was wrong with the command line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if found := re.search(r"Could not override '([^']+)'", text):

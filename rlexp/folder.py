@@ -52,7 +52,10 @@ class Folder:
     def __init__(self, path: Path, config: dict[str, Any], clock: str):
         self.path, self.config = path, config
         record = path / "run.json"
-        self.record: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
+        try:
+            self.record: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
+        except ValueError as error:
+            raise UserError(f"{record}: cannot be read as JSON ({error})") from None
         for seed in config["seeds"]:
             facts = self._seeds().setdefault(str(seed), {"status": "waiting", "message": "", "step": 0})
             if facts["status"] != "done":  # it is about to be continued

@@ -62,7 +62,7 @@ def main(parallel: bool) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         from rlexp import explain
 
-        return _complain(explain.hydra_error(error, sys.argv[1:]))
+        return _complain(explain.hydra_error(error))
     except KeyboardInterrupt as stop:
         return _stopped(stop)
     return _exit_code

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from rlexp import ckpt, config, folder, gallery
+from rlexp import ckpt, config, folder
 from rlexp.config import RunConfig
 from rlexp.errors import UserError
 from rlexp.execute import Job
@@ -125,7 +125,7 @@ def resume(path: Path, overrides: list[str]) -> Work:
     runs = []
     for place in places:
         run = config.build(config.resumed(place, overrides))
-        gallery.find(run.reference, run.name)
+        config.probe(run)
         _check_checkpoints(place, run)
         runs.append((Folder(place, run.plain, run.algo_class.clock), run))
     return Work(path, runs, is_study)

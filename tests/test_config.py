@@ -107,4 +107,4 @@ def test_help_and_config_import_no_torch(tmp_path):
 
 
 def test_explains_hydra_errors_it_has_not_seen():
-    assert explain.hydra_error(RuntimeError("first\n\nsecond\nthird"), []) == "first; second"
+    assert explain.hydra_error(RuntimeError("first\n\nsecond\nthird")) == "first; second"

@@ -173,6 +173,12 @@ def test_resume_refuses_what_would_alter_the_past(tmp_path):
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     broken = command("main.py", f"resume={run}", "train.budget=9000", cwd=tmp_path)
     assert (broken.returncode, broken.stderr.count("\n")) == (2, 1), broken.stderr
+    checkpoint.unlink()
+    (checkpoint.parent / "latest").unlink()
+    (tmp_path / run / "run.json").write_text("{")
+    broken = command("main.py", f"resume={run}", "train.budget=9000", cwd=tmp_path)
+    assert (broken.returncode, "cannot be read as JSON" in broken.stderr) == (2, True), broken.stderr
+    assert broken.stderr.count("\n") == 1
 
 
 def test_growing_the_budget_is_training_longer(tmp_path):
