@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from rlexp import seeding
+from rlexp.data import Dataset
 from rlexp.envs import EnvConfig, EnvSpec, VecEnv
 from rlexp.nets import PolicyConfig
 from rlexp.params import Params
@@ -82,6 +83,8 @@ class Task:
     seed: int
     device: str = "cpu"
     compile: bool = False
+    data: Dataset | None = None  # where the algorithm needs data
+    expert: Policy | None = None  # where the algorithm needs an expert: its mean action is the label
 
     def envs(self, n: int, *index: int) -> VecEnv:
         """`n` new training environments, seeded from (seed, *index)."""

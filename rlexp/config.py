@@ -27,6 +27,7 @@ from rlexp.paths import CONF
 
 if typing.TYPE_CHECKING:
     from rlexp.algo import Algorithm, Task
+    from rlexp.data import BufferConfig
     from rlexp.envs import EnvConfig, EnvSpec
     from rlexp.nets import PolicyConfig
 
@@ -39,6 +40,11 @@ class TrainConfig(Params):
     eval_episodes: int = param("episodes per evaluation", ge=1)
     eval_sampled: bool = param("evaluate sampled instead of mean (most likely) actions")
     keep: int = param("newest full checkpoints kept", ge=1)
+    snapshot_every: int | None = param(
+        "distance between policy files that are all kept, the untrained one included; null: none",
+        unit="the algorithm's clock",
+        ge=1,
+    )
     threads: int = param("threads of each process", ge=1)
     device: str = param("where networks are trained", choices=("cpu", "cuda"))
     compile: bool = param("compile the update")
@@ -51,11 +57,6 @@ class VideoConfig(Params):
     gif: bool = param("write GIFs beside the mp4s")
     seconds: float = param("rendering time for all films of one seed", unit="s", gt=0)
     size: int = param("width and height, where the environment lets one choose", unit="pixels", ge=64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BufferConfig(Params):
-    dataset: str | None = param("data set to learn from")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,8 @@ class RunConfig:
     env: EnvConfig
     train: TrainConfig
     policy: PolicyConfig
+    buffer: BufferConfig
+    expert: ExpertConfig
     video: VideoConfig
     seeds: tuple[int, ...]
     reference: str | None
@@ -87,9 +90,13 @@ class RunConfig:
         return "_".join(names(self.plain))
 
     def task(self, spec: EnvSpec, seed: int) -> Task:
+        """What the algorithm is given. Loads data and expert where it needs them; raises UserError."""
+        from rlexp import data, policies
         from rlexp.algo import Task
 
-        return Task(self.env, spec, self.policy, seed, self.train.device, self.train.compile)
+        recorded = data.load(self.buffer, self.env, spec) if "data" in self.algo_class.needs else None
+        expert = policies.load_expert(self.expert.policy, spec) if self.expert.policy else None
+        return Task(self.env, spec, self.policy, seed, self.train.device, self.train.compile, recorded, expert)
 
 
 TOP_LEVEL = (
@@ -177,6 +184,7 @@ def _suggest(where: str, key: str, declared: dict[str, Any]) -> str:
 
 def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     """The checked config of one run. Imports the chosen algorithm (and torch). Raises UserError."""
+    from rlexp.data import BufferConfig
     from rlexp.envs import EnvConfig
     from rlexp.nets import PolicyConfig
 
@@ -201,11 +209,12 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         raise UserError(f"algo.{error.key}: {error}") from None
     policy = typed(PolicyConfig, plain["policy"], "policy")
     video = typed(VideoConfig, plain["video"], "video")
-    data = typed(BufferConfig, plain["buffer"], "buffer").dataset
-    expert = typed(ExpertConfig, plain["expert"], "expert").policy
-    for key, given, need in (("buffer.dataset", data, "data"), ("expert.policy", expert, "expert")):
+    buffer = typed(BufferConfig, plain["buffer"], "buffer")
+    expert = typed(ExpertConfig, plain["expert"], "expert")
+    asked = expert.policy and f"expert.policy={expert.policy}"
+    for key, given, need in (("buffer.dataset", buffer.given, "data"), ("expert.policy", asked, "expert")):
         if given is not None and need not in algo_class.needs:
-            raise UserError(f"{key}={given}: {algo_class.__name__} uses no {need}; leave it null")
+            raise UserError(f"{given}: {algo_class.__name__} uses no {need}; leave it null")
         if given is None and need in algo_class.needs:
             raise UserError(f"{key}: {algo_class.__name__} learns from {need}; give it with {key}=...")
     plain = {
@@ -214,10 +223,13 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         "env": dataclasses.asdict(env),
         "train": dataclasses.asdict(trainc),
         "policy": dataclasses.asdict(policy),
+        "buffer": dataclasses.asdict(buffer),
+        "expert": dataclasses.asdict(expert),
         "video": dataclasses.asdict(video),
         "seeds": _seeds(plain["seeds"]),
     }
-    return RunConfig(algo_class, algo, env, trainc, policy, video, tuple(plain["seeds"]), plain.get("reference"), plain)
+    seeds = tuple(plain["seeds"])
+    return RunConfig(algo_class, algo, env, trainc, policy, buffer, expert, video, seeds, plain.get("reference"), plain)
 
 
 def probe(config: RunConfig) -> None:

@@ -13,6 +13,7 @@ handful of operations, and `compile=True` turns the whole update, gradient inclu
 (torch.compile of torch.func.grad_and_value). Compiling changes rounding, not meaning.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -70,6 +71,14 @@ class Learner:
     def _split(self, vector: Tensor) -> dict[str, Tensor]:
         parts = vector.split([shape.numel() for shape in self._shapes.values()])
         return {name: part.view(shape) for part, (name, shape) in zip(parts, self._shapes.items(), strict=True)}
+
+    def view(self, vector: Tensor) -> Any:
+        """A copy of the network that reads its parameters from `vector`, θ or θ̄, without gradients. It holds no values
+        of its own: it follows every update and every load."""
+        net = copy.deepcopy(self.net).requires_grad_(False)
+        for p, value in zip(net.parameters(), self._split(vector).values(), strict=True):
+            p.data = value
+        return net
 
     def update(self, batch: Batch, lr: float | None = None) -> dict[str, Tensor]:
         """One optimiser step on `batch`; returns the loss's metrics and `opt/grad_norm` (unclipped) as tensors."""

@@ -138,6 +138,24 @@ def load_policy(where: str | Path, which: str = "final") -> Saved:
     return Saved(policy, EnvConfig(**tree["env"]), tree["card"], path)
 
 
+def load_expert(where: str, spec: EnvSpec) -> Policy:
+    """A policy to be asked for its mean actions. Raises UserError where there is none, or it is of another task."""
+    try:
+        policy = load_policy(where).policy
+    except UserError as error:
+        raise UserError(f"expert.policy={where}: {error}") from None
+    policy.explore = False
+    try:
+        policy.start(1, np.random.default_rng(0))
+        action = policy.act(np.zeros((1, spec.obs_dim), np.float32))
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"expert.policy={where}: takes other observations than the environment's ({reason})") from None
+    if action.shape[1:] != (() if spec.kind == "discrete" else (spec.n_actions,)):
+        raise UserError(f"expert.policy={where}: its actions are not the environment's")
+    return policy
+
+
 def start_weights(actor: Actor, config: PolicyConfig) -> None:
     """Copy the weights of the policy that `policy.init` names, if any, into `actor`. UserError if they don't fit."""
     if config.init is None:

@@ -46,7 +46,7 @@ class Event:
 class Every:
     """True when a counter has crossed a multiple of `interval` since the last call."""
 
-    def __init__(self, interval: int, done: int):
+    def __init__(self, interval: float, done: int):
         self.interval, self.last = interval, done // interval
 
     def __call__(self, done: int) -> bool:
@@ -94,8 +94,16 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
     if train.tensorboard:
         sinks.append(log.TensorBoard(folder / "tensorboard", counters.step))
     due_eval, due_save = Every(train.eval_every, counters.step), Every(train.save_every, counters.step)
+    snapshot_every = train.snapshot_every or math.inf
+    due_snapshot = Every(snapshot_every, counters.step)
+
+    def snapshot() -> None:
+        ckpt.save(checkpoints / f"policy_{counters.step:012d}.safetensors", {"policy": policy_file()})
+
     evaluation = None
     try:
+        if not counters.step and train.snapshot_every:
+            snapshot()
         if not counters.step:
             _write(sinks, counters, algo.snapshot(), evaluate().summary(config.env))
         while counters.step < train.budget:
@@ -111,6 +119,8 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
             if scores and (best is None or scores["return_mean"] > best["return_mean"]):
                 best = {"step": counters.step, **scores}
                 ckpt.save(checkpoints / "best.safetensors", {"policy": policy_file()})
+            if due_snapshot(counters.step):
+                snapshot()
             if due_save(counters.step):
                 algo.restart(counters.step)
                 run = {"counters": asdict(counters), "best": best, "bytes": lines.size()}

@@ -12,6 +12,7 @@ from tests.helpers import ALGOS, ROOT
 LAYERS = [
     {"errors", "params", "paths", "math", "stats"},
     {"seeding", "ckpt", "envs", "nets", "learner", "log"},
+    {"data"},
     {"algo"},
     {"policies", "rollout"},
     {"algos"},
@@ -21,7 +22,7 @@ LAYERS = [
     {"launch", "sweep", "cli"},
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
-FOR_ALGOS = {"algo", "envs", "errors", "learner", "math", "nets", "params", "policies", "rollout", "seeding"}
+FOR_ALGOS = {"algo", "data", "envs", "errors", "learner", "math", "nets", "params", "policies", "rollout", "seeding"}
 
 
 def imported(file):
