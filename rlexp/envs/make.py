@@ -10,7 +10,11 @@ import numpy as np
 from rlexp.errors import UserError, nearest
 from rlexp.params import Params, param
 
-for _id, _entry in {"GridWorld": "gridworld:GridWorld", "Sphere": "sphere:Sphere"}.items():
+for _id, _entry in {
+    "GridWorld": "gridworld:GridWorld",
+    "Sphere": "sphere:Sphere",
+    "CartPoleForever": "cartpole_forever:CartPoleForever",
+}.items():
     gym.register(f"rlexp/{_id}-v0", entry_point=f"rlexp.envs.{_entry}")
 
 
@@ -50,6 +54,11 @@ class EnvSpec:
     def executable(self, action: np.ndarray) -> np.ndarray:
         """`action` as the simulator takes it: clipped to the box where actions are continuous."""
         return action if self.kind == "discrete" else np.clip(action, self.low_A, self.high_A)
+
+    def from_unit(self, unit_BA: np.ndarray) -> np.ndarray:
+        """Continuous actions in [−1, 1] scaled to the box, which must be finite."""
+        assert self.low_A is not None and self.high_A is not None
+        return np.clip(self.low_A + 0.5 * (unit_BA + 1) * (self.high_A - self.low_A), self.low_A, self.high_A)
 
 
 def make(config: EnvConfig, **kwargs: Any) -> gym.Env:

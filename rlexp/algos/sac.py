@@ -1,0 +1,211 @@
+"""Soft Actor-Critic with twin critics and automatic temperature. Haarnoja et al. 2018 (arXiv 1812.05905), algorithm 1.
+
+The policy is a Gaussian squashed by tanh: u = μ(s) + σ(s) ε, a = tanh(u). After each environment step, one update on a
+minibatch from the replay buffer:
+
+    y   = r + γ (1 − terminated) (min_i Q̄_i(s', a') − α log π(a'|s')),   a' ~ π(·|s')        (eq. 5, 6)
+    L_Q = ½ Σ_i mean (Q_i(s, a) − y)²                                                         (eq. 5)
+    L_π = mean (α log π(ã|s) − min_i Q_i(s, ã)),                         ã ~ π(·|s)           (eq. 9)
+    L_α = −log α · mean (log π(ã|s) + H̄),                                H̄ = −A               (eq. 18)
+    Q̄  ← (1 − τ) Q̄ + τ Q
+
+    log π(a|s) = log N(u; μ, σ²) − Σ_A log(1 − tanh² u)                                       (appendix C, eq. 26)
+
+The paper descends α itself; log α keeps it positive, as its authors' code does. A time limit is no end: only where the
+task terminated does the value of s' not count. Actions are kept in [−1, 1] and scaled to the environment's box.
+
+Shapes: N samples, O observation dims, A action dims, 2 critics. Clock: env_steps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import log, pi
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from rlexp.algo import Algorithm, Policy, Progress, Task
+from rlexp.envs import EnvSpec
+from rlexp.errors import UserError
+from rlexp.learner import Batch, Learner, mean_metrics
+from rlexp.nets import mlp
+from rlexp.params import Params, param
+from rlexp.replay import Replay
+
+
+class SAC(Algorithm):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Params):
+        envs: int = param("environments stepped side by side", ge=1)
+        steps: int = param("steps per environment and iteration", unit="env steps", ge=1)
+        updates_per_step: int = param("updates after each step of all environments", ge=1)
+        warmup: int = param("steps with uniform random actions, before the first update", unit="env steps", ge=1)
+        buffer_size: int = param("transitions kept; older ones are overwritten", unit="env steps", ge=1)
+        batch: int = param("transitions per update", unit="samples", ge=1)
+        lr: float = param("Adam learning rate of critics, policy and temperature", gt=0)
+        gamma: float = param("discount γ", ge=0, le=1)
+        tau: float = param("τ: how far the target critics follow per update", gt=0, le=1)
+        alpha: float = param("temperature α, at the start where it is tuned", gt=0)
+        tune_alpha: bool = param("adapt α so that the policy's entropy meets its target")
+        target_entropy: float | None = param("H̄; null: minus the number of action dims", unit="nats")
+
+    clock = "env_steps"
+    actions = frozenset({"continuous"})
+    state = ("critic", "actor", "generator", "rng", "replay", "steps_done")
+
+    def __init__(self, config: Config, task: Task):
+        spec, hidden, activation = task.spec, task.policy.hidden, task.policy.activation
+        if not (np.isfinite(spec.low_A).all() and np.isfinite(spec.high_A).all()):
+            raise UserError(f"algo=sac: actions of '{task.env.id}' have no bounds; SAC's lie in a box")
+        self.config, self.task = config, task
+        self.entropy = -float(spec.n_actions) if config.target_entropy is None else config.target_entropy
+        lr, compile = config.lr, task.compile
+        self.critic = Learner(
+            TwinCritic(spec.obs_dim + spec.n_actions, hidden, activation),
+            self.critic_loss,
+            lr=lr,
+            ema=1 - config.tau,
+            compile=compile,
+        )
+        actor = SquashedActor(spec.obs_dim, spec.n_actions, hidden, activation, np.log(config.alpha))
+        self.actor = Learner(actor, self.actor_loss, lr=lr, compile=compile)
+        self.q, self.q_target = self.critic.view(self.critic.theta), self.critic.view(self.critic.ema)
+        self.pi = self.actor.view(self.actor.theta)
+        self.generator, self.rng = task.generator("explore"), task.rng("batch")
+        self.replay = Replay(config.buffer_size, spec.obs_dim, spec.n_actions)
+        self.steps_done = 0
+        self._begin(0)
+
+    def restart(self, step: int) -> None:
+        self.envs.close()
+        self._begin(step)
+
+    def _begin(self, step: int) -> None:
+        self.envs = self.task.envs(self.config.envs, step)
+        self.obs_BO, self.total_B = self.envs.reset(), np.zeros(self.envs.n)
+
+    def critic_loss(self, q: "TwinCritic", b: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        with torch.no_grad():
+            next_action_NA, next_logp_N = self.pi.sample(b["next_obs"], b["noise_next"])
+            soft_N = self.q_target(b["next_obs"], next_action_NA).amin(0) - self.pi.log_alpha.exp() * next_logp_N
+            target_N = b["reward"] + self.config.gamma * (1 - b["terminated"]) * soft_N
+        q_2N = q(b["obs"], b["action"])
+        loss = 0.5 * (q_2N - target_N).square().mean(1).sum()
+        return loss, {"loss/critic": loss, "data/q_mean": q_2N.mean()}
+
+    def actor_loss(self, pi: "SquashedActor", b: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        action_NA, logp_N = pi.sample(b["obs"], b["noise"])
+        alpha = pi.log_alpha.exp().detach()
+        loss, entropy = (alpha * logp_N - self.q(b["obs"], action_NA).amin(0)).mean(), -logp_N.detach().mean()
+        metrics = {"loss/policy": loss, "data/entropy": entropy, "opt/alpha": alpha}
+        return (loss - pi.log_alpha * (self.entropy - entropy) if self.config.tune_alpha else loss), metrics
+
+    def step(self) -> Progress:
+        c, n = self.config, self.envs.n
+        losses: list[dict[str, Tensor]] = []
+        returns: list[float] = []
+        for _ in range(c.steps):
+            action_BA = self._explore()
+            step = self.envs.step(self.task.spec.from_unit(action_BA))
+            self.replay.add(self.obs_BO, action_BA, step.reward, step.final_obs, step.terminated)
+            self.obs_BO, ended = step.obs, step.terminated | step.truncated
+            self.total_B += step.reward
+            returns += self.total_B[ended].tolist()
+            self.total_B[ended] = 0
+            self.steps_done += n
+            if self.steps_done > c.warmup:
+                losses += [self._update() for _ in range(c.updates_per_step)]
+        played = {"data/return_mean": float(np.mean(returns))} if returns else {}
+        return Progress(c.steps * n, len(losses), {**mean_metrics(losses), **played})
+
+    @torch.no_grad()
+    def _explore(self) -> np.ndarray:
+        """Actions in [−1, 1]: uniform at first, then sampled from the policy."""
+        shape = self.envs.n, self.task.spec.n_actions
+        if self.steps_done < self.config.warmup:
+            return (2 * torch.rand(shape, generator=self.generator) - 1).numpy()
+        return self.pi.sample(torch.from_numpy(self.obs_BO), torch.randn(shape, generator=self.generator))[0].numpy()
+
+    def _update(self) -> dict[str, Tensor]:
+        batch = self.replay.sample(self.config.batch, self.rng)
+        noise_2NA = torch.randn(2, *batch["action"].shape, generator=self.generator)
+        batch |= {"noise": noise_2NA[0], "noise_next": noise_2NA[1]}
+        metrics = self.critic.update(batch)
+        return metrics | self.actor.update(batch)
+
+    def policy(self, *, explore: bool = False) -> "SACPolicy":
+        return SACPolicy(self.actor.net, self.task.spec, explore)
+
+
+class TwinCritic(nn.Module):
+    """Two action values, learned apart: their minimum errs on the low side."""
+
+    def __init__(self, n_in: int, hidden: list[int], activation: str):
+        super().__init__()
+        self.first, self.second = (mlp([n_in, *hidden, 1], activation) for _ in range(2))
+
+    def forward(self, obs_NO: Tensor, action_NA: Tensor) -> Tensor:
+        """(2, N)"""
+        x = torch.cat([obs_NO, action_NA], -1)
+        return torch.stack([self.first(x).squeeze(-1), self.second(x).squeeze(-1)])
+
+
+class SquashedActor(nn.Module):
+    """Mean and log standard deviation of u from one network; and the temperature, which is learned along with it."""
+
+    def __init__(self, obs_dim: int, n_actions: int, hidden: list[int], activation: str, log_alpha: float = 0.0):
+        super().__init__()
+        self.spec = {"obs_dim": obs_dim, "n_actions": n_actions, "hidden": list(hidden), "activation": activation}
+        self.body = mlp([obs_dim, *hidden, 2 * n_actions], activation)
+        self.log_alpha = nn.Parameter(torch.tensor(float(log_alpha)))
+
+    def forward(self, obs_NO: Tensor) -> tuple[Tensor, Tensor]:
+        """μ and log σ, (N, A) each."""
+        mean_NA, log_std_NA = self.body(obs_NO).chunk(2, -1)
+        return mean_NA, log_std_NA.clamp(-20, 2)
+
+    def sample(self, obs_NO: Tensor, noise_NA: Tensor) -> tuple[Tensor, Tensor]:
+        """Actions in (−1, 1) made from standard normal noise, and their log-probabilities (N,)."""
+        mean_NA, log_std_NA = self(obs_NO)
+        u_NA = mean_NA + log_std_NA.exp() * noise_NA
+        log_normal_NA = -0.5 * (noise_NA.square() + log(2 * pi)) - log_std_NA
+        log_slope_NA = 2 * (log(2) - u_NA - softplus(-2 * u_NA))  # log(1 − tanh² u), without its cancellation
+        return u_NA.tanh(), (log_normal_NA - log_slope_NA).sum(-1)
+
+
+class SACPolicy(Policy, kind="sac"):
+    """Acts by tanh(μ), or samples with `explore`."""
+
+    def __init__(self, actor: SquashedActor, env: EnvSpec, explore: bool = False):
+        self.actor, self.env, self.explore = SquashedActor(**actor.spec), env, explore
+        self.actor.load_state_dict(actor.state_dict())
+        self.generator = torch.Generator().manual_seed(0)
+
+    def start(self, batch: int, rng: np.random.Generator) -> None:
+        self.generator.manual_seed(int(rng.integers(2**62)))
+
+    @torch.no_grad()
+    def act(self, obs_BO: np.ndarray) -> np.ndarray:
+        mean_BA, log_std_BA = self.actor(torch.from_numpy(np.ascontiguousarray(obs_BO, np.float32)))
+        if self.explore:
+            mean_BA = mean_BA + log_std_BA.exp() * torch.randn(mean_BA.shape, generator=self.generator)
+        return self.env.from_unit(mean_BA.tanh().numpy())
+
+    def spec(self) -> dict[str, Any]:
+        box = {"low": self.env.low_A.tolist(), "high": self.env.high_A.tolist()}
+        return {"actor": self.actor.spec, "explore": self.explore, **box}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return self.actor.state_dict()
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Any]) -> "SACPolicy":
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+            actor = SquashedActor(**spec["actor"])
+        actor.load_state_dict(state)
+        low, high = (np.asarray(spec[k], np.float32) for k in ("low", "high"))
+        env = EnvSpec(actor.spec["obs_dim"], "continuous", actor.spec["n_actions"], low, high)
+        return cls(actor, env, spec["explore"])
