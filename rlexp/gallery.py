@@ -81,3 +81,68 @@ def publish(run_folder: Path, variant: str | None = None, *, replace: bool = Fal
     entry.with_name(f"{stem}.json").write_text(text + "\n")
     plot.curves(run_folder, entry.with_name(f"{stem}.png"), reference=False)
     return entry
+
+
+def ship(run_folder: Path, name: str, seed: int | None = None, step: int | None = None) -> Path:
+    """Copy a seed's last policy, or its snapshot at `step`, to gallery/policies/`name`.safetensors, with a card that
+    says what it scores in 100 episodes. Raises UserError where there is no such policy."""
+    from rlexp import policies
+
+    place = run_folder if seed is None else run_folder / f"seed_{seed}"
+    source = policies.find_policy(str(place))[0] if step is None else _snapshots(place).get(step)
+    if source is None:
+        raise UserError(f"{place}: no snapshot at step {step}{nearest(str(step), map(str, _snapshots(place)))}")
+    target = policies.POLICIES / f"{name}.safetensors"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    _write_card(target.with_suffix(".json"), {"name": name, **_card(source), **_scores(source, 100)})
+    return target
+
+
+def ship_ladder(
+    run_folder: Path, name: str, seed: int | None = None, until: int | None = None, every: int | None = None
+) -> Path:
+    """Copy a seed's snapshots, from the untrained one to the last before step `until`, at multiples of `every`, into
+    the folder gallery/policies/`name`, with one card. Returns it. Raises UserError where there are none."""
+    from rlexp import policies
+
+    place, folder = run_folder if seed is None else run_folder / f"seed_{seed}", policies.POLICIES / name
+    found = _snapshots(place)
+    steps = [step for step in found if not step % (every or 1) and (until is None or step < until)]
+    if len(steps) < 2:
+        raise UserError(f"{place}: fewer than two such snapshots; train.snapshot_every makes them")
+    folder.mkdir(parents=True, exist_ok=True)
+    for step in steps:
+        shutil.copyfile(found[step], folder / found[step].name)
+    rungs = [{"step": step, **_scores(found[step], 10)} for step in steps]
+    _write_card(folder / "card.json", {"name": name, **_card(found[steps[0]]), "until": until, "rungs": rungs})
+    return folder
+
+
+def _snapshots(place: Path) -> dict[int, Path]:
+    """Policy files of one seed by their step; of the first seed where `place` is a run."""
+    seeds = [place] if (place / "checkpoints").is_dir() else sorted(place.glob("seed_*"))[:1]
+    files = [file for seed in seeds for file in sorted((seed / "checkpoints").glob("policy_*.safetensors"))]
+    return {int(file.stem.removeprefix("policy_")): file for file in files}
+
+
+def _card(policy: Path) -> dict[str, Any]:
+    """Where a policy file comes from: the run that it lies in, and what the file itself says."""
+    from rlexp import policies
+
+    run = next((folder for folder in policy.parents if (folder / "run.json").is_file()), None)
+    record = json.loads((run / "run.json").read_text()) if run else {}
+    saved = policies.load_policy(policy)
+    return {"env": saved.env.id, **saved.card, **{k: record.get(k) for k in ("command", "commit", "dirty", "versions")}}
+
+
+def _scores(policy: Path, episodes: int) -> dict[str, Any]:
+    from rlexp import api, policies
+
+    saved = policies.load_policy(policy)
+    both = {name: api.evaluate(saved, episodes, sampled=name == "sampled") for name in ("mean", "sampled")}
+    return {"episodes": episodes, "scores": both}
+
+
+def _write_card(path: Path, card: dict[str, Any]) -> None:
+    path.write_text(json.dumps(card, indent=2) + "\n")

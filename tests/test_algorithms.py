@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from rlexp import ckpt, config, policies
-from tests.helpers import ALGOS, ENVS, EXPERIMENTS, ROOT, built, metrics, task, toy, train
+from rlexp import ckpt, config, envs, policies
+from tests.helpers import ALGOS, ENVS, EXPERIMENTS, ROOT, built, metrics, toy, train
 
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -64,7 +64,7 @@ def test_learns_and_resumes_exactly(algo, tmp_path):
 def test_policy_file_acts_like_the_policy(algo, tmp_path):
     """Everything that acting needs, normaliser statistics included, is in the file; evaluating changes nothing."""
     run = toy(algo)
-    learner = run.algo_class(run.algo, task("lineworld"))
+    learner = run.algo_class(run.algo, run.task(envs.describe(run.env), 0))
     learner.step()
     before = json.dumps(ckpt._pack(learner.state_dict(), "", {}))
     for explore in (False, True):

@@ -18,7 +18,7 @@ def run(tmp_path_factory):
 
     place = tmp_path_factory.mktemp("runs") / "2026-01-31" / "12-00-00_ppo_lineworld"
     place.mkdir(parents=True)
-    config = toy("ppo", "train.budget=4000", "seeds=[0,1]")
+    config = toy("ppo", "train.budget=4096", "train.snapshot_every=2048", "seeds=[0,1]")
     work = Work(place, [(Folder(place, config.plain, "env_steps"), config)])
     work.begin()
     keeper = launch.Keeper(work)
@@ -92,6 +92,22 @@ def test_a_shipped_policy_has_a_card_and_is_found_by_name(run, capsys, tmp_path,
     assert rlexp.load_policy("walker").card["seed"] == 1
     code, _, err = said(capsys, "eval", "walkr")
     assert (code, "did you mean 'walker'" in err) == (2, True)
+
+
+def test_snapshots_are_shipped_alone_or_as_a_ladder(run, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(policies, "POLICIES", tmp_path)
+    assert said(capsys, "publish", run, "--policy", "half", "--seed", 1, "--step", 2048)[0] == 0
+    assert (rlexp.load_policy("half").card["step"], rlexp.load_policy("half").card["seed"]) == (2048, 1)
+    assert said(capsys, "publish", run, "--ladder", "rungs", "--step", 4096)[0] == 0
+    card = json.loads((tmp_path / "rungs" / "card.json").read_text())
+    assert [rung["step"] for rung in card["rungs"]] == [0, 2048]
+    assert sorted(p.name for p in (tmp_path / "rungs").glob("*.safetensors")) == [
+        "policy_000000000000.safetensors",
+        "policy_000000002048.safetensors",
+    ]
+    code, _, err = said(capsys, "publish", run, "--policy", "x", "--step", 2047)
+    assert (code, "did you mean '2048'" in err) == (2, True)
+    assert said(capsys, "publish", run, "--ladder", "x", "--every", 4096, "--step", 4096)[0] == 2
 
 
 def test_publish_makes_a_reference(run, capsys, tmp_path, monkeypatch):
