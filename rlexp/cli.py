@@ -1,4 +1,4 @@
-"""The `rlexp` command: evaluate policies, list runs, publish references, examine the machine."""
+"""The `rlexp` command: evaluate policies, list runs, publish references, keep data sets, examine the machine."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rlexp import cli_data
 from rlexp.errors import UserError
 
 
@@ -36,7 +37,14 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--variant", help="name to tell it from others of the same algorithm and environment")
     p.add_argument("--replace", action="store_true", help="an entry of that name that is already there")
     p.add_argument("--policy", metavar="NAME", help="instead, ship a seed's last policy as gallery/policies/NAME")
-    p.add_argument("--seed", type=int, help="with --policy: of which seed (default: the first)")
+    p.add_argument(
+        "--ladder", metavar="NAME", help="instead, ship a seed's snapshots as the folder gallery/policies/NAME"
+    )
+    p.add_argument("--seed", type=int, help="with --policy, --ladder: of which seed (default: the first)")
+    p.add_argument(
+        "--step", type=int, help="with --policy: the snapshot at this step; with --ladder: only those before"
+    )
+    p.add_argument("--every", type=int, help="with --ladder: only snapshots at multiples of this step")
     p.set_defaults(run=publish)
 
     r = commands.add_parser("reach", help="when each seed of a run first reached a bar")
@@ -49,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     d = commands.add_parser("doctor", help="what this machine can do")
     d.set_defaults(run=doctor)
 
+    cli_data.add(commands)
     for command in (e, ls, p, r, d):
         command.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
@@ -162,28 +171,14 @@ def publish(args: argparse.Namespace) -> int:
     from rlexp import gallery
 
     run = Path(args.folder)
-    path = (
-        ship(run, args.policy, args.seed) if args.policy else gallery.publish(run, args.variant, replace=args.replace)
-    )
+    if args.policy:
+        path = gallery.ship(run, args.policy, args.seed, args.step)
+    elif args.ladder:
+        path = gallery.ship_ladder(run, args.ladder, args.seed, args.step, args.every)
+    else:
+        path = gallery.publish(run, args.variant, replace=args.replace)
     print(json.dumps({"entry": str(path)}) if args.json else path)
     return 0
-
-
-def ship(run: Path, name: str, seed: int | None) -> Path:
-    """Copy a seed's last policy to gallery/policies/`name`.safetensors, with a card that says what it scores."""
-    from rlexp import api, policies
-
-    record = json.loads((run / "run.json").read_text()) if (run / "run.json").is_file() else {}
-    place = run if seed is None else run / f"seed_{seed}"
-    saved = policies.load_policy(place)
-    scores = {actions: api.evaluate(saved, 100, sampled=actions == "sampled") for actions in ("mean", "sampled")}
-    policies.POLICIES.mkdir(parents=True, exist_ok=True)
-    target = policies.POLICIES / f"{name}.safetensors"
-    shutil.copyfile(saved.path, target)
-    facts = {key: record.get(key) for key in ("command", "commit", "dirty", "versions")}
-    card = {"name": name, "env": saved.env.id, **saved.card, **facts, "episodes": 100, "scores": scores}
-    target.with_suffix(".json").write_text(json.dumps(card, indent=2) + "\n")
-    return target
 
 
 def reach(args: argparse.Namespace) -> int:

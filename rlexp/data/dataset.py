@@ -95,6 +95,12 @@ class Dataset:
             self.final_obs_EO[episodes],
         )
 
+    @staticmethod
+    def concat(name: str, parts: Sequence["Dataset"]) -> "Dataset":
+        """The episodes of all parts, one part after another."""
+        fields = ("obs_NO", "action", "reward_N", "length_E", "terminated_E", "final_obs_EO")
+        return Dataset(name, *(np.concatenate([getattr(part, field) for part in parts]) for field in fields))
+
     def top(self, percent: float) -> "Dataset":
         """The episodes of highest return that make up `percent` of all steps, at least one; in their old order."""
         if percent >= 100:

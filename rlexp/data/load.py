@@ -1,11 +1,15 @@
 """From `buffer.*` to a data set in memory."""
 
 import functools
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rlexp.data.dataset import Dataset
 from rlexp.envs import EnvConfig, EnvSpec
-from rlexp.errors import UserError
+from rlexp.errors import UserError, nearest
 from rlexp.params import Params, param
 
 
@@ -32,7 +36,18 @@ class BufferConfig(Params):
 
 def load(buffer: BufferConfig, env: EnvConfig, spec: EnvSpec) -> Dataset:
     """The data set that `buffer` names for `env`, made on first use. Raises UserError."""
-    data = _whole(buffer.dataset, buffer.path, env.name, env.id).top(buffer.top_percent)
+    from rlexp.data import formats
+
+    try:
+        if buffer.path is not None:
+            file = Path(buffer.path)
+            data = _once(formats.read, file, file.stat().st_mtime_ns if file.is_file() else 0)
+        else:
+            data = named(str(buffer.dataset), env.name)
+    except UserError as error:
+        key = "buffer.path" if buffer.path is not None else f"buffer.dataset={buffer.dataset}"
+        raise UserError(f"{key}: {error}") from None
+    data = data.top(buffer.top_percent)
     if buffer.trajectories is not None:
         if buffer.trajectories > len(data.length_E):
             raise UserError(f"buffer.trajectories={buffer.trajectories}: {data.name} has {len(data.length_E)} episodes")
@@ -42,5 +57,54 @@ def load(buffer: BufferConfig, env: EnvConfig, spec: EnvSpec) -> Dataset:
 
 
 @functools.lru_cache(maxsize=1)  # the arms of a study and the seeds of a worker mostly share one
-def _whole(dataset: str | None, path: str | None, env_name: str, env_id: str) -> Dataset:
-    raise UserError("no data yet")
+def _once(read: Callable[[Any], Dataset], what: Any, changed: Any) -> Dataset:
+    return read(what)
+
+
+def named(name: str, env_name: str | None = None) -> Dataset:
+    """The data set that is called `name`: made, or downloaded, where it is not on this machine. Raises UserError."""
+    from rlexp.data import generate, recipes, store
+
+    dataset_id = find(name, env_name)
+    if not name.startswith("minari:"):
+        _, env, kind = dataset_id.removesuffix("-v0").split("/")
+        if kind in recipes.table().get(env, {}):
+            generate.ensure(env, kind)
+    elif not store.exists(dataset_id):
+        store.download(dataset_id)
+    return _once(store.read, dataset_id, store.changed(dataset_id))
+
+
+def find(name: str, env_name: str | None = None) -> str:
+    """Minari's id of what is called `name`: one of this project's recipes, or stored. Raises UserError for neither."""
+    from rlexp.data import store
+
+    if name.startswith("minari:"):
+        store.folder(dataset_id := name.removeprefix("minari:"))
+        return dataset_id
+    env, _, kind = name.rpartition("/")
+    env = env or env_name or ""
+    if not re.fullmatch(r"[-\w]+", env) or not re.fullmatch(r"[-\w]+", kind):
+        raise UserError("is no name of a data set: <kind>, <env>/<kind> or minari:<id>")
+    known = kinds()
+    if env not in known:
+        near = nearest(env, known)
+        raise UserError(
+            f"there are no data sets of env={env}{near}{'' if near else ';'} there are of {', '.join(known)}"
+        )
+    if kind not in known[env]:
+        near = nearest(kind, known[env])
+        raise UserError(f"{env} has no data set '{kind}'{near}{'' if near else ';'} it has {', '.join(known[env])}")
+    return store.own_id(env, kind)
+
+
+def kinds() -> dict[str, list[str]]:
+    """All data sets of this project, by environment: those with a recipe, and those imported on this machine."""
+    from rlexp.data import recipes, store
+
+    known = {env: list(of) for env, of in recipes.table().items()}
+    for dataset_id in store.local():
+        if own := re.fullmatch(r"rlexp/([-\w]+)/([-\w]+)-v0", dataset_id):
+            of = known.setdefault(own[1], [])
+            of += [own[2]] * (own[2] not in of)
+    return known

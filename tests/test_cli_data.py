@@ -1,0 +1,93 @@
+"""`rlexp data`."""
+
+import json
+
+import pytest
+
+from rlexp import cli
+from rlexp.data import Dataset, formats, generate, store
+from tests.datasets import HOPPER, asked
+from tests.test_dataset import episodes, same
+from tests.test_formats import flat, write
+
+
+def run(capsys, *words):
+    code = cli.main(["data", *map(str, words)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_command_make_list_info(place, capsys):
+    assert run(capsys, "make", "lineworld/medium-expert", "lineworld/medium-replay", "--processes", 1)[0] == 0
+    _, out, _ = run(capsys, "list", "--json")
+    listed = {data["name"]: data for data in json.loads(out)}
+    assert [name for name, data in listed.items() if not data["here"]] == ["lineworld/lost"]
+    assert (listed["lineworld/medium"]["steps"], listed["lineworld/expert"]["episodes"]) == (130, 7)
+    assert "lineworld/lost" in run(capsys, "list")[1]
+    _, out, _ = run(capsys, "info", "lineworld/medium", "lineworld/medium-replay", "--json")
+    data = store.read("rlexp/lineworld/medium-v0")
+    medium, replay = json.loads(out)
+    assert medium["return_mean"] == pytest.approx(data.return_E.mean())
+    assert medium["return_std"] == pytest.approx(data.return_E.std(ddof=1))
+    assert (medium["length_min"], medium["length_max"], medium["terminated"]) == (10, 20, pytest.approx(6 / 7))
+    assert medium["made_by"] == "good (sampled actions)"
+    assert "policy_000000" in replay["made_by"]
+    _, out, _ = run(capsys, "info", "lineworld/expert")
+    assert "140 steps, 7 episodes" in out
+    assert "better (mean actions)" in out
+
+
+def test_command_draws(place, capsys):
+    from PIL import Image
+
+    for kind in ("medium", "expert"):
+        generate.make("lineworld", kind, 1)
+    file = place / "two.png"
+    assert run(capsys, "info", "lineworld/medium", "lineworld/expert", "--plot", file)[0] == 0
+    two = Image.open(file).size
+    run(capsys, "info", "lineworld/medium", "--plot", file)
+    assert Image.open(file).size != two
+    assert run(capsys, "info", "lineworld/medium", "--plot", "x.pdf")[2].startswith("error: --plot x.pdf: name a .png")
+
+
+def test_command_import_and_export(place, capsys):
+    data = episodes([20, 9], discrete=True)
+    data = Dataset("x", data.obs_NO[:, :2], data.action % 3, data.reward_N, data.length_E, data.terminated_E,
+                   data.final_obs_EO[:, :2])  # fmt: skip
+    file = write(place / "mine.npz", flat(data))
+    assert run(capsys, "import", file, "mine", "--env", "lineworld")[0] == 0
+    assert same(asked("mine"), data)
+    assert run(capsys, "import", file, "mine", "--env", "lineworld")[2].endswith(
+        "lineworld/mine: is there already; --replace, or another name\n"
+    )
+    assert run(capsys, "import", file, "lineworld/mine", "--env", "lineworld", "--replace")[0] == 0
+    assert run(capsys, "export", "lineworld/mine", place / "out.hdf5")[0] == 0
+    assert same(formats.read(place / "out.hdf5"), data)
+    assert "is there already" in run(capsys, "export", "lineworld/mine", place / "out.hdf5")[2]
+    _, out, _ = run(capsys, "info", file, "--env", "hopper", "--json")
+    assert json.loads(out)[0]["score"] == pytest.approx(HOPPER.score(data.return_E.mean()))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["info", "lineworld/medium"], "lineworld/medium: is not on this machine; rlexp data make lineworld/medium"),
+        (["info", "minari:x-v0"], "minari:x-v0: is not on this machine"),
+        (["info", "lineworld/medum"], "lineworld/medum: lineworld has no data set 'medum'; did you mean 'medium'?"),
+        (["info", "x.npz"], "x.npz: no such file"),
+        (["info", "hoper"], "hoper: no data set; name one like hopper/medium, lineworld, or a file"),
+        (["make", "lineworld/medium", "--processes", "0"], "--processes: must be ≥ 1, not 0"),
+        (["make", "lineworld/lost"], "lineworld/lost cannot be made: its policy 'nowhere' is not there"),
+        (["make", "minari:x-v0"], "minari:x-v0: has no recipe"),
+        (["import", "x.npz", "mine", "--env", "lineword"], "no environment 'lineword'; did you mean 'lineworld'?"),
+        (["import", "x.npz", "medium", "--env", "lineworld"], "lineworld/medium: is the name of one of this project's"),
+        (["import", "x.npz", "hopper/mine", "--env", "lineworld"], "hopper/mine: --env lineworld calls it"),
+        (["import", "x.npz", "mi.ne", "--env", "lineworld"], "'rlexp/lineworld/mi.ne-v0' is no name of a data set"),
+        (["export", "lineworld/medium", "x.csv"], "x.csv: name a .hdf5 file in a folder that exists"),
+    ],
+)  # fmt: skip
+def test_command_errors_are_one_line(place, capsys, words, message):
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert err.splitlines()[-1].startswith(f"error: {message}")
+    assert "Traceback" not in err
