@@ -1,6 +1,9 @@
 """Environments: when they end, what they show then, how they are seeded; the same on every backend."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 
 import gymnasium as gym
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 from rlexp import envs, rollout, seeding
 from rlexp.envs import EnvConfig, EnvSpec, VecEnv
 from rlexp.errors import UserError
-from tests.helpers import Unsaved, built
+from tests.helpers import ROOT, Unsaved, built
 
 BACKENDS = [
     "gymnasium",
@@ -461,3 +464,11 @@ def test_scores_are_normalised_between_random_and_expert():
     assert hopper.score(hopper.random_return) == 0
     assert hopper.score(hopper.expert_return) == 100
     assert config("CartPole-v1").score(500) is None
+
+
+def test_mujoco_is_quiet_and_leaves_no_log(tmp_path):
+    code = "from tests.helpers import built; from rlexp import envs; envs.describe(built('env=halfcheetah').env)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
+    )
+    assert (done.returncode, done.stderr, list(tmp_path.iterdir())) == (0, b"", [])

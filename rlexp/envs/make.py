@@ -1,6 +1,7 @@
 """One environment from its config, for any Gymnasium id, with clear errors; and what can be known before training."""
 
 import importlib.util
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,9 +62,20 @@ class EnvSpec:
         return np.clip(self.low_A + 0.5 * (unit_BA + 1) * (self.high_A - self.low_A), self.low_A, self.high_A)
 
 
+def _mujoco_says(text: str) -> None:
+    """A warning of the simulator, once each; left to itself MuJoCo prints all of them and writes a file beside the
+    user's own. That Gymnasium's models use deprecated attributes is no news for anybody who runs them."""
+    if "deprecated" not in text:
+        warnings.warn(f"MuJoCo: {text}", stacklevel=2)
+
+
 def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
     """A Gymnasium environment with flat float observations. Raises UserError where it cannot be made."""
     limit = {} if config.max_episode_steps is None else {"max_episode_steps": config.max_episode_steps}
+    if config.id in gym.registry and "mujoco" in str(gym.registry[config.id].entry_point):
+        import mujoco
+
+        mujoco.set_mju_user_warning(_mujoco_says)
     try:
         env = gym.make(config.id, disable_env_checker=True, **limit, **config.kwargs, **kwargs)
     except gym.error.UnregisteredEnv:
