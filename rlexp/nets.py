@@ -1,13 +1,13 @@
-"""Networks that act: an MLP with a categorical or a Gaussian head, and running normalisation of what goes in.
+"""Networks that act: an MLP with a categorical, Gaussian or deterministic head, and normalisation of what goes in.
 
 Shapes: N samples, O observation dims, A action dims or number of actions. Everything a loss needs from an actor is
-`log_prob_entropy`; everything a rollout needs is `sample`, whose noise the caller draws.
+`log_prob_entropy` or `imitation_loss`; everything a rollout needs is `sample`, whose noise the caller draws.
 """
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from rlexp.envs import EnvSpec
+from rlexp.errors import UserError
 from rlexp.params import Params, param
 
 ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -30,6 +31,13 @@ class PolicyConfig(Params):
     orthogonal: bool = param("orthogonal initial weights (gain √2, last layer 0.01); false: PyTorch's default")
     log_std: float = param("initial log standard deviation of continuous actions")
     init: str | None = param("run folder or policy file whose weights to start from")
+    # Not in configs and policy files from before them, which mean the same without.
+    residual: bool = field(
+        default=False, metadata=param("hidden layers add to their input, where widths agree").metadata
+    )
+    bounded: bool = field(
+        default=False, metadata=param("tanh keeps continuous mean actions within the action space").metadata
+    )
 
 
 class MLP(nn.Sequential):
@@ -41,45 +49,66 @@ class MLP(nn.Sequential):
         return x
 
 
-def mlp(sizes: Sequence[int], activation: str, *, orthogonal: bool = False, last_gain: float = 1.0) -> MLP:
-    """Linear layers of `sizes` with `activation` between. Orthogonal: gain √2, `last_gain` at the end, zero bias."""
+class Residual(MLP):
+    """x + f(x)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + super().forward(x)
+
+
+def mlp(
+    sizes: Sequence[int],
+    activation: str,
+    *,
+    orthogonal: bool = False,
+    last_gain: float = 1.0,
+    residual: bool = False,
+) -> MLP:
+    """Linear layers of `sizes` with `activation` between. Orthogonal: gain √2, `last_gain` at the end, zero bias.
+    Residual: a hidden layer as wide as the one before it adds its output to its input."""
     layers: list[nn.Module] = []
     for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         linear, last = nn.Linear(n_in, n_out), i == len(sizes) - 2
         if orthogonal:
             nn.init.orthogonal_(linear.weight, last_gain if last else math.sqrt(2))
             nn.init.zeros_(linear.bias)
-        layers += [linear] if last else [linear, ACTIVATIONS[activation]()]
+        layer = [linear] if last else [linear, ACTIVATIONS[activation]()]
+        layers += [Residual(*layer)] if residual and not last and i > 0 and n_in == n_out else layer
     return MLP(*layers)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an actor is built from besides its weights: plain data, as it stands in policy files."""
+
+    kind: str  # "discrete" | "continuous"
+    obs_dim: int
+    n_actions: int
+    hidden: list[int]
+    activation: str
+    residual: bool = False
+    bounds: list[list[float]] | None = None  # (2, A): continuous actions stay between, by a tanh
+    deterministic: bool = False  # continuous actions have no spread
 
 
 class Actor(nn.Module, ABC):
     """A network and the distribution over actions that its output stands for."""
 
-    def __init__(
-        self,
-        kind: str,
-        obs_dim: int,
-        n_actions: int,
-        hidden: Sequence[int],
-        activation: str,
-        orthogonal: bool = False,
-        log_std: float | None = None,
-    ):
+    middle: Tensor | None  # of the bounds, (A,)
+    reach: Tensor | None  # from there to either bound
+
+    def __init__(self, shape: Shape, orthogonal: bool = False):
         super().__init__()
-        self.spec: dict[str, Any] = {
-            "kind": kind,
-            "obs_dim": obs_dim,
-            "n_actions": n_actions,
-            "hidden": list(hidden),
-            "activation": activation,
-        }
-        self.body = mlp([obs_dim, *hidden, n_actions], activation, orthogonal=orthogonal, last_gain=0.01)
-        if log_std is not None:
-            self.log_std = nn.Parameter(torch.full((n_actions,), float(log_std)))
+        self.spec: dict[str, Any] = asdict(shape)
+        sizes = [shape.obs_dim, *shape.hidden, shape.n_actions]
+        self.body = mlp(sizes, shape.activation, orthogonal=orthogonal, last_gain=0.01, residual=shape.residual)
+        low, high = torch.tensor(shape.bounds) if shape.bounds else (None, None)
+        self.register_buffer("middle", None if low is None else (high + low) / 2, persistent=False)
+        self.register_buffer("reach", None if low is None else (high - low) / 2, persistent=False)
 
     def forward(self, obs_NO: Tensor) -> Tensor:
-        return self.body(obs_NO)
+        out_NA = self.body(obs_NO)
+        return out_NA if self.middle is None or self.reach is None else self.middle + self.reach * out_NA.tanh()
 
     @abstractmethod
     def noise(self, n: Sequence[int], generator: torch.Generator | None) -> Tensor:
@@ -96,6 +125,10 @@ class Actor(nn.Module, ABC):
     @abstractmethod
     def log_prob_entropy(self, obs_NO: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probability (N,) of each action, summed over action dims, and entropy (N,) of each distribution."""
+
+    def imitation_loss(self, obs_NO: Tensor, action: Tensor) -> Tensor:
+        """What learning to act like a demonstrator minimises, (N,): −log π(a|s)."""
+        return -self.log_prob_entropy(obs_NO, action)[0]
 
 
 class CategoricalActor(Actor):
@@ -118,7 +151,9 @@ class CategoricalActor(Actor):
 class GaussianActor(Actor):
     """Independent Gaussians; the network's output are means, the log standard deviations do not depend on the state."""
 
-    log_std: nn.Parameter
+    def __init__(self, shape: Shape, orthogonal: bool = False, log_std: float = 0.0):
+        super().__init__(shape, orthogonal)
+        self.log_std = nn.Parameter(torch.full((shape.n_actions,), float(log_std)))
 
     def noise(self, n: Sequence[int], generator: torch.Generator | None) -> Tensor:
         return torch.randn(*n, self.spec["n_actions"], generator=generator)
@@ -136,20 +171,65 @@ class GaussianActor(Actor):
         return logp, entropy.expand_as(logp)
 
 
+class DeterministicActor(Actor):
+    """One action per state and no spread: what it samples is that action too."""
+
+    def noise(self, n: Sequence[int], generator: torch.Generator | None) -> Tensor:
+        return torch.zeros(*n, self.spec["n_actions"])
+
+    def sample(self, obs_NO: Tensor, noise_NA: Tensor) -> Tensor:
+        return self(obs_NO)
+
+    def mode(self, obs_NO: Tensor) -> Tensor:
+        return self(obs_NO)
+
+    def log_prob_entropy(self, obs_NO: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        raise UserError("a deterministic policy has no probabilities; train one with algo.head=gaussian")
+
+    def imitation_loss(self, obs_NO: Tensor, action: Tensor) -> Tensor:
+        """Squared error, the mean over action dims."""
+        return (self(obs_NO) - action).square().mean(-1)
+
+
 def make_actor(
     kind: str,
     obs_dim: int,
     n_actions: int,
     *,
     hidden: Sequence[int],
-    activation: str,
     orthogonal: bool = False,
     log_std: float = 0.0,
+    **shape: Any,
 ) -> Actor:
-    """An actor for "discrete" or "continuous" actions. `log_std` is the initial one, of continuous actions."""
+    """An actor of this `Shape`. `log_std` is the initial one, of continuous actions."""
+    described = Shape(kind, obs_dim, n_actions, list(hidden), **shape)
     if kind == "discrete":
-        return CategoricalActor(kind, obs_dim, n_actions, hidden, activation, orthogonal)
-    return GaussianActor(kind, obs_dim, n_actions, hidden, activation, orthogonal, log_std)
+        return CategoricalActor(described, orthogonal)
+    if described.deterministic:
+        return DeterministicActor(described, orthogonal)
+    return GaussianActor(described, orthogonal, log_std)
+
+
+def actor_for(env: EnvSpec, policy: PolicyConfig, *, deterministic: bool = False) -> Actor:
+    """The actor that `policy` describes. Raises UserError for bounds where the environment has none."""
+    bounds = None
+    if policy.bounded and env.kind == "continuous":
+        box_2A = np.array([env.low_A, env.high_A], np.float32)
+        if not np.isfinite(box_2A).all():
+            raise UserError("policy.bounded=true: the environment's actions have no bounds; use policy.bounded=false")
+        bounds = box_2A.tolist()
+    return make_actor(
+        env.kind,
+        env.obs_dim,
+        env.n_actions,
+        hidden=policy.hidden,
+        activation=policy.activation,
+        orthogonal=policy.orthogonal,
+        log_std=policy.log_std,
+        residual=policy.residual,
+        bounds=bounds,
+        deterministic=deterministic and env.kind == "continuous",
+    )
 
 
 class ActorCritic(nn.Module):
@@ -157,16 +237,13 @@ class ActorCritic(nn.Module):
 
     def __init__(self, env: EnvSpec, policy: PolicyConfig):
         super().__init__()
-        self.actor = make_actor(
-            env.kind,
-            env.obs_dim,
-            env.n_actions,
-            hidden=policy.hidden,
-            activation=policy.activation,
+        self.actor = actor_for(env, policy)
+        self.critic = mlp(
+            [env.obs_dim, *policy.hidden, 1],
+            policy.activation,
             orthogonal=policy.orthogonal,
-            log_std=policy.log_std,
+            residual=policy.residual,
         )
-        self.critic = mlp([env.obs_dim, *policy.hidden, 1], policy.activation, orthogonal=policy.orthogonal)
 
     @torch.no_grad()
     def value(self, obs: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from rlexp import ckpt
 from rlexp.algo import Policy
 from rlexp.envs import EnvConfig, EnvSpec
 from rlexp.errors import UserError, nearest
-from rlexp.nets import Actor, Normaliser, PolicyConfig, make_actor
+from rlexp.nets import Actor, GaussianActor, Normaliser, PolicyConfig, make_actor
 from rlexp.paths import POLICIES
 
 
@@ -160,11 +160,70 @@ def start_weights(actor: Actor, config: PolicyConfig) -> None:
     """Copy the weights of the policy that `policy.init` names, if any, into `actor`. UserError if they don't fit."""
     if config.init is None:
         return
+    spec = EnvSpec(actor.spec["obs_dim"], actor.spec["kind"], actor.spec["n_actions"])
+    theirs = _init(config, spec).actor
+    if theirs.spec != actor.spec:
+        raise UserError(f"policy.init={config.init}: holds {theirs.spec}; this run's policy is {actor.spec}")
+    actor.load_state_dict(theirs.state_dict())
+
+
+def start_policy(env: EnvSpec, config: PolicyConfig) -> ActorPolicy:
+    """The policy that `policy.init` names, of whatever architecture, with its observation statistics; an untrained one
+    as `policy` describes it where it names none. Raises UserError where it is of another task."""
+    if config.init is None:
+        shape: dict[str, Any] = {name: getattr(config, name) for name in ("hidden", "activation", "orthogonal")}
+        return ActorPolicy(make_actor(env.kind, env.obs_dim, env.n_actions, **shape, log_std=config.log_std), env)
+    policy = _init(config, env)
+    theirs, ours = ([s[k] for k in ("kind", "obs_dim", "n_actions")] for s in (policy.actor.spec, vars(env)))
+    if theirs != ours:
+        raise UserError(
+            f"policy.init={config.init}: its actions and observations are {theirs}, the environment's {ours}"
+        )
+    return ActorPolicy(policy.actor, env, policy.normaliser)
+
+
+def _init(config: PolicyConfig, env: EnvSpec) -> ActorPolicy:
+    """The policy in the file or folder `policy.init`. Raises UserError where there is none, or it is no actor."""
+    path = Path(str(config.init))
     try:
-        policy = load_policy(config.init).policy
+        if path.suffix in (".pt", ".pth") and path.is_file():
+            return ActorPolicy(_from_state_dict(path, env, config.activation), env)
+        policy = load_policy(str(config.init)).policy
     except UserError as error:
         raise UserError(f"policy.init={config.init}: {error}") from None
-    if not isinstance(policy, ActorPolicy) or policy.actor.spec != actor.spec:
-        theirs = policy.actor.spec if isinstance(policy, ActorPolicy) else f"a {policy.kind} policy"
-        raise UserError(f"policy.init={config.init}: holds {theirs}; this run's policy is {actor.spec}")
-    actor.load_state_dict(policy.actor.state_dict())
+    if not isinstance(policy, ActorPolicy):
+        raise UserError(f"policy.init={config.init}: holds a {policy.kind} policy, not an actor network")
+    return policy
+
+
+def _from_state_dict(path: Path, env: EnvSpec, activation: str) -> Actor:
+    """An actor from a plain PyTorch state_dict: the weight matrices are an MLP's layers in the file's order, a tensor
+    named *std* the log standard deviations. A file holds no activations: they are `policy.activation`."""
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's many errors, refusals to execute code among them
+        raise UserError(f"{path}: cannot be read as a state_dict ({' '.join(str(error).split())[:150]})") from None
+    if not isinstance(tensors, Mapping) or not all(isinstance(t, torch.Tensor) for t in tensors.values()):
+        raise UserError(f"{path}: is not a state_dict, a mapping of names to tensors")
+    layers = {name: t for name, t in tensors.items() if t.ndim == 2 and name.endswith("weight")}
+    biases = [name.removesuffix("weight") + "bias" for name in layers]
+    stds = [name for name, t in tensors.items() if "std" in name and t.numel() == env.n_actions]
+    widths = [env.obs_dim, *(len(t) for t in layers.values())]
+    chained = [t.shape[1] for t in layers.values()] == widths[:-1] and widths[-1] == env.n_actions
+    wanted = {*layers, *biases, *(stds if env.kind == "continuous" else [])}
+    if not layers or not chained or wanted != set(tensors) or (env.kind == "continuous" and len(stds) != 1):
+        shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
+        raise UserError(
+            f"{path}: is not an MLP from {env.obs_dim} observations to {env.n_actions} actions"
+            f"{' and one log std' if env.kind == 'continuous' else ''}; it holds {shapes}"
+        )
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+        actor = make_actor(env.kind, env.obs_dim, env.n_actions, hidden=widths[1:-1], activation=activation)
+    linear = [module for module in actor.body if isinstance(module, torch.nn.Linear)]
+    with torch.no_grad():
+        for module, name, bias in zip(linear, layers, biases, strict=True):
+            module.weight.copy_(tensors[name])
+            module.bias.copy_(tensors[bias])
+        if isinstance(actor, GaussianActor):
+            actor.log_std.copy_(tensors[stds[0]].reshape(-1))
+    return actor

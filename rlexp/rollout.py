@@ -60,20 +60,34 @@ def evaluate(
     `sampled` only labels the result: whether a policy samples is its own property.
     """
     env_sequence, policy_sequence = sequence.spawn(2)
-    seeds = seeding.env_seeds(env_sequence, episodes)
-    envs = VecEnv(env, seeds, autoreset=False)
     policy.start(episodes, np.random.default_rng(policy_sequence))
-    obs_BO, active = envs.reset(), np.arange(episodes)
+    return Evaluation(play(env, seeding.env_seeds(env_sequence, episodes), policy.act, policy.observe), sampled)
+
+
+def play(
+    env: EnvConfig,
+    seeds: list[int],
+    act: Callable[[np.ndarray], np.ndarray],
+    observe: Callable[[np.ndarray], None],
+) -> list[Episode]:
+    """One whole episode in a new environment for each of B seeds, side by side.
+
+    At each step `act` is given observations (B, O) and returns actions for all, `observe` the rewards (B,): the rows
+    of ended episodes stay, with their last observation and no reward, so that whoever remembers keeps its place.
+    The array of observations is written over at the next step.
+    """
+    envs = VecEnv(env, seeds, autoreset=False)
+    obs_BO, active = envs.reset(), np.arange(len(seeds))
     actions: list[list[np.ndarray]] = [[] for _ in seeds]
     rewards: list[list[float]] = [[] for _ in seeds]
-    success: list[float | None] = [None] * episodes
+    success: list[float | None] = [None] * len(seeds)
     while active.size:
-        action = policy.act(obs_BO)
+        action = act(obs_BO)
         step = envs.step(action[active], active)
         obs_BO[active] = step.obs
-        reward_B = np.zeros(episodes, np.float32)
+        reward_B = np.zeros(len(seeds), np.float32)
         reward_B[active] = step.reward
-        policy.observe(reward_B)
+        observe(reward_B)
         for row, i in enumerate(active):
             actions[i].append(action[i])
             rewards[i].append(step.reward[row])
@@ -81,13 +95,10 @@ def evaluate(
                 success[i] = float(step.info[row]["is_success"])
         active = active[~(step.terminated | step.truncated)]
     envs.close()
-    return Evaluation(
-        [
-            Episode(s, np.array(a), np.array(r, np.float32), ok)
-            for s, a, r, ok in zip(seeds, actions, rewards, success, strict=True)
-        ],
-        sampled,
-    )
+    return [
+        Episode(s, np.array(a), np.array(r, np.float32), ok)
+        for s, a, r, ok in zip(seeds, actions, rewards, success, strict=True)
+    ]
 
 
 @dataclass

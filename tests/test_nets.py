@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import ckpt
-from rlexp.nets import Normaliser, make_actor, mlp
+from rlexp import ckpt, policies
+from rlexp.envs import EnvConfig, EnvSpec
+from rlexp.errors import UserError
+from rlexp.nets import ActorCritic, Normaliser, PolicyConfig, actor_for, make_actor, mlp
+from rlexp.paths import POLICIES
 
 RAW = [(200, 3.0, 5.0), (1, 100.0, 1.0), (37, -2.0, 0.1)]  # batches: size, mean, standard deviation
 
@@ -163,3 +166,92 @@ def test_orthogonal_layers_have_gain_root_two_and_the_last_its_own():
         assert torch.linalg.svdvals(layer.weight).tolist() == pytest.approx([gain] * min(layer.weight.shape), rel=1e-5)
         assert not layer.bias.any()
     assert type(net[-1]) is torch.nn.Linear, "nothing bends the output"
+
+
+def config(**changes) -> PolicyConfig:
+    plain = {"hidden": [8, 8], "activation": "relu", "orthogonal": False, "log_std": 0.0, "init": None}
+    return PolicyConfig(**{**plain, **changes})
+
+
+ENV = {"id": "x", "name": "x", "max_episode_steps": None, "backend": "gymnasium"}
+ENV |= {"random_return": None, "expert_return": None}
+BOX = EnvSpec(3, "continuous", 2, np.array([-1, 0], np.float32), np.array([1, 5], np.float32))
+
+
+def test_residual_layers_add_to_their_input_where_widths_agree():
+    torch.manual_seed(0)
+    net = mlp([8, 8, 8, 4, 4, 4], "relu", residual=True)
+    weights = [p for p in net.parameters() if p.ndim == 2]
+    biases = [p for p in net.parameters() if p.ndim == 1]
+    x = out = torch.randn(5, 8)
+    adds = [False, True, False, True, False]  # the first layer reads observations and the last one writes actions
+    for i, add in enumerate(adds):
+        layer = out @ weights[i].T + biases[i]
+        layer = layer if i == 4 else layer.relu()
+        out = out + layer if add else layer
+    assert torch.allclose(net(x), out, atol=1e-6)
+    assert not torch.allclose(net(x), mlp([8, 8, 8, 4, 4, 4], "relu")(x))
+
+
+def test_a_residual_network_begins_with_the_weights_of_a_plain_one():
+    nets = []
+    for residual in (False, True):
+        torch.manual_seed(0)
+        nets.append(ActorCritic(BOX, config(residual=residual)))
+    for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        assert torch.equal(a, b)
+    x = torch.randn(5, 3)
+    assert not torch.allclose(nets[0].actor(x), nets[1].actor(x))
+    assert not torch.allclose(nets[0].critic(x), nets[1].critic(x))
+
+
+def test_bounded_means_fill_the_action_space_and_do_not_leave_it():
+    torch.manual_seed(0)
+    net = actor_for(BOX, config(hidden=[], bounded=True))
+    x = 1000 * torch.randn(500, 3)
+    assert torch.allclose(net(x).amin(0), torch.tensor([-1.0, 0.0]), atol=1e-3)
+    assert torch.allclose(net(x).amax(0), torch.tensor([1.0, 5.0]), atol=1e-3)
+    assert torch.allclose(net(x), torch.tensor([0.0, 2.5]) + torch.tensor([1.0, 2.5]) * net.body(x).tanh(), atol=1e-6)
+    assert actor_for(BOX, config())(x).abs().max() > 5
+    assert actor_for(EnvSpec(3, "discrete", 4), config(bounded=True))(x).abs().max() > 5, "logits have no bounds"
+    boundless = EnvSpec(3, "continuous", 1, np.array([-np.inf], np.float32), np.array([np.inf], np.float32))
+    with pytest.raises(UserError, match=r"policy\.bounded=false"):
+        actor_for(boundless, config(bounded=True))
+
+
+def test_a_deterministic_actor_has_one_action_and_no_probabilities():
+    net, x = actor_for(BOX, config(), deterministic=True), torch.randn(7, 3)
+    noise = net.noise([7], torch.Generator().manual_seed(0))
+    assert noise.shape == (7, 2)
+    assert torch.equal(net.sample(x, noise), net(x))
+    assert torch.equal(net.mode(x), net(x))
+    action = torch.randn(7, 2)
+    assert torch.allclose(net.imitation_loss(x, action).mean(), torch.nn.functional.mse_loss(net(x), action))
+    with pytest.raises(UserError, match=r"algo\.head=gaussian"):
+        net.log_prob_entropy(x, action)
+
+
+@pytest.mark.parametrize(("kind", "action"), [("discrete", torch.arange(7) % 2), ("continuous", torch.ones(7, 2))])
+def test_other_actors_imitate_by_likelihood(kind, action):
+    net, x = actor(kind), torch.randn(7, 3)
+    assert torch.equal(net.imitation_loss(x, action), -net.log_prob_entropy(x, action)[0])
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_a_policy_file_keeps_the_architecture(tmp_path, deterministic):
+    net = actor_for(BOX, config(residual=True, bounded=True), deterministic=deterministic)
+    net.load_state_dict({name: 3 * tensor for name, tensor in net.state_dict().items()})
+    policy, x = policies.ActorPolicy(net, BOX), np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    policies.save_policy(tmp_path / "p.safetensors", policy, EnvConfig(**ENV), {})
+    again = policies.load_policy(tmp_path / "p.safetensors").policy
+    assert np.array_equal(again.act(x), policy.act(x))
+    assert again.actor.spec == net.spec
+    assert type(again.actor) is type(net)
+
+
+@pytest.mark.parametrize("file", sorted(POLICIES.glob("*.safetensors")), ids=lambda file: file.stem)
+def test_shipped_policies_load(file):
+    policy = policies.load_policy(file).policy
+    width = policy.env.obs_dim
+    policy.start(2, np.random.default_rng(0))
+    assert len(policy.act(np.zeros((2, width), np.float32))) == 2

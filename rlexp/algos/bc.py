@@ -1,0 +1,101 @@
+"""Behaviour cloning: supervised learning of a demonstrator's actions from recorded episodes.
+
+Pomerleau 1989; the name is Bain & Sammut's, 1995. On states s and actions a of the data, drawn uniformly,
+
+    deterministic head    minimise  mean (f_θ(s) − a)²                          over samples and action dims
+    gaussian head         minimise  −mean log N(a; f_θ(s), σ²)                  σ is learned, and the same in all states
+    discrete actions      minimise  −mean log softmax(f_θ(s))_a                 cross-entropy
+
+with AdamW. The policy is trained where the demonstrator went and acts where it itself gets to: its errors compound, up
+to the square of the episode's length (Ross & Bagnell 2010). `algo=dagger` is the remedy; `buffer.top_percent` makes it
+percentile BC, which imitates the best episodes only (Chen et al. 2021).
+
+Actions are learned as executed, clipped to the action space. Observations are standardised by the mean and standard
+deviation of the training episodes, which belong to the policy. A share of whole episodes is held out: steps of one
+episode are too alike to be on both sides. With the deterministic head `explore` acts no differently.
+
+Shapes: N samples, U updates, O observation dims. Clock: updates.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlexp.algo import Algorithm, Progress, Task
+from rlexp.data import Dataset
+from rlexp.learner import Batch, Learner, mean_metrics
+from rlexp.nets import Actor, Normaliser, actor_for
+from rlexp.params import Params, param
+from rlexp.policies import ActorPolicy, start_policy, start_weights
+
+MAX_VALIDATION = 10_000  # held-out steps that the loss is computed on: enough to know it within about 1 %
+
+
+class BC(Algorithm):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Params):
+        head: str = param("of continuous actions: squared error, or likelihood", choices=("deterministic", "gaussian"))
+        lr: float = param("AdamW learning rate", gt=0)
+        weight_decay: float = param("AdamW weight decay", ge=0)
+        minibatch: int = param("samples per update, drawn with replacement", unit="samples", ge=1)
+        updates_per_step: int = param("updates per row of metrics", unit="updates", ge=1)
+        validation: float = param("share of the episodes that is held out; 0: none", ge=0, lt=1)
+        normalise_obs: bool = param("standardise observations by the data's statistics")
+
+    clock = "updates"
+    needs = frozenset({"data"})
+    state = ("learner", "rng")
+
+    def __init__(self, config: Config, task: Task):
+        assert task.data is not None
+        self.config, self.task, self.rng = config, task, task.rng("batch")
+        self.train, self.held_out = task.data, None
+        if config.validation:
+            self.train, held_out = task.data.split(config.validation, task.rng("data"))
+            row_N = np.linspace(0, len(held_out) - 1, min(len(held_out), MAX_VALIDATION)).astype(np.int64)
+            self.held_out = held_out.obs_NO[row_N], held_out.action[row_N]
+        self.net = actor_for(task.spec, task.policy, deterministic=config.head == "deterministic")
+        start_weights(self.net, task.policy)
+        self.obs_stats = start_stats(task, self.train, config.normalise_obs)
+        self.learner = Learner(
+            self.net, self.loss, lr=config.lr, weight_decay=config.weight_decay, compile=task.compile
+        )
+
+    def loss(self, net: Actor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = net.imitation_loss(batch["obs"], batch["action"]).mean()
+        return loss, {"loss/train": loss}
+
+    def _batch(self, obs: np.ndarray, action: np.ndarray) -> dict[str, Tensor]:
+        obs = obs if self.obs_stats is None else self.obs_stats(obs)
+        return {"obs": torch.from_numpy(obs), "action": torch.from_numpy(action)}
+
+    def step(self) -> Progress:
+        c = self.config
+        row_UN = self.rng.integers(len(self.train), size=(c.updates_per_step, c.minibatch))
+        batches = self._batch(self.train.obs_NO[row_UN], self.train.action[row_UN])
+        losses = [
+            self.learner.update({"obs": obs, "action": action})
+            for obs, action in zip(batches["obs"], batches["action"], strict=True)
+        ]
+        return Progress(0, c.updates_per_step, {**mean_metrics(losses), **self._validate()})
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        if self.held_out is None:
+            return {}
+        return {"loss/validation": float(self.loss(self.net, self._batch(*self.held_out))[0])}
+
+    def policy(self, *, explore: bool = False) -> ActorPolicy:
+        return ActorPolicy(self.net, self.task.spec, self.obs_stats, explore)
+
+
+def start_stats(task: Task, data: Dataset, on: bool) -> Normaliser | None:
+    """Statistics of the data's observations; where weights come from `policy.init`, those that they were trained on."""
+    if task.policy.init:
+        return start_policy(task.spec, task.policy).normaliser
+    stats = Normaliser(task.spec.obs_dim) if on else None
+    if stats is not None:
+        stats.update(data.obs_NO)
+    return stats

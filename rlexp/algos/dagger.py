@@ -1,0 +1,131 @@
+"""DAgger, data set aggregation: imitation of an expert who is asked about the states that the learner gets into.
+
+Ross, Gordon & Bagnell 2011, algorithm 3.1. In each round i = 0, 1, …
+
+    play `trajectories` whole episodes; in each step execute   a = π*(s) with probability β_i, else π_θ(s)
+    D ← D ∪ {(s, π*(s))} for every state s visited             labels are the expert's, whatever was executed
+    take `updates_per_round` optimiser steps on minibatches of all of D
+
+    β_i = β                    constant
+        = max(0, β − i·p)      linear, with p = beta_decay
+        = β p^i                exponential                     (β = 1, p = 0: the expert plays the first round alone)
+
+The loss is behaviour cloning's: squared error (deterministic head), or −log π(a|s); AdamW. The paper trains a new
+policy in each round; here, as usual with networks, the last one goes on. With β = 1 throughout, the states are the
+expert's, and this is behaviour cloning of an expert who gives more demonstrations every round.
+
+Expert and learner act by their mean (most likely) action. The expert standardises observations by its own statistics;
+the learner by those of D, which take in each round's states before its updates. D holds observations raw, labels
+clipped to the action space. `data/expert_queries` counts labels, one for each state in D: the x-axis to compare by.
+
+Shapes: T steps, B episodes side by side, N samples, U updates, O observation dims. Clock: updates. A `step` takes
+`updates_per_step` of them, and the first one of a round plays its episodes before.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlexp import seeding
+from rlexp.algo import Algorithm, Progress, Task
+from rlexp.learner import Batch, Learner, mean_metrics
+from rlexp.nets import Actor, Normaliser, actor_for
+from rlexp.params import Params, param
+from rlexp.policies import ActorPolicy, start_policy, start_weights
+from rlexp.rollout import play
+
+
+class DAgger(Algorithm):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Params):
+        head: str = param("of continuous actions: squared error, or likelihood", choices=("deterministic", "gaussian"))
+        lr: float = param("AdamW learning rate", gt=0)
+        weight_decay: float = param("AdamW weight decay", ge=0)
+        minibatch: int = param("samples per update, drawn with replacement", unit="samples", ge=1)
+        trajectories: int = param("episodes per round", unit="episodes", ge=1)
+        updates_per_round: int = param("updates per round", unit="updates", ge=1)
+        updates_per_step: int = param("updates per row of metrics", unit="updates", ge=1)
+        beta: float = param("β: probability, in the first round, that a step is the expert's", ge=0, le=1)
+        beta_schedule: str = param("course of β over rounds", choices=("constant", "linear", "exponential"))
+        beta_decay: float = param("p: what β loses (linear) or is multiplied by (exponential) per round", ge=0, le=1)
+        normalise_obs: bool = param("standardise observations by the aggregated data's statistics")
+
+    clock = "updates"
+    needs = frozenset({"expert"})
+    state = ("learner", "rng", "obs_stats", "obs_NO", "label", "updates")
+
+    def __init__(self, config: Config, task: Task):
+        self.config, self.task, self.rng = config, task, task.rng("batch")
+        self.net = actor_for(task.spec, task.policy, deterministic=config.head == "deterministic")
+        start_weights(self.net, task.policy)
+        self.obs_stats = Normaliser(task.spec.obs_dim) if config.normalise_obs else None
+        if task.policy.init:  # weights go with the statistics that they were trained on
+            self.obs_stats = start_policy(task.spec, task.policy).normaliser
+        self.learner = Learner(
+            self.net, self.loss, lr=config.lr, weight_decay=config.weight_decay, compile=task.compile
+        )
+        discrete = task.spec.kind == "discrete"
+        self.obs_NO = np.empty((0, task.spec.obs_dim), np.float32)
+        self.label = np.empty(0, np.int64) if discrete else np.empty((0, task.spec.n_actions), np.float32)
+        self.updates = 0
+
+    def loss(self, net: Actor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = net.imitation_loss(batch["obs"], batch["action"]).mean()
+        return loss, {"loss/train": loss}
+
+    def step(self) -> Progress:
+        c, known = self.config, len(self.obs_NO)
+        done, in_round = divmod(self.updates, c.updates_per_round)
+        played = {} if in_round else self._aggregate(done)
+        updates = min(c.updates_per_step, c.updates_per_round - in_round)
+        row_UN = self.rng.integers(len(self.obs_NO), size=(updates, c.minibatch))
+        obs_UNO = self.obs_NO[row_UN] if self.obs_stats is None else self.obs_stats(self.obs_NO[row_UN])
+        losses = [
+            self.learner.update({"obs": obs, "action": action})
+            for obs, action in zip(torch.from_numpy(obs_UNO), torch.from_numpy(self.label[row_UN]), strict=True)
+        ]
+        self.updates += updates
+        asked = {"data/expert_queries": float(len(self.obs_NO)), "opt/beta": self.beta(done)}
+        return Progress(len(self.obs_NO) - known, updates, {**mean_metrics(losses), **asked, **played})
+
+    def beta(self, done: int) -> float:
+        """β after `done` rounds."""
+        c = self.config
+        linear, exponential = max(0.0, c.beta - done * c.beta_decay), c.beta * c.beta_decay**done
+        return {"constant": c.beta, "linear": linear, "exponential": exponential}[c.beta_schedule]
+
+    def _aggregate(self, done: int) -> dict[str, float]:
+        """Play a round, and add the states visited and the expert's actions there to the data."""
+        assert self.task.expert is not None
+        n, spec, expert, learner = self.config.trajectories, self.task.spec, self.task.expert, self.policy()
+        beta, rng = self.beta(done), self.task.rng("explore", done)
+        seen_TBO, label_TB = list[np.ndarray](), list[np.ndarray]()
+
+        def act(obs_BO: np.ndarray) -> np.ndarray:
+            label_B = spec.executable(expert.act(obs_BO))
+            seen_TBO.append(obs_BO.copy())
+            label_TB.append(label_B)
+            experts_B = rng.random(n) < beta
+            return np.where(experts_B if label_B.ndim == 1 else experts_B[:, None], label_B, learner.act(obs_BO))
+
+        expert.start(n, rng)
+        seeds = seeding.env_seeds(seeding.stream(self.task.seed, "train_env", done), n)
+        episodes = play(self.task.env, seeds, act, expert.observe)
+        length_B = np.array([len(episode.reward_T) for episode in episodes])
+        visited_BT = np.arange(length_B.max()) < length_B[:, None]  # no longer, where an episode has ended
+        obs_NO, label = (np.stack(column, 1)[visited_BT] for column in (seen_TBO, label_TB))
+        self.obs_NO, self.label = np.concatenate([self.obs_NO, obs_NO]), np.concatenate([self.label, label])
+        if self.obs_stats is not None:
+            self.obs_stats.update(obs_NO)
+        total_B = np.array([episode.total for episode in episodes])
+        return {
+            "data/return_mean": float(total_B.mean()),
+            "data/return_median": float(np.median(total_B)),
+            "data/return_max": float(total_B.max()),
+            "data/length_mean": float(length_B.mean()),
+        }
+
+    def policy(self, *, explore: bool = False) -> ActorPolicy:
+        return ActorPolicy(self.net, self.task.spec, self.obs_stats, explore)
