@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlexp import cli_data
+from rlexp import cli_chunks, cli_data
 from rlexp.errors import UserError
 
 
@@ -58,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     d.set_defaults(run=doctor)
 
     cli_data.add(commands)
+    cli_chunks.add(commands)
     for command in (e, ls, p, r, d):
         command.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
