@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlexp import cli_chunks, cli_data
+from rlexp import cli_chunks, cli_data, cli_preferences
 from rlexp.errors import UserError
 
 
@@ -59,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
 
     cli_data.add(commands)
     cli_chunks.add(commands)
+    cli_preferences.add(commands)
     for command in (e, ls, p, r, d):
         command.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)

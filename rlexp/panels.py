@@ -1,0 +1,61 @@
+"""Any metrics of a run, or of a study's arms, side by side in one picture.
+
+Without names it draws what iterated preference learning does to itself: the returns of sampled and of mean actions, the
+standard deviation, the spread of returns, and how much the labels still tell.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from omegaconf import OmegaConf
+
+from rlexp import plot
+from rlexp.errors import UserError, nearest
+from rlexp.history import Run
+
+ITERATIONS = {
+    "data/return_mean": "return, sampled actions",
+    "data/return_mean_action": "return, mean actions",
+    "data/std": "σ of the policy",
+    "data/return_std": "spread (std) of sampled returns",
+    "data/label_informativeness": "label informativeness |2p − 1|",
+    "opt/accuracy_held_out": "accuracy on held-out pairs",
+}
+
+
+def draw(folder: Path, titles: dict[str, str], picture: Path) -> Path:
+    """A panel for each metric: each arm's (or the run's) seeds thin, their mean bold with its interval.
+
+    Raises UserError where `folder` is no run or study, or has none of a metric."""
+    is_study = (folder / "study.yaml").is_file()
+    if not is_study and not (folder / "run.json").is_file():
+        raise UserError(f"{folder}: no run or study folder")
+    arms = list(OmegaConf.load(folder / "study.yaml").arms) if is_study else [""]
+    runs = {str(arm): Run.read(folder / str(arm)) for arm in arms}
+    known = sorted({name for one in runs.values() for name in one.metrics("") if "/" in name})
+    for name in titles:
+        if name not in known:
+            raise UserError(f"{name}: no such metric in {folder}{nearest(name, known)}")
+    columns = min(3, len(titles))
+    rows = math.ceil(len(titles) / columns)
+    with matplotlib.rc_context(plot.STYLE):
+        figure = Figure(figsize=(3.6 * columns, 2.6 * rows))
+        grid: Any = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat[len(titles) :]:
+            axes.remove()
+        for axes, (name, title) in zip(grid.flat, titles.items(), strict=False):
+            for place, (arm, one) in enumerate(runs.items()):
+                colour, lines = plot.COLOURS[place % len(plot.COLOURS)], one.lines(name)
+                for line in lines.values():
+                    axes.plot(*line, color=colour, lw=0.6, alpha=0.5, marker="." if len(line[0]) == 1 else None)
+                if averaged := one.averaged(lines):
+                    plot._draw_mean(axes, averaged, colour, arm or None)
+            axes.set_title(title)
+            plot._axis(axes, next(iter(runs.values())).clock)
+        if is_study:
+            grid.flat[0].legend(loc="best")
+        plot._save(figure, picture)
+    return picture
