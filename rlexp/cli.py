@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument(
         "--step", type=int, help="with --policy: the snapshot at this step; with --ladder: only those before"
     )
+    p.add_argument("--best", action="store_true", help="with --policy: the best by evaluation instead of the last")
     p.add_argument("--every", type=int, help="with --ladder: only snapshots at multiples of this step")
     p.set_defaults(run=publish)
 
@@ -174,7 +175,7 @@ def publish(args: argparse.Namespace) -> int:
 
     run = Path(args.folder)
     if args.policy:
-        path = gallery.ship(run, args.policy, args.seed, args.step)
+        path = gallery.ship(run, args.policy, args.seed, args.step, best=args.best)
     elif args.ladder:
         path = gallery.ship_ladder(run, args.ladder, args.seed, args.step, args.every)
     else:

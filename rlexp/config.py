@@ -46,7 +46,7 @@ class TrainConfig(Params):
         ge=1,
     )
     threads: int = param("threads of each process", ge=1)
-    device: str = param("where networks are trained", choices=("cpu", "cuda"))
+    device: str = param("where networks are trained", choices=("cpu", "cuda", "auto"))
     compile: bool = param("compile the update")
     tensorboard: bool = param("write TensorBoard event files")
 
@@ -200,6 +200,10 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         for name, share in (("eval_every", 20), ("save_every", 10)):
             if train.get(name) is None:
                 train[name] = max(1, math.ceil(train["budget"] / share))
+    if train.get("device") == "auto":  # resolved here, so that the stored config says which it was
+        import torch
+
+        train["device"] = "cuda" if "cuda" in algo_class.devices and torch.cuda.is_available() else "cpu"
     env = typed(EnvConfig, plain["env"], "env")
     trainc = typed(TrainConfig, train, "train")
     algo = typed(algo_class.Config, body, "algo")
@@ -316,7 +320,7 @@ def nearest_key(word: str, keys: list[str]) -> str:
 
 
 # What may change when a run is resumed, because nothing that has been done depends on it.
-FREE_ON_RESUME = ("train.budget", "train.keep", "train.tensorboard", "video", "seeds", "reference", "workers")
+FREE_ON_RESUME = ("train.budget", "train.keep", "train.snapshot_every", "train.tensorboard", "video", "seeds", "reference", "workers")
 
 
 def resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:

@@ -83,13 +83,17 @@ def publish(run_folder: Path, variant: str | None = None, *, replace: bool = Fal
     return entry
 
 
-def ship(run_folder: Path, name: str, seed: int | None = None, step: int | None = None) -> Path:
-    """Copy a seed's last policy, or its snapshot at `step`, to gallery/policies/`name`.safetensors, with a card that
-    says what it scores in 100 episodes. Raises UserError where there is no such policy."""
+def ship(run_folder: Path, name: str, seed: int | None = None, step: int | None = None, *, best: bool = False) -> Path:
+    """Copy a seed's last policy, its best by evaluation, or its snapshot at `step`, to gallery/policies/`name`.safetensors,
+    with a card that says what it scores in 100 episodes. Raises UserError where there is no such policy."""
     from rlexp import policies
 
     place = run_folder if seed is None else run_folder / f"seed_{seed}"
-    source = policies.find_policy(str(place))[0] if step is None else _snapshots(place).get(step)
+    source = (
+        policies.find_policy(str(place), "best" if best else "final")[0]
+        if step is None
+        else _snapshots(place).get(step)
+    )
     if source is None:
         raise UserError(f"{place}: no snapshot at step {step}{nearest(str(step), map(str, _snapshots(place)))}")
     target = policies.POLICIES / f"{name}.safetensors"
