@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlexp import cli_chunks, cli_data, cli_preferences
+from rlexp import cli_chunks, cli_data, cli_novices, cli_preferences, cli_targets
 from rlexp.errors import UserError
 
 
@@ -58,9 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     d = commands.add_parser("doctor", help="what this machine can do")
     d.set_defaults(run=doctor)
 
-    cli_data.add(commands)
-    cli_chunks.add(commands)
-    cli_preferences.add(commands)
+    for more in (cli_data, cli_chunks, cli_targets, cli_preferences, cli_novices):
+        more.add(commands)
     for command in (e, ls, p, r, d):
         command.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)

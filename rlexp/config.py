@@ -320,7 +320,10 @@ def nearest_key(word: str, keys: list[str]) -> str:
 
 
 # What may change when a run is resumed, because nothing that has been done depends on it.
-FREE_ON_RESUME = ("train.budget", "train.keep", "train.snapshot_every", "train.tensorboard", "video", "seeds", "reference", "workers")
+FREE_ON_RESUME = (
+    *("train.budget", "train.keep", "train.snapshot_every", "train.tensorboard"),
+    *("video", "seeds", "reference", "workers"),
+)
 
 
 def resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:

@@ -84,8 +84,8 @@ def publish(run_folder: Path, variant: str | None = None, *, replace: bool = Fal
 
 
 def ship(run_folder: Path, name: str, seed: int | None = None, step: int | None = None, *, best: bool = False) -> Path:
-    """Copy a seed's last policy, its best by evaluation, or its snapshot at `step`, to gallery/policies/`name`.safetensors,
-    with a card that says what it scores in 100 episodes. Raises UserError where there is no such policy."""
+    """Copy a seed's last policy, its best by evaluation, or its snapshot at `step`, to gallery/policies/, with a card
+    that says what it scores in 100 episodes. Raises UserError where there is no such policy."""
     from rlexp import policies
 
     place = run_folder if seed is None else run_folder / f"seed_{seed}"

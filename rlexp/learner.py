@@ -80,6 +80,12 @@ class Learner:
             p.data = value
         return net
 
+    def average(self) -> Any:
+        """A copy of the network that reads the average of the weights, θ̄, as `view` does."""
+        if self.ema is None:
+            raise ValueError("this learner keeps no average: give it `ema`")
+        return self.view(self.ema)
+
     def update(self, batch: Batch, lr: float | None = None) -> dict[str, Tensor]:
         """One optimiser step on `batch`; returns the loss's metrics and `opt/grad_norm` (unclipped) as tensors."""
         self.t += 1

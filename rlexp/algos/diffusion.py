@@ -309,8 +309,7 @@ class Diffusion(Algorithm):
 
     def policy(self, *, explore: bool = False) -> DiffusionPolicy:
         c, learner = self.config, self.learner
-        assert learner.ema is not None
         steps = c.eval_steps or c.denoise_steps
         return DiffusionPolicy(
-            learner.view(learner.ema), self.task.spec, c.sampler, steps, c.clip_sample, c.execute, explore
+            learner.average(), self.task.spec, c.sampler, steps, c.clip_sample, c.execute, explore
         )

@@ -58,7 +58,7 @@ class SAC(Algorithm):
 
     def __init__(self, config: Config, task: Task):
         spec, hidden, activation = task.spec, task.policy.hidden, task.policy.activation
-        if not (np.isfinite(spec.low_A).all() and np.isfinite(spec.high_A).all()):
+        if not np.isfinite(spec.box).all():
             raise UserError(f"algo=sac: actions of '{task.env.id}' have no bounds; SAC's lie in a box")
         self.config, self.task = config, task
         self.entropy = -float(spec.n_actions) if config.target_entropy is None else config.target_entropy
@@ -72,7 +72,7 @@ class SAC(Algorithm):
         )
         actor = SquashedActor(spec.obs_dim, spec.n_actions, hidden, activation, np.log(config.alpha))
         self.actor = Learner(actor, self.actor_loss, lr=lr, compile=compile)
-        self.q, self.q_target = self.critic.view(self.critic.theta), self.critic.view(self.critic.ema)
+        self.q, self.q_target = self.critic.view(self.critic.theta), self.critic.average()
         self.pi = self.actor.view(self.actor.theta)
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
         self.replay = Replay(config.buffer_size, spec.obs_dim, spec.n_actions)
@@ -137,7 +137,7 @@ class SAC(Algorithm):
         return metrics | self.actor.update(batch)
 
     def policy(self, *, explore: bool = False) -> "SACPolicy":
-        return SACPolicy(self.actor.net, self.task.spec, explore)
+        return SACPolicy(self.pi, self.task.spec, explore)
 
 
 class TwinCritic(nn.Module):
@@ -158,7 +158,12 @@ class SquashedActor(nn.Module):
 
     def __init__(self, obs_dim: int, n_actions: int, hidden: list[int], activation: str, log_alpha: float = 0.0):
         super().__init__()
-        self.spec = {"obs_dim": obs_dim, "n_actions": n_actions, "hidden": list(hidden), "activation": activation}
+        self.spec: dict[str, Any] = {
+            "obs_dim": obs_dim,
+            "n_actions": n_actions,
+            "hidden": list(hidden),
+            "activation": activation,
+        }
         self.body = mlp([obs_dim, *hidden, 2 * n_actions], activation)
         self.log_alpha = nn.Parameter(torch.tensor(float(log_alpha)))
 
@@ -195,8 +200,8 @@ class SACPolicy(Policy, kind="sac"):
         return self.env.from_unit(mean_BA.tanh().numpy())
 
     def spec(self) -> dict[str, Any]:
-        box = {"low": self.env.low_A.tolist(), "high": self.env.high_A.tolist()}
-        return {"actor": self.actor.spec, "explore": self.explore, **box}
+        low_A, high_A = self.env.box
+        return {"actor": self.actor.spec, "explore": self.explore, "low": low_A.tolist(), "high": high_A.tolist()}
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.actor.state_dict()

@@ -56,10 +56,17 @@ class EnvSpec:
         """`action` as the simulator takes it: clipped to the box where actions are continuous."""
         return action if self.kind == "discrete" else np.clip(action, self.low_A, self.high_A)
 
+    @property
+    def box(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper bounds (A,) of continuous actions."""
+        if self.low_A is None or self.high_A is None:
+            raise TypeError("discrete actions have no bounds")
+        return self.low_A, self.high_A
+
     def from_unit(self, unit_BA: np.ndarray) -> np.ndarray:
         """Continuous actions in [−1, 1] scaled to the box, which must be finite."""
-        assert self.low_A is not None and self.high_A is not None
-        return np.clip(self.low_A + 0.5 * (unit_BA + 1) * (self.high_A - self.low_A), self.low_A, self.high_A)
+        low_A, high_A = self.box
+        return np.clip(low_A + 0.5 * (unit_BA + 1) * (high_A - low_A), low_A, high_A)
 
 
 def _mujoco_says(text: str) -> None:

@@ -1,0 +1,353 @@
+"""Decision Transformer: acting as sequence modelling, given the return that is asked for. Chen et al. 2021.
+
+K successive steps of a recorded episode become 3K tokens, and a causal transformer predicts each action from what came
+before it:
+
+    R̂_t = Σ_{i≥t} r_i / scale                  return-to-go: undiscounted, to the end of the episode however it ended
+    R̂_1, s_1, a_1, R̂_2, s_2, a_2, …            tokens: a linear map each, plus a learned vector for the step
+    L = mean of (a_t − π(R̂_≤t, s_≤t, a_<t))²   over action dims and the steps of the window inside the episode (alg. 1)
+
+Acting begins with the return that is wanted; after each step R̂ ← R̂ − r / scale, and the last K steps are kept. Windows
+begin at any step of the data with equal probability, so long episodes are drawn more often than short ones.
+
+Discrete actions are learned by cross-entropy. With `learned_std` the loss is a Gaussian's negative log-likelihood, of
+which the square is the case of a fixed variance. Optional, with a weight each: the token of a_t also predicts s_{t+1}
+and R̂_{t+1}. Embedded tokens are layer-normalised; blocks normalise first and have GELU. AdamW, its rate warmed up.
+
+A window that the episode's end cuts short is filled up behind it. Causal attention keeps the filling from every real
+token, so there is no padding mask; the loss leaves it out. An acting policy has none: its history grows to K steps.
+
+Three things make an update cheap and change nothing that is computed: of the last block only keys and values are
+needed of every token, the rest of those that a head reads; nothing attends to a_K; and 16 random bits per unit, not a
+float, make a dropout mask, which scales and adds in one pass.
+
+Shapes: N recorded steps, B windows or environments of K steps, L tokens, D width, O observation dims, A action dims or
+number of actions. Observations are standardised by statistics of all data; bounded actions are scaled to [−1, 1].
+Returns are sums of rewards, in tokens divided by `return_scale`. Clock: updates.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rlexp.algo import Algorithm, Policy, Progress, Task
+from rlexp.envs import EnvSpec
+from rlexp.learner import Batch, Learner, mean_metrics
+from rlexp.nets import Normaliser
+from rlexp.params import OutOfRange, Params, param
+
+STATES, LAST, ALL = slice(1, None, 3), slice(-1, None), slice(None)  # which tokens' outputs are read
+
+
+def mask_scale(like: Tensor, p: float) -> tuple[Tensor, float]:
+    """Dropout's mask, 0 with probability p and else 1, and what it is to be multiplied by. p is rounded to 1/65,536."""
+    level, n = round(p * 2**16), like.numel()
+    words = torch.empty(-(-n // 4), dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    keep = words.view(torch.int16)[:n].view(like.shape) >= level - 2**15
+    return keep.to(like.dtype), 1 / (1 - level / 2**16)
+
+
+def dropout(x: Tensor, p: float) -> Tensor:
+    if not p:
+        return x
+    keep, scale = mask_scale(x, p)
+    return x * keep.mul_(scale)
+
+
+def add_dropout(x: Tensor, y: Tensor, p: float) -> Tensor:
+    """x + dropout(y), in one pass over memory."""
+    if not p:
+        return x + y
+    keep, scale = mask_scale(y, p)
+    return torch.addcmul(x, y, keep, value=scale)
+
+
+class Block(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
+        self.key = nn.Linear(width, width, bias=False)  # a bias would add the same to all scores of a query
+        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x_BLD: Tensor, mask_LL: Tensor, p: float, read: slice = ALL) -> Tensor:
+        """The block's output for the tokens in `read`, which attend to all."""
+        h = self.norm_attention(x_BLD)
+        x, q, k, v = x_BLD[:, read], self._split(self.query(h[:, read])), self._split(self.key(h)), self.value(h)
+        score = q @ k.mT * q.shape[-1] ** -0.5 + mask_LL[read]
+        y = dropout(score.softmax(-1), p) @ self._split(v)
+        x = add_dropout(x, self.out(y.transpose(1, 2).flatten(2)), p)
+        return add_dropout(x, self.down(F.gelu(self.up(self.norm_mlp(x)))), p)
+
+    def _split(self, x_BLD: Tensor) -> Tensor:
+        """(B, L, D) as (B, H, L, D / H)."""
+        return x_BLD.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+
+class Transformer(nn.Module):
+    """Tokens in, one output for each token that is asked for; and the heads that read these."""
+
+    middle_A: Tensor
+    reach_A: Tensor
+    bounded_A: Tensor
+
+    def __init__(
+        self,
+        kind: str,
+        obs_dim: int,
+        n_actions: int,
+        low: list[float],
+        high: list[float],
+        learned_std: bool,
+        steps: int,
+        layers: int,
+        heads: int,
+        width: int,
+    ):
+        """`low` and `high` bound continuous actions, by ±inf where there is no bound; [] for discrete ones."""
+        super().__init__()
+        self.spec = {name: value for name, value in locals().items() if isinstance(value, int | str | list)}
+        self.discrete, self.n_actions = kind == "discrete", n_actions
+        low_A, high_A = torch.tensor(low), torch.tensor(high)
+        bounded_A = low_A.isfinite() & high_A.isfinite()
+        self.register_buffer("bounded_A", bounded_A, persistent=False)
+        self.register_buffer("middle_A", ((low_A + high_A) / 2).where(bounded_A, 0), persistent=False)
+        self.register_buffer("reach_A", ((high_A - low_A) / 2).where(bounded_A, 1), persistent=False)
+        self.embed_return, self.embed_obs = nn.Linear(1, width), nn.Linear(obs_dim, width)
+        self.embed_action = (nn.Embedding if self.discrete else nn.Linear)(n_actions, width)
+        self.embed_step = nn.Embedding(steps, width)
+        self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
+        self.action = nn.Linear(width, 2 * n_actions if learned_std and not self.discrete else n_actions)
+        self.next_obs, self.next_return = nn.Linear(width, obs_dim), nn.Linear(width, 1)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+    def forward(self, b: Batch, read: slice, p: float = 0.0) -> Tensor:
+        """Outputs of the tokens in `read`, with dropout of probability `p`, from columns return (B, K), obs, action and
+        step. The last action is a token only where `read` is ALL: else nothing depends on it."""
+        step_BK = b["step"].clamp(max=self.embed_step.num_embeddings - 1)
+        action = b["action"] if self.discrete else self.scaled(b["action"])
+        parts = [self.embed_return(b["return"].unsqueeze(-1)), self.embed_obs(b["obs"]), self.embed_action(action)]
+        x = (torch.stack(parts, 2) + self.embed_step(step_BK).unsqueeze(2)).flatten(1, 2)
+        x = dropout(self.norm_in(x if read == ALL else x[:, :-1]), p)
+        mask_LL = torch.full([x.shape[1]] * 2, -torch.inf, device=x.device).triu(1)
+        for block in self.blocks[:-1]:
+            x = block(x, mask_LL, p)
+        return self.norm_out(self.blocks[-1](x, mask_LL, p, read))
+
+    def scaled(self, action: Tensor) -> Tensor:
+        """Continuous actions as the network sees them: bounded ones in [−1, 1]."""
+        return (action - self.middle_A) / self.reach_A
+
+    def gaussian(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Mean of the scaled actions, and its log standard deviation where that is learned, from outputs of states."""
+        mean, *log_std = self.action(x).split(self.n_actions, -1)
+        return torch.where(self.bounded_A, mean.tanh(), mean), log_std[0].clamp(-5, 2) if log_std else None
+
+
+class DTPolicy(Policy, kind="dt"):
+    """Remembers the last K returns-to-go, observations and executed actions of each environment."""
+
+    def __init__(
+        self,
+        net: Transformer,
+        stats: Normaliser,
+        context: int,
+        return_scale: float,
+        target: float,
+        data_best: float,
+        explore: bool = False,
+    ):
+        self.net = copy.deepcopy(net).cpu().requires_grad_(False)
+        self.stats, self.context, self.return_scale, self.explore = stats, context, return_scale, explore
+        self.target, self.data_best = target, data_best  # the return asked for; that of the data's best episode
+        spec: Any = net.spec
+        bounds = [None if net.discrete else np.array(spec[name], np.float32) for name in ("low", "high")]
+        self.env = EnvSpec(spec["obs_dim"], spec["kind"], spec["n_actions"], *bounds)
+        self.generator = torch.Generator()
+        self.start(1, np.random.default_rng(0))
+
+    def start(self, batch: int, rng: np.random.Generator) -> None:
+        self.generator.manual_seed(int(rng.integers(2**62)))
+        self.step, self.to_go_B = 0, np.full(batch, self.target / self.return_scale)
+        self.unknown = (
+            torch.zeros(batch, dtype=torch.int64) if self.net.discrete else torch.zeros(batch, self.net.n_actions)
+        )
+        self.history: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def act(self, obs_BO: np.ndarray) -> np.ndarray:
+        if obs_BO.shape != (len(self.to_go_B), self.env.obs_dim):
+            raise ValueError(f"observations are {obs_BO.shape}, not {(len(self.to_go_B), self.env.obs_dim)}")
+        now = {
+            "return": torch.from_numpy(self.to_go_B).float(),
+            "obs": torch.from_numpy(self.stats(obs_BO)),
+            "action": self.unknown,  # until it has been chosen
+            "step": torch.full((len(obs_BO),), self.step),
+        }
+        for name, new in now.items():
+            past = self.history.get(name, new[:, None][:, :0])
+            self.history[name] = torch.cat([past, new[:, None]], 1)[:, -self.context :]
+        action = self._choose(self.net(self.history, LAST)[:, 0])
+        self.history["action"][:, -1] = torch.from_numpy(action)
+        self.step += 1
+        return action
+
+    def _choose(self, x_BD: Tensor) -> np.ndarray:
+        """The mean (most likely) actions, or sampled ones with `explore`, ready to execute."""
+        if self.net.discrete:
+            logit_BA = self.net.action(x_BD)
+            noise_BA = torch.empty_like(logit_BA).exponential_(generator=self.generator).log_()
+            return (logit_BA - noise_BA if self.explore else logit_BA).argmax(-1).numpy()  # Gumbel-max: exact
+        mean_BA, log_std_BA = self.net.gaussian(x_BD)
+        if self.explore and log_std_BA is not None:
+            mean_BA = mean_BA + log_std_BA.exp() * torch.randn(mean_BA.shape, generator=self.generator)
+        return self.env.executable((self.net.middle_A + self.net.reach_A * mean_BA).numpy())
+
+    def observe(self, reward_B: np.ndarray) -> None:
+        self.to_go_B = self.to_go_B - reward_B / self.return_scale
+
+    def spec(self) -> dict[str, Any]:
+        names = ("context", "return_scale", "target", "data_best", "explore")
+        return {"net": self.net.spec, **{name: getattr(self, name) for name in names}}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"net": self.net.state_dict(), "stats": self.stats.state_dict()}
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Any]) -> DTPolicy:
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+            net = Transformer(**spec["net"])
+        net.load_state_dict(state["net"])
+        stats = Normaliser(spec["net"]["obs_dim"])
+        stats.load_state_dict(state["stats"])
+        return cls(net, stats, **{name: value for name, value in spec.items() if name != "net"})
+
+
+class DT(Algorithm):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Params):
+        context: int = param("K: steps of a window, and that acting looks back on", unit="steps", ge=1)
+        layers: int = param("transformer blocks", ge=1)
+        heads: int = param("attention heads", ge=1)
+        width: int = param("of every token; a multiple of `heads`", unit="units", ge=1)
+        dropout: float = param("of embedded tokens, attention weights and both outputs of a block", ge=0, lt=1)
+        max_timestep: int = param("steps of an episode that are told apart: its time limit", unit="steps", ge=1)
+        target_return: float | None = param("return that is asked for when acting; null: the data's best episode's")
+        return_scale: float = param("returns are divided by this", gt=0)
+        learned_std: bool = param("continuous actions: learn a variance too, by likelihood")
+        obs_coef: float = param("weight of the loss of also predicting the next state", ge=0)
+        return_coef: float = param("weight of the loss of also predicting the next return-to-go", ge=0)
+        lr: float = param("AdamW learning rate, after the warm-up", gt=0)
+        warmup: int = param("updates over which the rate rises linearly to `lr`", unit="updates", ge=0)
+        weight_decay: float = param("AdamW weight decay", ge=0)
+        max_grad_norm: float | None = param("global gradient norm is clipped to this; null: never", gt=0)
+        minibatch: int = param("windows per update, drawn with replacement", unit="windows", ge=1)
+        updates_per_step: int = param("updates per row of metrics", unit="updates", ge=1)
+        precision: str = param("of products; weights stay float32", choices=("float32", "bfloat16"))
+
+    clock = "updates"
+    needs = frozenset({"data"})
+    devices = frozenset({"cpu", "cuda"})
+    state = ("learner", "rng", "updates")
+
+    def __init__(self, config: Config, task: Task):
+        assert task.data is not None
+        self.config, self.task, self.data = config, task, task.data
+        c, spec = config, task.spec
+        low, high = ([] if edge is None else edge.tolist() for edge in (spec.low_A, spec.high_A))
+        shape = (c.learned_std, c.max_timestep, c.layers, c.heads, c.width)
+        self.net = Transformer(spec.kind, spec.obs_dim, spec.n_actions, low, high, *shape).to(task.device)
+        self.stats = Normaliser(spec.obs_dim)
+        self.stats.update(self.data.obs_NO)
+        self.columns = self._columns()
+        self.learner = Learner(
+            self.net,
+            self.loss,
+            lr=c.lr,
+            weight_decay=c.weight_decay,
+            clip=c.max_grad_norm,
+            compile=task.compile,
+        )
+        self.rng, self.updates = task.rng("batch"), 0
+
+    @classmethod
+    def check(cls, config: Config, budget: int) -> None:
+        if config.width % config.heads:
+            raise OutOfRange("width", f"must be a multiple of heads={config.heads}, not {config.width}")
+
+    def _columns(self) -> dict[str, Tensor]:
+        """What windows are cut from, each N long, on the device."""
+        c, data = self.config, self.data
+        obs_NO, to_go_N = self.stats(data.obs_NO), data.return_to_go_N / np.float32(c.return_scale)
+        columns = {"return": to_go_N, "obs": obs_NO, "action": data.action}
+        if c.obs_coef:
+            last_E = data.start_E + data.length_E - 1
+            columns["next_obs"] = np.roll(obs_NO, -1, 0)
+            columns["next_obs"][last_E] = self.stats(data.final_obs_EO)
+        if c.return_coef:
+            columns["next_return"] = to_go_N - data.reward_N / np.float32(c.return_scale)
+        return {name: torch.from_numpy(column).to(self.task.device) for name, column in columns.items()}
+
+    def batch(self, row_B: np.ndarray) -> dict[str, Tensor]:
+        """The windows that begin at these steps of the data."""
+        window = self.data.windows(row_B, range(self.config.context))
+        row_BK, valid_BK, step_BK = (
+            torch.from_numpy(x).to(self.task.device) for x in (window.row_BK, window.valid_BK, window.step_BK)
+        )
+        batch = {name: column[row_BK] for name, column in self.columns.items()}
+        return {**batch, "step": step_BK, "valid": valid_BK}
+
+    def loss(self, net: Transformer, b: Batch, train: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
+        c = self.config
+        more = c.obs_coef or c.return_coef
+        with torch.autocast(b["obs"].device.type, torch.bfloat16, enabled=c.precision == "bfloat16"):
+            x = net(b, ALL if more else STATES, c.dropout if train else 0.0)
+            state_BKD, action_BKD = (x[:, 1::3], x[:, 2::3]) if more else (x, x)
+            terms = {"loss/action": self._action_loss(net, state_BKD, b)}
+            if c.obs_coef:
+                terms["loss/obs"] = (net.next_obs(action_BKD) - b["next_obs"]).square().mean(-1)
+            if c.return_coef:
+                terms["loss/return"] = (net.next_return(action_BKD).squeeze(-1) - b["next_return"]).square()
+        valid_BK = b["valid"].float()
+        metrics = {name: (term_BK.float() * valid_BK).sum() / valid_BK.sum() for name, term_BK in terms.items()}
+        weights = {"loss/action": 1.0, "loss/obs": c.obs_coef, "loss/return": c.return_coef}
+        return sum((weights[name] * term for name, term in metrics.items()), torch.zeros(())), metrics
+
+    def _action_loss(self, net: Transformer, x_BKD: Tensor, b: Batch) -> Tensor:
+        """(B, K), of the data's actions."""
+        if net.discrete:
+            return F.cross_entropy(net.action(x_BKD).mT, b["action"], reduction="none")
+        mean, log_std = net.gaussian(x_BKD)
+        error = (net.scaled(b["action"]) - mean).square()
+        if log_std is None:
+            return error.mean(-1)
+        return (0.5 * error * (-2 * log_std).exp() + log_std + 0.5 * math.log(2 * math.pi)).mean(-1)
+
+    def step(self) -> Progress:
+        c, losses = self.config, []
+        row_UB = self.rng.integers(len(self.data), size=(c.updates_per_step, c.minibatch))
+        for row_B in row_UB:
+            self.updates += 1
+            lr = c.lr * min(1.0, self.updates / c.warmup) if c.warmup else c.lr
+            losses.append(self.learner.update(self.batch(row_B), lr))
+        return Progress(0, c.updates_per_step, {**mean_metrics(losses), "opt/lr": lr})
+
+    def policy(self, *, explore: bool = False) -> DTPolicy:
+        c, best = self.config, float(self.data.return_E.max())
+        target = best if c.target_return is None else c.target_return
+        return DTPolicy(self.net, copy.deepcopy(self.stats), c.context, c.return_scale, target, best, explore)

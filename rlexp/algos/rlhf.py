@@ -1,0 +1,345 @@
+"""RLHF: a policy gradient on a reward learned from comparisons of trajectories.
+
+Christiano et al. 2017, in three stages of one run. An epoch plays whole episodes, at least `epoch_steps` steps of them.
+
+    1. novices   `novice_epochs` epochs of the policy gradient on the true reward; their episodes are kept
+    2. reward    pairs of pieces of these (whole episodes, or `fragment` steps each), labelled by Bradley–Terry on the
+                 true returns R: P(1 ≻ 2) = σ((R₁ − R₂) / temperature). M networks r_m(s, a) minimise
+                     L_m = −mean over pairs of  log σ(Σ_t r_m(s_t, a_t) of the preferred − Σ_t r_m of the other)
+    3. policy    a new policy, by the policy gradient on  r̂ = mean_m (r_m − shift_m) / scale_m  alone
+
+    the policy gradient: R_t = Σ_{i≥t} γ^{i−t} r_i; Â = R_t less the epoch's mean, over its standard deviation;
+    minimise −mean of log π(a_t|s_t) Â_t, one step of Adam an epoch; in stage 3 with `clip` `passes` on PPO's surrogate.
+
+The true reward labels, and is logged; stage 3 does the same whatever it says. scale_m and shift_m are the standard
+deviation and mean of r_m over the steps compared. Pieces of equal length leave the mean of r_m open, so it goes
+(`centre`). Where lengths differ the comparisons determine it too: whether it is good that an episode goes on. To
+subtract it then makes half of all steps cost something, and may teach to fall at once (on CartPole in a seed of three).
+With `relabel_every` the policy's own episodes are compared too, every so many epochs, and the networks fitted on.
+Controls: `reward` is constant (1 for every step), random (networks never fitted), or environment (the true reward).
+
+Shapes: E episodes or pieces of at most T steps, N steps, M networks, B pairs, O and A dims.
+Clock: updates, which are epochs here; it stands still in stage 2, where each `step` is one pass over the comparisons.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rlexp import math
+from rlexp.algo import Algorithm, Progress, Task
+from rlexp.envs import EnvSpec
+from rlexp.errors import UserError
+from rlexp.learner import Batch, Learner, mean_metrics
+from rlexp.nets import Actor, make_actor, mlp
+from rlexp.params import OutOfRange, Params, param
+from rlexp.policies import ActorPolicy, load_policy, start_weights
+from rlexp.preferences import Pairs, Trajectories, collect, fragments, label
+
+
+class RewardNet(nn.Module):
+    """M networks r_m(s, a), and the statistics that make one standardised reward of them. Actions as executed."""
+
+    def __init__(self, kind: str, obs_dim: int, n_actions: int, hidden: Sequence[int], members: int):
+        super().__init__()
+        self.kind, self.obs_dim, self.n_actions, self.hidden = kind, obs_dim, n_actions, list(hidden)
+        self.members = nn.ModuleList(mlp([obs_dim + n_actions, *hidden, 1], "leaky_relu") for _ in range(members))
+        self.obs_mean, self.obs_std = nn.Buffer(torch.zeros(obs_dim)), nn.Buffer(torch.ones(obs_dim))
+        self.shift, self.scale = nn.Buffer(torch.zeros(members, 1)), nn.Buffer(torch.ones(members, 1))
+
+    def spec(self) -> dict[str, Any]:
+        sizes = {name: getattr(self, name) for name in ("kind", "obs_dim", "n_actions", "hidden")}
+        return {**sizes, "members": len(self.members)}
+
+    def forward(self, obs_NO: Tensor, action: Tensor) -> Tensor:
+        """r_m of each step, (M, N), not standardised."""
+        action_NA = F.one_hot(action, self.n_actions).float() if self.kind == "discrete" else action
+        x = torch.cat([(obs_NO - self.obs_mean) / self.obs_std, action_NA], -1)
+        return torch.stack([member(x).squeeze(-1) for member in self.members])
+
+    @torch.no_grad()
+    def pay(self, obs_NO: np.ndarray, action: np.ndarray) -> np.ndarray:
+        """The reward r̂ (N,) of each step."""
+        r_MN = self(torch.from_numpy(obs_NO), torch.from_numpy(action))
+        return ((r_MN - self.shift) / self.scale).mean(0).numpy()
+
+    @torch.no_grad()
+    def see(self, obs_NO: np.ndarray) -> None:
+        """From now on observations are measured in standard deviations of these."""
+        self.obs_mean.copy_(torch.from_numpy(obs_NO.mean(0, dtype=np.float64)))
+        self.obs_std.copy_(torch.from_numpy(obs_NO.std(0, dtype=np.float64)) + 1e-6)
+
+    @torch.no_grad()
+    def standardise(self, obs_NO: np.ndarray, action: np.ndarray, centre: bool) -> None:
+        """From now on each r_m is measured in standard deviations over these steps; from its mean, if `centre`."""
+        r_MN = self(torch.from_numpy(obs_NO), torch.from_numpy(action))
+        self.scale.copy_(r_MN.std(1, keepdim=True) + 1e-8)
+        self.shift.copy_(r_MN.mean(1, keepdim=True) * centre)
+
+
+class RLHFPolicy(ActorPolicy, kind="rlhf"):
+    """A policy with the reward it was trained on: `load_policy(file).policy.reward.pay(obs, action)`."""
+
+    reward: RewardNet
+
+    def spec(self) -> dict[str, Any]:
+        return {**super().spec(), "reward": self.reward.spec()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "reward": self.reward.state_dict()}
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Any]) -> "RLHFPolicy":
+        policy = super().from_spec(spec, state)
+        assert isinstance(policy, RLHFPolicy)
+        policy.reward = RewardNet(**spec["reward"])
+        policy.reward.load_state_dict(state["reward"])
+        return policy
+
+
+class RLHF(Algorithm):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Params):
+        reward: str = param("what stage 3 is paid", choices=("learned", "constant", "random", "environment"))
+        reward_from: str | None = param("run or policy file whose learned reward to take; null: stages 1 and 2 make it")
+        novice_epochs: int = param("epochs of stage 1", ge=0)
+        epoch_steps: int = param("whole episodes are played until an epoch has these", unit="env steps", ge=1)
+        episodes: int = param("episodes played side by side", unit="episodes", ge=1)
+        lr: float = param("Adam learning rate of the policy", gt=0)
+        gamma: float = param("discount", ge=0, le=1)
+        clip: float | None = param("PPO's ε, a limit of the policy ratio; null: the plain policy gradient", gt=0)
+        passes: int = param("updates in each epoch of stage 3, every one on all its steps", ge=1)
+        kept: int = param("episodes of each epoch that are kept for comparisons", ge=2)
+        fragment: int | None = param("length of the pieces compared; null: whole episodes", unit="env steps", ge=1)
+        pairs: int = param("comparisons of novices' pieces to learn from", ge=1)
+        held_out: float = param("share of episodes, and as many pairs, kept for measuring accuracy", gt=0, lt=1)
+        temperature: float = param("of the Bradley–Terry labels", unit="return", gt=0)
+        reward_hidden: list[int] = param("width of each hidden layer of a reward network", unit="units", ge=1)
+        ensemble: int = param("reward networks M", ge=1)
+        reward_lr: float = param("Adam learning rate of the reward networks", gt=0)
+        reward_decay: float = param("their decoupled weight decay", ge=0)
+        reward_epochs: int = param("passes over all comparisons", ge=1)
+        reward_batch: int = param("comparisons per update", unit="pairs", ge=1)
+        centre: bool = param("subtract the learned reward's mean")
+        relabel_every: int | None = param("epochs of stage 3 between comparisons of its own episodes; null: none", ge=1)
+        relabel_pairs: int = param("comparisons made each time", ge=1)
+
+    clock = "updates"
+    state = ("epoch", "rounds", "fits_left", "generator", "rng", "data_rng", "novice", "learner", "reward", "fitter",
+             "novices", "compared")  # fmt: skip
+
+    def __init__(self, config: Config, task: Task):
+        self.config, self.task, spec = config, task, task.spec
+        self.actors = [_actor(task), _actor(task)]  # the novice, the policy
+        self.novice, self.learner = (
+            Learner(actor, self.policy_loss, lr=config.lr, compile=task.compile) for actor in self.actors
+        )
+        self.reward = RewardNet(spec.kind, spec.obs_dim, spec.n_actions, config.reward_hidden, config.ensemble)
+        if config.reward_from is not None:
+            self.reward = _reward_of(config.reward_from, spec)
+        self.fitter = Learner(self.reward, reward_loss, lr=config.reward_lr, weight_decay=config.reward_decay)
+        self.first = config.novice_epochs if config.reward_from is None else 0  # epoch of stage 3
+        self.generator, self.rng, self.data_rng = task.generator("explore"), task.rng("batch"), task.rng("data")
+        self.epoch = self.rounds = self.fits_left = 0
+        self.novices: list[dict[str, Any]] = []  # kept episodes of each novice: columns of Trajectories
+        self.compared: list[dict[str, Any]] = []  # labelled Pairs to learn from, and those held out; once there are any
+
+    @classmethod
+    def check(cls, config: Config, budget: int) -> None:
+        if config.reward_from is not None:
+            if config.reward != "learned":
+                raise OutOfRange("reward_from", f"names a learned reward, and algo.reward is {config.reward}")
+        elif budget <= config.novice_epochs:
+            raise OutOfRange("novice_epochs", f"is {config.novice_epochs}: train.budget, {budget} epochs, ends there")
+        elif config.reward in ("learned", "random") and not config.novice_epochs:
+            raise OutOfRange("novice_epochs", "is 0: nobody plays what a reward is learned from")
+
+    @property
+    def stage(self) -> int:
+        """What the next step works on: 1 novices, 2 the reward, 3 the policy."""
+        return 1 if self.epoch < self.first else 2 if self.fits_left else 3
+
+    def policy_loss(self, actor: Actor, b: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        logp_N, entropy_N = actor.log_prob_entropy(b["obs"], b["action"])
+        gain_N = logp_N * b["adv"]
+        if self.config.clip is not None:
+            ratio_N, e = (logp_N - b["logp"]).exp(), self.config.clip
+            gain_N = torch.min(ratio_N * b["adv"], ratio_N.clamp(1 - e, 1 + e) * b["adv"])
+        return -gain_N.mean(), {"loss/policy": -gain_N.mean(), "data/entropy": entropy_N.mean()}
+
+    def step(self) -> Progress:
+        c, stage = self.config, self.stage
+        if stage == 2:
+            return Progress(0, 0, {"data/stage": stage, **self._fit()})
+        policy = stage == 3
+        played = self._play(self.actors[policy])
+        reward_ET = self._pay(played) if policy else played.reward_ET
+        metrics = {"data/stage": stage, **_returns(played), **(_learned_returns(played, reward_ET) if policy else {})}
+        metrics |= self._improve(self.learner if policy else self.novice, played, reward_ET)
+        self.epoch += 1
+        kept, epoch = self._keep(played), self.epoch - self.first
+        if not policy:
+            self.novices.append(kept.columns())
+            if epoch == 0 and c.reward in ("learned", "random"):
+                self._compare(Trajectories.join([Trajectories(**columns) for columns in self.novices]), c.pairs)
+        elif c.reward == "learned" and c.relabel_every and epoch % c.relabel_every == 0:
+            self._compare(kept, c.relabel_pairs)
+        return Progress(int(played.length_E.sum()), 1, metrics)
+
+    def _play(self, actor: Actor) -> Trajectories:
+        """Rounds of whole episodes until there are `epoch_steps` steps: none is cut, so short ones are not favoured."""
+        c, parts, steps = self.config, [], 0
+        while steps < c.epoch_steps:
+            envs = self.task.envs(c.episodes, self.rounds)
+            parts.append(collect(envs, self.task.spec, actor, self.generator))
+            envs.close()
+            self.rounds += 1
+            steps += parts[-1].length_E.sum()
+        return Trajectories.join(parts)
+
+    def _keep(self, played: Trajectories) -> Trajectories:
+        """The first `kept` episodes, with their actions as executed."""
+        columns = played.take(slice(self.config.kept)).columns()
+        return Trajectories(**{**columns, "action": self.task.spec.executable(columns["action"]), "logp_ET": None})
+
+    def _improve(self, learner: Learner, played: Trajectories, reward_ET: np.ndarray) -> dict[str, float]:
+        """The policy gradient on `reward_ET`, which is 0 after an episode's end."""
+        c, taken_ET = self.config, played.valid_ET
+        assert played.logp_ET is not None
+        return_NT = math.rewards_to_go(reward_ET.T, np.zeros(reward_ET.shape[1], bool), c.gamma).T
+        adv_N = return_NT[taken_ET]
+        adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)
+        columns = {"obs": played.obs_ETO, "action": played.action, "logp": played.logp_ET}
+        batch = {name: torch.from_numpy(x[taken_ET]) for name, x in columns.items()}
+        passes = c.passes if learner is self.learner else 1
+        return mean_metrics([learner.update({**batch, "adv": torch.from_numpy(adv_N)}) for _ in range(passes)])
+
+    def _pay(self, played: Trajectories) -> np.ndarray:
+        """What stage 3 is paid for each step, (E, T), 0 after an episode's end."""
+        if self.config.reward == "environment":
+            return played.reward_ET
+        taken_ET = played.valid_ET
+        out_ET = taken_ET.astype(np.float32)
+        if self.config.reward != "constant":
+            executed = self.task.spec.executable(played.action[taken_ET])
+            out_ET[taken_ET] = self.reward.pay(played.obs_ETO[taken_ET], executed)
+        return out_ET
+
+    def _compare(self, episodes: Trajectories, count: int) -> None:
+        """Label `count` pairs of pieces of `episodes`, and more that are held out; begin to fit the networks to all."""
+        c, order = self.config, self.data_rng.permutation(len(episodes))
+        held = max(2, round(c.held_out * len(episodes)))  # no pair held out has an episode that is learned from
+        new = self._label(episodes.take(order[held:]), count)
+        new_out = self._label(episodes.take(order[:held]), max(1, round(c.held_out * count)))
+        data = new.trajectories
+        obs_NO, action = data.obs_ETO[data.valid_ET], data.action[data.valid_ET]
+        if self.epoch == self.first:
+            self.reward.see(obs_NO)
+            self.reward.standardise(obs_NO, action, c.centre)
+        old = [[_from_tree(tree) for tree in self.compared]] if self.compared else []
+        self.compared = [_tree(_join(both)) for both in zip(*old, [new, new_out], strict=True)]
+        self.fits_left = c.reward_epochs if c.reward == "learned" else 0
+
+    def _label(self, episodes: Trajectories, count: int) -> Pairs:
+        """`count` labelled pairs of pieces of `episodes`: all that stages 2 and 3 hear of the true reward."""
+        c = self.config
+        pieces = episodes if c.fragment is None else fragments(episodes, c.fragment, self.data_rng)
+        return label(pieces, "random", self.data_rng, c.temperature, count=count)
+
+    def _fit(self) -> dict[str, float]:
+        """One pass over all comparisons; and how many of those held out the networks together predict."""
+        c, (pairs, pairs_out) = self.config, (_from_tree(tree) for tree in self.compared)
+        data, shuffled_P2 = pairs.trajectories, self.rng.permutation(pairs.ordered_P2)
+        parts = np.array_split(shuffled_P2, -(-len(shuffled_P2) // c.reward_batch))
+        losses = [self.fitter.update(steps_of(data, index_B2)) for index_B2 in parts]
+        self.reward.standardise(data.obs_ETO[data.valid_ET], data.action[data.valid_ET], c.centre)
+        self.fits_left -= 1
+        with torch.no_grad():
+            sums_B2 = predicted_sums(self.reward, steps_of(pairs_out.trajectories, pairs_out.ordered_P2)).mean(0)
+        accuracy = (sums_B2[:, 0] > sums_B2[:, 1]).float().mean()
+        return {**mean_metrics(losses), "data/reward_accuracy": float(accuracy)}
+
+    def policy(self, *, explore: bool = False) -> ActorPolicy:
+        novice = 0 < self.first >= self.epoch  # the last novice is what there is, until the policy's first epoch
+        if novice or self.config.reward not in ("learned", "random"):
+            return ActorPolicy(self.actors[not novice], self.task.spec, explore=explore)
+        policy = RLHFPolicy(self.actors[1], self.task.spec, explore=explore)
+        policy.reward = copy.deepcopy(self.reward)
+        return policy
+
+
+def steps_of(data: Trajectories, index_B2: np.ndarray) -> dict[str, Tensor]:
+    """The steps of these pairs one after another, and the place of each one's piece among the 2B."""
+    taken_B2T = data.valid_ET[index_B2]
+    place_N = np.nonzero(taken_B2T.reshape(index_B2.size, -1))[0]
+    obs_NO, action = data.obs_ETO[index_B2][taken_B2T], data.action[index_B2][taken_B2T]
+    columns = {"obs": obs_NO, "action": action, "place": place_N, "pair": index_B2}
+    return {name: torch.from_numpy(x) for name, x in columns.items()}
+
+
+def predicted_sums(reward: RewardNet, b: Batch) -> Tensor:
+    """Σ_t r_m(s_t, a_t) of each piece, (M, B, 2)."""
+    r_MN, shape = reward(b["obs"], b["action"]), b["pair"].shape
+    return r_MN.new_zeros(len(r_MN), shape.numel()).index_add(1, b["place"], r_MN).unflatten(1, shape)
+
+
+def reward_loss(reward: RewardNet, b: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """Σ_m L_m, the first of each pair being the preferred one. The networks share nothing: each minimises its own."""
+    sums_MB2 = predicted_sums(reward, b)
+    loss_M = F.softplus(sums_MB2[..., 1] - sums_MB2[..., 0]).mean(-1)  # −log σ(difference)
+    return loss_M.sum(), {"loss/reward": loss_M.mean()}
+
+
+def _returns(played: Trajectories) -> dict[str, float]:
+    return {"data/true_return_mean": played.return_E.mean(), "data/length_mean": float(played.length_E.mean())}
+
+
+def _learned_returns(played: Trajectories, reward_ET: np.ndarray) -> dict[str, float]:
+    """What was paid, and Pearson's correlation with the true returns where neither is the same for all."""
+    paid_E, true_E = reward_ET.sum(1, dtype=np.float64), played.return_E
+    varied = paid_E.std() > 1e-6 and true_E.std() > 1e-6
+    correlation = {"data/reward_correlation": float(np.corrcoef(paid_E, true_E)[0, 1])} if varied else {}
+    return {"data/learned_return_mean": paid_E.mean(), **correlation}
+
+
+def _join(parts: Sequence[Pairs]) -> Pairs:
+    starts = np.cumsum([0, *(len(p.trajectories) for p in parts[:-1])])
+    index_P2 = np.concatenate([p.index_P2 + start for p, start in zip(parts, starts, strict=True)])
+    first_P = np.concatenate([p.first_P for p in parts])
+    return Pairs(Trajectories.join([p.trajectories for p in parts]), index_P2, first_P, parts[0].card)
+
+
+def _tree(pairs: Pairs) -> dict[str, Any]:
+    return {**vars(pairs), "trajectories": pairs.trajectories.columns()}
+
+
+def _from_tree(tree: Mapping[str, Any]) -> Pairs:
+    return Pairs(**{**tree, "trajectories": Trajectories(**tree["trajectories"])})
+
+
+def _actor(task: Task) -> Actor:
+    spec, p = task.spec, task.policy
+    shape: dict[str, Any] = {"hidden": p.hidden, "activation": p.activation, "orthogonal": p.orthogonal}
+    actor = make_actor(spec.kind, spec.obs_dim, spec.n_actions, **shape, log_std=p.log_std)
+    start_weights(actor, p)
+    return actor
+
+
+def _reward_of(where: str, spec: EnvSpec) -> RewardNet:
+    """The learned reward of another run. Raises UserError where there is none, or it is of another task."""
+    try:
+        policy = load_policy(where).policy
+    except UserError as error:
+        raise UserError(f"algo.reward_from={where}: {error}") from None
+    if not isinstance(policy, RLHFPolicy):
+        raise UserError(f"algo.reward_from={where}: holds no learned reward; a policy of algo=rlhf's last stage does")
+    theirs = policy.reward
+    if (theirs.kind, theirs.obs_dim, theirs.n_actions) != (spec.kind, spec.obs_dim, spec.n_actions):
+        raise UserError(f"algo.reward_from={where}: its observations or actions are not the environment's")
+    return theirs

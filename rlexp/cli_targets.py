@@ -1,0 +1,86 @@
+"""`rlexp targets`: what a Decision Transformer does for several returns that it is asked for, without training anew."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rlexp.errors import UserError
+
+
+def add(commands: Any) -> None:
+    """Add `targets` to the parser's commands."""
+    t = commands.add_parser("targets", help="the return of a Decision Transformer against the one it is asked for")
+    t.add_argument("policies", nargs="+", metavar="POLICY", help="run folders (all their seeds) or policy files")
+    t.add_argument("--returns", type=float, nargs="+", help="default: 0 to 1.25 of the best return in the data")
+    t.add_argument("--episodes", type=int, default=20, help="of each policy for each return (default 20)")
+    t.add_argument("--best", action="store_true", help="the best policy by evaluation instead of the last one")
+    t.add_argument("--seed", type=int, default=0, help="of the episodes (default 0)")
+    t.add_argument("--plot", type=Path, metavar="FILE.png", help="draw it")
+    t.add_argument("--json", action="store_true", help="print JSON")
+    t.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from rlexp import stats
+
+    if args.plot is not None and args.plot.suffix != ".png":
+        raise UserError(f"--plot {args.plot}: pictures are .png")
+    found = {where: measure(where, args) for where in args.policies}
+    if args.json:
+        print(json.dumps({"episodes": args.episodes, "seed": args.seed, "policies": found}, indent=2))
+    for where, result in found.items() if not args.json else ():
+        print(f"{where}: best return in the data {result['data_best']:.1f}, {args.episodes} episodes per policy\n")
+        print("| asked for | mean return | 95 % t-interval | policies |\n| --- | --- | --- | --- |")
+        for asked, returns in zip(result["asked"], result["returns"], strict=True):
+            mean, half = stats.t_interval(returns)
+            print(f"| {asked:.1f} | {mean:.1f} | {'' if half != half else f'± {half:.1f}'} | {len(returns)} |")
+    if args.plot is not None:
+        draw(found, args.plot, args.episodes)
+    return 0
+
+
+def measure(where: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Mean returns of each policy of `where` (one per seed) for each return asked for. Raises UserError for others."""
+    from rlexp import api, policies
+
+    saved = [policies.load_policy(path) for path in policies.find_policy(where, "best" if args.best else "final")]
+    for one in saved:
+        if not hasattr(one.policy, "target"):
+            raise UserError(f"{one.path}: holds a policy of kind '{one.policy.kind}', which is asked for no return")
+    best = max(one.policy.data_best for one in saved)  # type: ignore[attr-defined]
+    asked = args.returns or [best * i / 4 for i in range(6)]
+    returns: list[list[float]] = []
+    for target in asked:
+        returns.append([])
+        for one in saved:
+            one.policy.target = target  # type: ignore[attr-defined]
+            returns[-1].append(api.evaluate(one, args.episodes, seed=args.seed)["return_mean"])
+    return {"data_best": best, "asked": asked, "returns": returns}
+
+
+def draw(found: dict[str, dict[str, Any]], path: Path, episodes: int) -> None:
+    """Mean and 95 % t-interval over policies against the return asked for, the diagonal, and the data's best return."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from rlexp import plot, stats
+
+    with matplotlib.rc_context(plot.STYLE):
+        figure = Figure(figsize=(6, 4.5))
+        axes = figure.subplots()
+        every = [asked for result in found.values() for asked in result["asked"]]
+        ends = [min(every), max(every)]
+        axes.plot(ends, ends, color=plot.GREY, linewidth=1, linestyle="--", label="as asked")
+        for i, (where, result) in enumerate(found.items()):
+            colour, name = plot.COLOURS[i % len(plot.COLOURS)], Path(where).stem or where
+            intervals = [stats.t_interval(returns) for returns in result["returns"]]
+            means, halves = [mean for mean, _ in intervals], [0.0 if half != half else half for _, half in intervals]
+            n = len(result["returns"][0])
+            axes.errorbar(result["asked"], means, halves, color=colour, marker="o", capsize=3, label=f"{name}, n = {n}")
+            axes.axvline(result["data_best"], color=colour, linewidth=1, linestyle=":", label=f"{name}, best in data")
+        axes.set_xlabel("return asked for")
+        axes.set_ylabel(f"mean return ({episodes} episodes per policy)")
+        axes.set_title(f"mean over policies and {plot.BAND}")
+        axes.legend(loc="best")
+        figure.savefig(path, format="png")
