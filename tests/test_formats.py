@@ -288,3 +288,8 @@ def test_an_unpickler_of_ours_gives_plain_arrays():
         found = np.asarray(One(io.BytesIO(pickle.dumps(array, protocol))).load())
         assert found.dtype == np.int16
         assert np.array_equal(found, array)
+
+
+def test_a_file_goes_before_an_algorithms_default_data():
+    run = built("algo=dt", "env=hopper", "buffer.path=mine.npz")
+    assert (run.buffer.dataset, run.buffer.given) == ("medium", "buffer.path=mine.npz")

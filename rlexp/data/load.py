@@ -26,12 +26,11 @@ class BufferConfig(Params):
 
     @property
     def given(self) -> str | None:
-        """What data are asked for, in the words of the command line; None for no data."""
-        asked = {"buffer.dataset": self.dataset, "buffer.path": self.path}
-        words = [f"{key}={value}" for key, value in asked.items() if value is not None]
-        if len(words) > 1:
-            raise UserError(f"{' and '.join(words)}: give one of the two")
-        return words[0] if words else None
+        """What data are asked for, in the words of the command line; None for no data. A file goes before a name: the
+        name may be an algorithm's default."""
+        if self.path is not None:
+            return f"buffer.path={self.path}"
+        return None if self.dataset is None else f"buffer.dataset={self.dataset}"
 
 
 def load(buffer: BufferConfig, env: EnvConfig, spec: EnvSpec) -> Dataset:
