@@ -19,7 +19,7 @@ from rlexp import ckpt
 from rlexp.algo import Policy
 from rlexp.envs import EnvConfig, EnvSpec
 from rlexp.errors import UserError, nearest
-from rlexp.nets import Actor, GaussianActor, Normaliser, PolicyConfig, make_actor
+from rlexp.nets import Actor, GaussianActor, Normaliser, PolicyConfig, actor_for, make_actor
 from rlexp.paths import POLICIES
 
 
@@ -171,8 +171,7 @@ def start_policy(env: EnvSpec, config: PolicyConfig) -> ActorPolicy:
     """The policy that `policy.init` names, of whatever architecture, with its observation statistics; an untrained one
     as `policy` describes it where it names none. Raises UserError where it is of another task."""
     if config.init is None:
-        shape: dict[str, Any] = {name: getattr(config, name) for name in ("hidden", "activation", "orthogonal")}
-        return ActorPolicy(make_actor(env.kind, env.obs_dim, env.n_actions, **shape, log_std=config.log_std), env)
+        return ActorPolicy(actor_for(env, config), env)
     policy = _init(config, env)
     theirs, ours = ([s[k] for k in ("kind", "obs_dim", "n_actions")] for s in (policy.actor.spec, vars(env)))
     if theirs != ours:

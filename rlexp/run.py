@@ -94,8 +94,7 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
     if train.tensorboard:
         sinks.append(log.TensorBoard(folder / "tensorboard", counters.step))
     due_eval, due_save = Every(train.eval_every, counters.step), Every(train.save_every, counters.step)
-    snapshot_every = train.snapshot_every or math.inf
-    due_snapshot = Every(snapshot_every, counters.step)
+    due_snapshot = Every(train.snapshot_every or math.inf, counters.step)
 
     def snapshot() -> None:
         ckpt.save(checkpoints / f"policy_{counters.step:012d}.safetensors", {"policy": policy_file()})
