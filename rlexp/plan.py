@@ -105,6 +105,9 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
     for key in ("title", "metric", "arms"):
         if key not in node:
             raise UserError(f"study={name}: has no '{key}'")
+    for arm in node["arms"]:
+        if not isinstance(arm, str) or Path(arm).name != arm:
+            raise UserError(f"study={name}: an arm is named {arm!r}, which is no folder's name (YAML reads true as a bool)")
     common = node.get("common", []) + ([f"seeds={node['seeds']}"] if "seeds" in node else [])
     runs = {arm: config.build(compose("config", [*common, *words, *overrides])) for arm, words in node["arms"].items()}
     for run in runs.values():

@@ -4,9 +4,11 @@ import sys
 
 import pytest
 
-from rlexp import explain, launch
+from hydra import compose, initialize_config_dir
+
+from rlexp import config, explain, launch, plan
 from rlexp.errors import UserError
-from tests.helpers import built, command
+from tests.helpers import ROOT, STUDIES, built, command
 
 WRONG = [  # what is typed, what the line must hold
     ("lr=1e-3", "did you mean 'algo.lr'"),
@@ -95,6 +97,26 @@ def test_the_schedule_has_a_horizon_of_its_own():
     assert built("env=cartpole", "train.budget=5000").algo.horizon == 5000
     with pytest.raises(UserError, match="horizon"):
         built("env=cartpole", "train.budget=5000", "algo.horizon=100")
+
+
+def planned(study: str, place, *overrides: str):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return plan.study(compose("config", [f"+study={study}", f"runs={place}"]), study, list(overrides))
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_study_can_begin(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(config, "probe", lambda run: None)  # data is made there, which takes long
+    work = planned(study, tmp_path)
+    assert len(work.runs) > 1
+    assert all(folder.path.parent == work.path and folder.path.is_dir() for folder, _ in work.runs)
+
+
+def test_an_arm_that_yaml_takes_for_a_bool_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(plan.OmegaConf, "to_container", lambda *a, **k: {"title": "", "metric": "", "arms": {True: []}})
+    with pytest.raises(UserError, match="an arm is named True"):
+        planned("lineworld_lesson", tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_help_and_config_import_no_torch(tmp_path):

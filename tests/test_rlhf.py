@@ -418,11 +418,10 @@ def test_a_constant_reward_says_nothing_there_and_much_on_cartpole():
 def test_the_studys_arms_compose_and_differ_in_what_they_say():
     study = OmegaConf.to_container(OmegaConf.load(ROOT / "conf" / "study" / "rlhf_cartpole.yaml"))
     runs = {name: built(*study["common"], *words) for name, words in study["arms"].items()}
-    assert {(run.env.name, run.algo.reward) for run in runs.values()} == {
-        (env, reward)
-        for env in ("cartpole200", "cartpole_forever")
-        for reward in ("learned", "constant", "random", "environment")
-    }
+    kinds = [("learned", None), ("learned", 10), ("constant", None), ("random", None), ("environment", None)]
+    assert [(run.env.name, run.algo.reward, run.algo.relabel_every) for run in runs.values()] == [
+        (env, *kind) for env in ("cartpole200", "cartpole_forever") for kind in kinds
+    ]
     assert all(run.train.eval_sampled and run.train.budget == 110 for run in runs.values())
 
 
