@@ -107,7 +107,7 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
             raise UserError(f"study={name}: has no '{key}'")
     for arm in node["arms"]:
         if not isinstance(arm, str) or Path(arm).name != arm:
-            raise UserError(f"study={name}: an arm is named {arm!r}, which is no folder's name (YAML reads true as a bool)")
+            raise UserError(f"study={name}: an arm is named {arm!r}, which is no folder's name; quote it?")
     common = node.get("common", []) + ([f"seeds={node['seeds']}"] if "seeds" in node else [])
     runs = {arm: config.build(compose("config", [*common, *words, *overrides])) for arm, words in node["arms"].items()}
     for run in runs.values():

@@ -3,7 +3,6 @@
 import sys
 
 import pytest
-
 from hydra import compose, initialize_config_dir
 
 from rlexp import config, explain, launch, plan

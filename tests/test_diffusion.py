@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from rlexp import cli_chunks, denoise, policies
+from rlexp import denoise, policies
 from rlexp.algos.diffusion import Diffusion
+from rlexp.commands import chunks as chunk_command
 from rlexp.data import Dataset
 from rlexp.decoder import Decoder
 from rlexp.envs import EnvSpec
@@ -434,7 +435,7 @@ def policy_file(tmp_path_factory):
 
 def chunks(*words):
     parser = argparse.ArgumentParser()
-    cli_chunks.add(parser.add_subparsers())
+    chunk_command.add(parser.add_subparsers())
     args = parser.parse_args(["chunks", *map(str, words)])
     return args.run(args)
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import cli_preferences, config, envs, policies, preferences
+from rlexp import config, envs, policies, preferences
 from rlexp.algos.dpo import DPO
+from rlexp.commands import preferences as preference_commands
 from rlexp.errors import UserError
 from rlexp.nets import Normaliser
 from tests.helpers import built, metrics, toy, train
@@ -402,7 +403,7 @@ def test_a_saved_run_is_resumed_while_it_learns(tmp_path):
 
 def typed(*words: str) -> int:
     parser = argparse.ArgumentParser()
-    cli_preferences.add(parser.add_subparsers())
+    preference_commands.add(parser.add_subparsers())
     args = parser.parse_args(words)
     return args.run(args)
 

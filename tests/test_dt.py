@@ -482,10 +482,11 @@ def test_config_errors_and_the_device():
 
 
 def test_targets_command(tmp_path, capsys, monkeypatch):
-    from rlexp import api, cli_targets
+    from rlexp import api
+    from rlexp.commands import targets
 
     parser = argparse.ArgumentParser()
-    cli_targets.add(parser.add_subparsers())
+    targets.add(parser.add_subparsers())
 
     def call(*words):
         args = parser.parse_args(["targets", *map(str, words)])

@@ -19,7 +19,7 @@ LAYERS = [
     {"config", "film", "gallery", "history", "plot", "folder", "api"},
     {"run"},
     {"execute", "board", "panels", "plan", "explain"},
-    {"launch", "sweep", "histograms", "cli_chunks", "cli_data", "cli_novices", "cli_preferences", "cli_targets", "cli"},
+    {"launch", "sweep", "histograms", "scatter", "commands", "cli"},
 ]
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 FOR_ALGOS = {

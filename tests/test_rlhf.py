@@ -1,5 +1,7 @@
 """RLHF: what is learned from comparisons, what the policy is paid, and that nothing else tells it anything."""
 
+import argparse
+import json
 import math
 
 import gymnasium as gym
@@ -9,9 +11,10 @@ import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from omegaconf import OmegaConf
 
-from rlexp import cli_novices, envs, policies, seeding, stats
+from rlexp import api, ckpt, envs, policies, scatter, seeding, stats
 from rlexp.algos import rlhf
 from rlexp.algos.rlhf import RLHF, RewardNet, RLHFPolicy, predicted_sums, reward_loss, steps_of
+from rlexp.commands import rlhf as rlhf_commands
 from rlexp.data.formats import read
 from rlexp.errors import UserError
 from rlexp.preferences import Trajectories
@@ -351,30 +354,81 @@ def test_impossible_settings_are_refused(words, key):
         built("algo=rlhf", *SMALL, *words)
 
 
-def test_novices_episodes_as_a_file_for_behaviour_cloning(tmp_path):
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run folder with one seed that has come to its end."""
+    place = tmp_path_factory.mktemp("run")
     run = built("algo=rlhf", "env=cartpole200", *SMALL, "train.save_every=3", "video=none", "train.tensorboard=false",
-                "train.snapshot_every=null", "train.eval_episodes=1")  # fmt: skip
-    train(run, tmp_path, stop_after=6)
-    args = ["novices", str(tmp_path), str(tmp_path / "demos.npz")]
-    import argparse
+                "train.snapshot_every=1", "train.eval_episodes=1")  # fmt: skip
+    train(run, place / "seed_0")
+    return place
 
+
+def rlexp(*words, capsys=None):
     parser = argparse.ArgumentParser()
-    cli_novices.add(parser.add_subparsers())
-    parsed = parser.parse_args(args)
-    assert parsed.run(parsed) == 0
+    rlhf_commands.add(parser.add_subparsers())
+    args = parser.parse_args([str(word) for word in words])
+    assert args.run(args) == 0
+    return capsys.readouterr().out if capsys else ""
+
+
+def test_novices_episodes_as_a_file_for_behaviour_cloning(finished, tmp_path):
+    rlexp("novices", finished / "seed_0", "--export", tmp_path / "demos.npz")
     data, algo = read(tmp_path / "demos.npz"), until(make("env=cartpole200"), 2)
     kept = Trajectories.join([Trajectories(**columns) for columns in algo.novices])
     assert data.length_E.tolist() == kept.length_E.tolist()
     assert np.array_equal(data.obs_NO, kept.obs_ETO[kept.valid_ET])
     assert np.array_equal(data.action, kept.action[kept.valid_ET])
     assert data.return_E.tolist() == kept.return_E.tolist()
-    parsed = parser.parse_args(["novices", str(tmp_path / "nowhere"), "x.npz"])
-    with pytest.raises(UserError, match="no novices"):
-        parsed.run(parsed)
+    with pytest.raises(UserError, match="one seed's folder"):
+        rlexp("novices", finished, "--export", tmp_path / "demos.npz")
+    with pytest.raises(UserError, match=r"end in \.npz"):
+        rlexp("novices", finished / "seed_0", "--export", tmp_path / "demos.pkl")
+
+
+def test_every_novice_is_scored_and_the_best_found(finished, capsys):
+    (row,) = json.loads(rlexp("novices", finished, "--episodes", 5, "--json", capsys=capsys))["novices"]
+    files = [finished / "seed_0" / "checkpoints" / f"policy_{epoch:012d}.safetensors" for epoch in (1, 2)]
+    again = [api.evaluate(policies.load_policy(file), 5, sampled=True)["return_mean"] for file in files]
+    assert row["scores"] == again
+    assert len(row["scores"]) == len(until(make("env=cartpole200"), 2).novices)
+    assert row["best"] == max(row["scores"])
+
+
+def test_a_learned_reward_is_compared_with_the_true_one_on_what_it_has_not_seen(finished, tmp_path, capsys):
+    out = rlexp("reward", finished, "--out", tmp_path / "r.png", "--json", capsys=capsys)
+    (row,) = json.loads(out)["held_out"]
+    assert (tmp_path / "r.png").stat().st_size > 5000
+    pairs = rlhf._from_tree(ckpt.load(ckpt.latest(finished / "seed_0" / "checkpoints"), "algo")["compared"][1])
+    net, data = policies.load_policy(finished).policy.reward, pairs.trajectories
+    sums = [
+        float(net.pay(o[:n], a[:n]).sum()) for o, a, n in zip(data.obs_ETO, data.action, data.length_E, strict=True)
+    ]
+    right = [(sums[a] > sums[b]) == first for (a, b), first in zip(pairs.index_P2, pairs.first_P, strict=True)]
+    assert row["accuracy"] == pytest.approx(np.mean(right))
+    assert row["pearson"] == pytest.approx(np.corrcoef(sums, data.return_E)[0, 1], abs=1e-5)
+    assert row["pieces"] == len(data)
+
+
+def test_runs_without_novices_or_a_learned_reward_say_so(tmp_path):
+    run = toy("vpg", "train.budget=400")
+    train(run, tmp_path / "seed_0")
+    for command in ("novices", "reward"):
+        with pytest.raises(UserError, match=r"no novices|no learned reward"):
+            rlexp(command, tmp_path)
+        with pytest.raises(UserError, match="no such run folder"):
+            rlexp(command, tmp_path / "nowhere")
+
+
+def test_ranks_of_equal_values_are_equal():
+    x = np.array([3.0, 1.0, 3.0, 2.0])
+    assert scatter._ranks(x).tolist() == [2.5, 0.0, 2.5, 1.0]
+    pearson, spearman = scatter.correlations(x, np.exp(x))
+    assert pearson < spearman == pytest.approx(1)
 
 
 def test_an_episode_of_the_time_limit_is_a_timeout_and_a_shorter_one_is_not():
-    flat = cli_novices.flat(two((2, 4)), 4)
+    flat = rlhf_commands.flat(two((2, 4)), 4)
     assert flat["terminals"].tolist() == [False, True, False, False, False, False]
     assert flat["timeouts"].tolist() == [False, False, False, False, False, True]
 

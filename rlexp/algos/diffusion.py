@@ -310,6 +310,4 @@ class Diffusion(Algorithm):
     def policy(self, *, explore: bool = False) -> DiffusionPolicy:
         c, learner = self.config, self.learner
         steps = c.eval_steps or c.denoise_steps
-        return DiffusionPolicy(
-            learner.average(), self.task.spec, c.sampler, steps, c.clip_sample, c.execute, explore
-        )
+        return DiffusionPolicy(learner.average(), self.task.spec, c.sampler, steps, c.clip_sample, c.execute, explore)

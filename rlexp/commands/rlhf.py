@@ -1,0 +1,165 @@
+"""Commands about RLHF: `rlexp novices` and `rlexp reward`.
+
+novices: what the policies scored whose episodes a run compared. With --export, one seed's compared episodes as a file;
+what behaviour cloning makes of them: `python main.py algo=bc env=... buffer.path=FILE.npz`.
+
+reward: does the learned reward see what the true one sees? Predicted against true returns, drawn for every seed; and
+how well it orders the pieces that it did not learn from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlexp.errors import UserError
+
+if TYPE_CHECKING:
+    from rlexp.preferences import Pairs, Trajectories
+
+
+def add(commands: Any) -> None:
+    """Put the commands on the `rlexp` command line."""
+    n = commands.add_parser("novices", help="score the policies that an RLHF run learned its reward from")
+    n.add_argument("folder", type=Path, help="a run with algo=rlhf, or one of its seed folders")
+    n.add_argument("--episodes", type=int, default=100, help="per novice, sampled actions (default 100)")
+    n.add_argument("--seed", type=int, default=0, help="of the evaluation's episodes (default 0)")
+    n.add_argument("--export", type=Path, metavar="FILE.npz", help="instead, write a seed's compared episodes")
+    n.set_defaults(run=novices)
+
+    r = commands.add_parser("reward", help="compare a learned reward with the true one")
+    r.add_argument("folder", type=Path, help="a run with algo=rlhf, or one of its seed folders")
+    r.add_argument("--out", type=Path, help="picture to write (default FOLDER/reward.png)")
+    r.set_defaults(run=reward)
+
+    for command in (n, r):
+        command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def novices(args: argparse.Namespace) -> int:
+    from rlexp import api, policies
+
+    if args.export:
+        return _export(args)
+    rows = []
+    for seed in _seeds(args.folder):
+        count = len(_algo(seed)["novices"])
+        files = [seed / "checkpoints" / f"policy_{epoch:012d}.safetensors" for epoch in range(1, count + 1)]
+        if missing := [file for file in files if not file.is_file()]:
+            raise UserError(f"{missing[0]}: no such file; novices are kept with train.snapshot_every=1")
+        scores = [
+            api.evaluate(policies.load_policy(file), args.episodes, sampled=True, seed=args.seed)["return_mean"]
+            for file in files
+        ]
+        rows.append({"seed": seed.name, "scores": scores, "best": max(scores)})
+        if not args.json:
+            print(f"{seed.name}: best {max(scores):.1f}; " + ", ".join(f"{score:.1f}" for score in scores))
+    if args.json:
+        print(json.dumps({"episodes": args.episodes, "actions": "sampled", "novices": rows}))
+    return 0
+
+
+def reward(args: argparse.Namespace) -> int:
+    from rlexp import policies, scatter
+
+    rows: list[dict[str, Any]] = []
+    clouds = []
+    for seed in _seeds(args.folder):
+        net = getattr(policies.load_policy(seed).policy, "reward", None)
+        compared = _algo(seed).get("compared")
+        if net is None or not compared:
+            raise UserError(f"{seed}: has no learned reward; a seed with algo.reward=learned that has ended has one")
+        learned, held_out = (_with_sums(tree, net) for tree in compared)
+        pairs, sum_E = held_out
+        left_P, right_P = pairs.index_P2.T
+        pearson, spearman = scatter.correlations(pairs.trajectories.return_E, sum_E)
+        rows.append(
+            {
+                "seed": seed.name,
+                "pairs": len(pairs.first_P),
+                "accuracy": float(np.mean((sum_E[left_P] > sum_E[right_P]) == pairs.first_P)),
+                "pieces": len(sum_E),
+                "pearson": pearson,
+                "spearman": spearman,
+            }
+        )
+        parts = {"learned from": learned, "held out": held_out}
+        clouds.append(
+            scatter.Cloud(seed.name, {name: (p.trajectories.return_E, sums) for name, (p, sums) in parts.items()})
+        )
+    picture = scatter.draw(clouds, args.out or args.folder / "reward.png", "true return", "predicted return")
+    if args.json:
+        print(json.dumps({"picture": str(picture), "held_out": rows}))
+        return 0
+    print("| held out | pairs | labels predicted | pieces | Pearson | Spearman |\n|---|---|---|---|---|---|")
+    for row in rows:
+        print("| {seed} | {pairs} | {accuracy:.1%} | {pieces} | {pearson:.3f} | {spearman:.3f} |".format(**row))
+    print(picture)
+    return 0
+
+
+def _with_sums(tree: dict[str, Any], net: Any) -> tuple[Pairs, np.ndarray]:
+    """Labelled pairs as a checkpoint holds them, and the sum (E,) that a learned reward gives each piece."""
+    from rlexp.preferences import Pairs, Trajectories
+
+    data = Trajectories(**tree["trajectories"])
+    paid_ET = np.zeros(data.reward_ET.shape)
+    paid_ET[data.valid_ET] = net.pay(data.obs_ETO[data.valid_ET], data.action[data.valid_ET])
+    return Pairs(**{**tree, "trajectories": data}), paid_ET.sum(1)
+
+
+def _seeds(folder: Path) -> list[Path]:
+    """A run's seed folders, or the one that `folder` is."""
+    from rlexp import policies
+
+    return [file.parent.parent for file in policies.find_policy(str(folder))]
+
+
+def _algo(seed: Path) -> dict[str, Any]:
+    """The latest checkpoint of an RLHF seed. Raises UserError where it is none."""
+    from rlexp import ckpt
+
+    latest = ckpt.latest(seed / "checkpoints")
+    algo = ckpt.load(latest, "algo") if latest else {}
+    if not algo.get("novices"):
+        raise UserError(f"{seed}: holds no novices' episodes; a seed folder of a run with algo=rlhf does")
+    return algo
+
+
+def _export(args: argparse.Namespace) -> int:
+    from rlexp import envs, policies
+    from rlexp.preferences import Trajectories
+
+    if args.export.suffix != ".npz":
+        raise UserError(f"{args.export}: must end in .npz")
+    if not (args.folder / "checkpoints").is_dir():
+        raise UserError(f"{args.folder}: --export takes one seed's folder, such as {args.folder / 'seed_0'}")
+    parts = _algo(args.folder)["novices"]
+    episodes = Trajectories.join([Trajectories(**columns) for columns in parts])
+    env = envs.make(policies.load_policy(args.folder).env)
+    limit = env.spec.max_episode_steps if env.spec else None
+    env.close()
+    arrays: dict[str, Any] = flat(episodes, limit)
+    np.savez_compressed(args.export, **arrays)
+    facts = {"episodes": len(episodes), "steps": int(episodes.length_E.sum()), "return_mean": episodes.return_E.mean()}
+    text = "{episodes} episodes, {steps:,} steps, mean return {return_mean:.1f}".format(**facts)
+    print(json.dumps(facts) if args.json else text)
+    return 0
+
+
+def flat(episodes: Trajectories, limit: int | None) -> dict[str, np.ndarray]:
+    """Episodes one after another, as D4RL has them. One of `limit` steps is taken to have ended by its time limit."""
+    taken_ET = episodes.valid_ET
+    last_N = np.concatenate([np.arange(n) == n - 1 for n in episodes.length_E])
+    timeout_N = last_N & (np.repeat(episodes.length_E, episodes.length_E) == limit)
+    return {
+        "observations": episodes.obs_ETO[taken_ET],
+        "actions": episodes.action[taken_ET],
+        "rewards": episodes.reward_ET[taken_ET],
+        "terminals": last_N & ~timeout_N,
+        "timeouts": timeout_N,
+    }
