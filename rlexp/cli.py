@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlexp.commands import chunks, data, preferences, rlhf, targets
+from rlexp.commands import chunks, data, pictures, preferences, rlhf, targets
 from rlexp.errors import UserError
 
 
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     d = commands.add_parser("doctor", help="what this machine can do")
     d.set_defaults(run=doctor)
 
-    for more in (data, chunks, targets, preferences, rlhf):
+    for more in (data, pictures, chunks, targets, preferences, rlhf):
         more.add(commands)
     for command in (e, ls, p, r, d):
         command.add_argument("--json", action="store_true", help="print JSON")

@@ -37,10 +37,10 @@ class Run:
         return self.record["clock"]
 
     def lines(self, metric: str, x: str = "step") -> dict[str, Line]:
-        """`metric` of each seed that has any of it, NaN and infinite values left out."""
+        """`metric` of each seed that has any of it, over `x`, NaN and infinite values left out."""
         found = {}
         for seed, rows in self.rows.items():
-            pairs = np.array([(row[x], row[metric]) for row in rows if metric in row], float).reshape(-1, 2)
+            pairs = np.array([(row[x], row[metric]) for row in rows if metric in row and x in row], float).reshape(-1, 2)
             if (pairs := pairs[np.isfinite(pairs).all(axis=1)]).size:
                 found[seed] = (pairs[:, 0], pairs[:, 1])
         return found

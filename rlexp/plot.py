@@ -93,15 +93,22 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool = True)
 
 
 def study(folder: Path) -> None:
-    """Draw `folder`/study.png: the study's metric over time for each arm, and its final value with every seed."""
+    """Draw `folder`/study.png: its arms compared by the study's metric, and `against` another where it names one."""
     spec: Any = OmegaConf.to_container(OmegaConf.load(folder / "study.yaml"))
-    metric, arms = spec["metric"], {arm: Run.read(folder / arm) for arm in spec["arms"]}
-    if not any(run.lines(metric) for run in arms.values()):
-        return
+    arms = {arm: Run.read(folder / arm) for arm in spec["arms"]}
+    if any(run.lines(spec["metric"]) for run in arms.values()):
+        title = spec.get("title", folder.name)
+        compare(arms, spec["metric"], folder / "study.png", title=title, against=spec.get("against"))
+
+
+def compare(
+    arms: Mapping[str, Run], metric: str, picture: Path, *, title: str = "", against: str | None = None
+) -> None:
+    """Draw `metric` of runs over time, and its final value with every seed; between them, over the metric `against`."""
     name = metric.removeprefix("eval/").replace("_", " ")
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10, max(4.0, 0.7 * len(arms) + 1)))
-        left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
+        figure = Figure(figsize=(14 if against else 10, max(4.0, 0.7 * len(arms) + 1)))
+        left, *middle, right = figure.subplots(1, 3 if against else 2, width_ratios=[1.5] * (1 + bool(against)) + [1])
         clocks = {run.clock for run in arms.values()}
         clock = clocks.pop() if len(clocks) == 1 else "env_steps"  # the one that all algorithms have in common
         kinds = {(run.record["eval"]["actions"], run.record["eval"]["episodes"]) for run in arms.values()}
@@ -111,12 +118,19 @@ def study(folder: Path) -> None:
             lines = run.averaged(run.lines(metric, clock))
             if lines:
                 _draw_mean(left, lines, colour, arm)
+            for axes in middle:
+                _draw_against(axes, run.averaged(run.lines(metric, against or clock)), colour, arm)
             _draw_final(right, place, run, metric.removeprefix("eval/"), colour)
         _axis(left, clock)
         left.set_xlim(left=0)
         left.set_ylabel(f"{name} ({kind})")
         left.set_title(f"mean over seeds and {BAND}")
         left.legend(loc="best")
+        for axes in middle:
+            axes.set_xscale("log")
+            axes.set_ylim(left.get_ylim())
+            axes.set_xlabel((against or "").split("/")[-1].replace("_", " "))
+            axes.set_title("the same; a dot for an arm that never moves")
         right.set_yticks(range(len(arms)), list(arms))
         right.set_ylim(len(arms) - 0.5, -0.5)
         right.grid(False, axis="y")
@@ -127,8 +141,20 @@ def study(folder: Path) -> None:
             right.xaxis.set_major_formatter(PercentFormatter(1))
             left.set_ylim(-0.02, 1.02)
             right.set_xlim(-0.02, 1.02)
-        figure.suptitle(spec.get("title", folder.name), fontweight="bold", x=0.01, ha="left")
-        _save(figure, folder / "study.png")
+        figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
+        _save(figure, picture)
+
+
+def _draw_against(axes: Axes, lines: list[Line], colour: str, label: str) -> None:
+    """A mean with its band; where all of it lies at one x, the last value with its interval."""
+    if not lines:
+        return
+    if any(np.ptp(x) > 0 for x, _ in lines):
+        _draw_mean(axes, lines, colour, label)
+        return
+    mean, half = stats.t_interval([float(y[-1]) for _, y in lines])
+    x = float(np.mean([x[-1] for x, _ in lines]))
+    axes.errorbar(x, mean, yerr=None if math.isnan(half) else half, fmt="o", color=colour, ms=5, capsize=3, lw=1.4)
 
 
 def _draw_seeds(axes: Axes, run: Run, lines: Mapping[str, Line], legend: bool = True) -> None:

@@ -168,7 +168,7 @@ def test_data_are_aggregated_never_replaced_and_all_are_learned_from():
             progress = algo.step()
             assert progress.env_steps == (0 if part else 160)
             assert progress.updates == 2
-            assert progress.metrics["data/expert_queries"] == 160 * (round_ + 1)
+            assert progress.metrics["data/labels"] == 160 * (round_ + 1)
             assert ("data/return_mean" in progress.metrics) == (part == 0)
         sizes.append(len(algo.obs_NO))
         assert np.array_equal(algo.obs_NO[: len(first[0])], first[0])

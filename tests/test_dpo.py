@@ -11,6 +11,7 @@ import torch
 
 from rlexp import config, envs, policies, preferences
 from rlexp.algos.dpo import DPO
+from rlexp.commands import pictures
 from rlexp.commands import preferences as preference_commands
 from rlexp.errors import UserError
 from rlexp.nets import Normaliser
@@ -403,7 +404,9 @@ def test_a_saved_run_is_resumed_while_it_learns(tmp_path):
 
 def typed(*words: str) -> int:
     parser = argparse.ArgumentParser()
-    preference_commands.add(parser.add_subparsers())
+    commands = parser.add_subparsers()
+    preference_commands.add(commands)
+    pictures.add(commands)
     args = parser.parse_args(words)
     return args.run(args)
 

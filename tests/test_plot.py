@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rlexp import gallery, history, plot, stats
+from rlexp import cli, gallery, history, plot, stats
 
 STEPS = np.arange(0, 50_001, 1000)
 
@@ -272,6 +272,39 @@ def test_study_shows_every_arm_and_every_seed(tmp_path, drawn):
         "n = 2, 1 failed or unfinished",
         "n = 0, 3 failed or unfinished",
     ]
+
+
+def test_a_comparison_over_another_metric_is_a_curve_or_where_that_stands_still_a_point(tmp_path, drawn):
+    write_run(tmp_path / "asks", extra=lambda rng, t: {"data/labels": 100.0 + t})
+    write_run(tmp_path / "shown", extra=lambda rng, t: {"data/labels": 500.0})
+    arms = {name: history.Run.read(tmp_path / name) for name in ("asks", "shown")}
+    plot.compare(arms, "eval/return_mean", tmp_path / "c.png", against="data/labels")
+    left, middle, _ = drawn["c.png"].axes
+    assert middle.get_xlabel() == "labels"
+    curve, point = (line for line in middle.lines if len(line.get_xdata()) > 1 or line.get_marker() == "o")
+    assert len(curve.get_xdata()) > 1
+    assert list(curve.get_ydata()) == list(left.lines[0].get_ydata())
+    last = [float(y[-1]) for _, y in arms["shown"].lines("eval/return_mean").values()]
+    assert (list(point.get_xdata()), list(point.get_ydata())) == ([500.0], [pytest.approx(np.mean(last))])
+
+
+def test_compare_command(tmp_path, capsys):
+    for name in ("a", "b"):
+        write_run(tmp_path / name, extra=lambda rng, t: {"data/labels": 1.0 + t})
+    words = ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "c.png")]
+    assert cli.main([*words, "--names", "first,second", "--against", "data/labels", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert [(row["run"], row["n"]) for row in said["runs"]] == [("first", 3), ("second", 3)]
+    last = [float(y[-1]) for _, y in history.Run.read(tmp_path / "a").lines("eval/return_mean").values()]
+    assert said["runs"][0]["mean"] == pytest.approx(np.mean(last))
+    assert (tmp_path / "c.png").stat().st_size > 10_000
+    for more, message in (
+        (["--names", "one"], "as many different names"),
+        (["--metric", "eval/return_men"], "did you mean 'eval/return_mean'"),
+        ([str(tmp_path)], "no run or study folder"),
+    ):
+        assert cli.main([*words, *more]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_long_runs_are_drawn_in_a_second(tmp_path):

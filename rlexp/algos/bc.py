@@ -12,7 +12,8 @@ percentile BC, which imitates the best episodes only (Chen et al. 2021).
 
 Actions are learned as executed, clipped to the action space. Observations are standardised by the mean and standard
 deviation of the training episodes, which belong to the policy. A share of whole episodes is held out: steps of one
-episode are too alike to be on both sides. With the deterministic head `explore` acts no differently.
+episode are too alike to be on both sides. With the deterministic head `explore` acts no differently. `data/labels`
+counts the actions that the demonstrator showed, the held-out ones too.
 
 Shapes: N samples, U updates, O observation dims. Clock: updates.
 """
@@ -50,10 +51,10 @@ class BC(Algorithm):
 
     def __init__(self, config: Config, task: Task):
         assert task.data is not None
-        self.config, self.task, self.rng = config, task, task.rng("batch")
-        self.train, self.held_out = task.data, None
+        self.config, self.task, self.data, self.rng = config, task, task.data, task.rng("batch")
+        self.train, self.held_out = self.data, None
         if config.validation:
-            self.train, held_out = task.data.split(config.validation, task.rng("data"))
+            self.train, held_out = self.data.split(config.validation, task.rng("data"))
             row_N = np.linspace(0, len(held_out) - 1, min(len(held_out), MAX_VALIDATION)).astype(np.int64)
             self.held_out = held_out.obs_NO[row_N], held_out.action[row_N]
         self.net = actor_for(task.spec, task.policy, deterministic=config.head == "deterministic")
@@ -79,7 +80,8 @@ class BC(Algorithm):
             self.learner.update({"obs": obs, "action": action})
             for obs, action in zip(batches["obs"], batches["action"], strict=True)
         ]
-        return Progress(0, c.updates_per_step, {**mean_metrics(losses), **self._validate()})
+        shown = {"data/labels": float(len(self.data))}
+        return Progress(0, c.updates_per_step, {**mean_metrics(losses), **shown, **self._validate()})
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:

@@ -16,7 +16,8 @@ expert's, and this is behaviour cloning of an expert who gives more demonstratio
 
 Expert and learner act by their mean (most likely) action. The expert standardises observations by its own statistics;
 the learner by those of D, which take in each round's states before its updates. D holds observations raw, labels
-clipped to the action space. `data/expert_queries` counts labels, one for each state in D: the x-axis to compare by.
+clipped to the action space. `data/labels` counts the expert's answers, one for each state in D: the x-axis to compare
+other imitation by, such as behaviour cloning's as many demonstrated steps.
 
 Shapes: T steps, B episodes side by side, N samples, U updates, O observation dims. Clock: updates. A `step` takes
 `updates_per_step` of them, and the first one of a round plays its episodes before.
@@ -87,7 +88,7 @@ class DAgger(Algorithm):
             for obs, action in zip(torch.from_numpy(obs_UNO), torch.from_numpy(self.label[row_UN]), strict=True)
         ]
         self.updates += updates
-        asked = {"data/expert_queries": float(len(self.obs_NO)), "opt/beta": self.beta(done)}
+        asked = {"data/labels": float(len(self.obs_NO)), "opt/beta": self.beta(done)}
         return Progress(len(self.obs_NO) - known, updates, {**mean_metrics(losses), **asked, **played})
 
     def beta(self, done: int) -> float:

@@ -305,7 +305,7 @@ class Diffusion(Algorithm):
         for _ in range(c.updates_per_step):
             batch = self.batch(self.rng.integers(len(self.data), size=c.minibatch))
             losses.append(self.learner.update({name: x.to(self.task.device) for name, x in batch.items()}))
-        return Progress(0, c.updates_per_step, mean_metrics(losses))
+        return Progress(0, c.updates_per_step, {**mean_metrics(losses), "data/labels": float(len(self.data))})
 
     def policy(self, *, explore: bool = False) -> DiffusionPolicy:
         c, learner = self.config, self.learner

@@ -1,4 +1,4 @@
-"""Commands about preference learning: `rlexp sigma`, `rlexp pairs`, `rlexp panels`.
+"""Commands about preference learning: `rlexp sigma` and `rlexp pairs`.
 
 sigma: how much of a gain is only a smaller standard deviation? Every policy is scored three times on the same fresh
 episodes: sampling with its own σ, by its mean action, and sampling with one σ for all (the first policy's, or --std).
@@ -40,12 +40,6 @@ def add(commands: Any) -> None:
     p.add_argument("--envs", type=int, default=16, help="environments side by side (default 16)")
     p.add_argument("--seed", type=int, default=0, help="of episodes, actions and labels (default 0)")
     p.set_defaults(run=pairs)
-
-    d = commands.add_parser("panels", help="draw any metrics of a run or study, a panel each")
-    d.add_argument("folder", type=Path, help="a run or study folder")
-    d.add_argument("metric", nargs="*", help="names in metrics.jsonl (default: what iterated DPO is judged by)")
-    d.add_argument("--out", type=Path, help="picture to write (default FOLDER/panels.png)")
-    d.set_defaults(run=panels)
 
 
 def sigma(args: argparse.Namespace) -> int:
@@ -159,12 +153,4 @@ def pairs(args: argparse.Namespace) -> int:
         f"{args.file}: {len(found.first_P)} pairs of {len(data)} trajectories, "
         f"return {data.return_E.mean():.1f} ± {data.return_E.std(ddof=1):.1f}"
     )
-    return 0
-
-
-def panels(args: argparse.Namespace) -> int:
-    from rlexp import panels
-
-    names = {name: name for name in args.metric} or panels.ITERATIONS
-    print(panels.draw(args.folder, names, args.out or args.folder / "panels.png"))
     return 0

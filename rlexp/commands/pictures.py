@@ -1,0 +1,83 @@
+"""Commands that draw what several runs have written: `rlexp compare` and `rlexp panels`.
+
+compare: runs side by side as a study draws its arms, and a table; over steps, and over any metric with --against:
+`rlexp compare BC DAGGER DIFFUSION --against data/labels` asks what each did with as many answers of an expert.
+"""
+
+import argparse
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rlexp.errors import UserError, nearest
+
+
+def add(commands: Any) -> None:
+    """Put the commands on the `rlexp` command line."""
+    c = commands.add_parser("compare", help="draw runs side by side, and print a table")
+    c.add_argument("folder", type=Path, nargs="+", help="run folders; a study's folder stands for its arms")
+    c.add_argument("--names", help="of the runs, with commas between (default: their folders')")
+    c.add_argument("--metric", default="eval/return_mean", help="a name in metrics.jsonl (default eval/return_mean)")
+    c.add_argument("--against", metavar="METRIC", help="draw it over this metric too, such as data/labels")
+    c.add_argument("--title", default="", help="of the picture")
+    c.add_argument("--out", type=Path, default=Path("compare.png"), help="picture to write (default compare.png)")
+    c.add_argument("--json", action="store_true", help="print JSON")
+    c.set_defaults(run=compare)
+
+    p = commands.add_parser("panels", help="draw any metrics of a run or study, a panel each")
+    p.add_argument("folder", type=Path, help="a run or study folder")
+    p.add_argument("metric", nargs="*", help="names in metrics.jsonl (default: what iterated DPO is judged by)")
+    p.add_argument("--out", type=Path, help="picture to write (default FOLDER/panels.png)")
+    p.set_defaults(run=panels)
+
+
+def compare(args: argparse.Namespace) -> int:
+    from rlexp import plot, stats
+    from rlexp.history import Run
+
+    folders = [run for folder in args.folder for run in _runs(folder)]
+    names = args.names.split(",") if args.names else [folder.name for folder in folders]
+    if len(set(names)) != len(names) or len(names) != len(folders):
+        raise UserError(f"--names: {len(folders)} runs take as many different names, with commas between")
+    arms = dict(zip(names, map(Run.read, folders), strict=True))
+    known = sorted({name for run in arms.values() for name in run.metrics("") if "/" in name})
+    for metric in filter(None, (args.metric, args.against)):
+        if metric not in known:
+            raise UserError(f"{metric}: no run has such a metric{nearest(metric, known)}")
+    plot.compare(arms, args.metric, args.out, title=args.title, against=args.against)
+    rows = []
+    for name, run in arms.items():
+        last = [float(y[-1]) for _, y in run.lines(args.metric).values()]
+        mean, half = stats.t_interval(last)
+        t95 = None if math.isnan(half) else half
+        rows.append({"run": name, "n": len(last), "mean": mean, "t95": t95, "min": min(last), "max": max(last)})
+    if args.json:
+        print(json.dumps({"picture": str(args.out), "metric": args.metric, "runs": rows}))
+        return 0
+    print(f"| last {args.metric} | seeds | mean | 95 % t-interval | min | max |\n|---|---|---|---|---|---|")
+    for row in rows:
+        interval = "" if row["t95"] is None else f"± {row['t95']:.1f}"
+        print("| {run} | {n} | {mean:.1f} | {interval} | {min:.1f} | {max:.1f} |".format(interval=interval, **row))
+    print(args.out)
+    return 0
+
+
+def _runs(folder: Path) -> Iterator[Path]:
+    from omegaconf import OmegaConf
+
+    if (folder / "study.yaml").is_file():
+        yield from (folder / str(arm) for arm in OmegaConf.load(folder / "study.yaml").arms)
+    elif (folder / "run.json").is_file():
+        yield folder
+    else:
+        raise UserError(f"{folder}: no run or study folder")
+
+
+def panels(args: argparse.Namespace) -> int:
+    from rlexp import panels
+
+    names = {name: name for name in args.metric} or panels.ITERATIONS
+    print(panels.draw(args.folder, names, args.out or args.folder / "panels.png"))
+    return 0
