@@ -40,7 +40,8 @@ class Run:
         """`metric` of each seed that has any of it, over `x`, NaN and infinite values left out."""
         found = {}
         for seed, rows in self.rows.items():
-            pairs = np.array([(row[x], row[metric]) for row in rows if metric in row and x in row], float).reshape(-1, 2)
+            both = [(row[x], row[metric]) for row in rows if metric in row and x in row]
+            pairs = np.array(both, float).reshape(-1, 2)
             if (pairs := pairs[np.isfinite(pairs).all(axis=1)]).size:
                 found[seed] = (pairs[:, 0], pairs[:, 1])
         return found

@@ -283,7 +283,7 @@ def test_a_comparison_over_another_metric_is_a_curve_or_where_that_stands_still_
     assert middle.get_xlabel() == "labels"
     curve, point = (line for line in middle.lines if len(line.get_xdata()) > 1 or line.get_marker() == "o")
     assert len(curve.get_xdata()) > 1
-    assert list(curve.get_ydata()) == list(left.lines[0].get_ydata())
+    assert list(curve.get_ydata()) == list(left.lines[0].get_ydata())[1:]  # labels are known from the first update on
     last = [float(y[-1]) for _, y in arms["shown"].lines("eval/return_mean").values()]
     assert (list(point.get_xdata()), list(point.get_ydata())) == ([500.0], [pytest.approx(np.mean(last))])
 
@@ -301,10 +301,11 @@ def test_compare_command(tmp_path, capsys):
     for more, message in (
         (["--names", "one"], "as many different names"),
         (["--metric", "eval/return_men"], "did you mean 'eval/return_mean'"),
-        ([str(tmp_path)], "no run or study folder"),
     ):
         assert cli.main([*words, *more]) == 2
         assert message in capsys.readouterr().err
+    assert cli.main(["compare", str(tmp_path)]) == 2
+    assert "no run or study folder" in capsys.readouterr().err
 
 
 def test_long_runs_are_drawn_in_a_second(tmp_path):
