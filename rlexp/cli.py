@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     e.add_argument("--sampled", action="store_true", help="sampled instead of mean (most likely) actions")
     e.add_argument("--best", action="store_true", help="the best policy by evaluation instead of the last one")
     e.add_argument("--seed", type=int, default=0, help="of the evaluation's episodes (default 0)")
+    e.add_argument("--bar", type=float, help="also print the share of episodes that return this much or more")
     e.add_argument("--video", action="store_true", help="film the best, median and worst episode into ./videos")
     e.add_argument("--render", action="store_true", help="show episodes in a window")
     e.set_defaults(run=evaluate)
@@ -87,6 +88,12 @@ def evaluate(args: argparse.Namespace) -> int:
             continue
         result = api.play(saved, args.episodes, sampled=args.sampled, seed=args.seed)
         scores.append({"policy": str(path), "env": saved.env.id, "card": saved.card, **result.summary(saved.env)})
+        reached = ""
+        if args.bar is not None:
+            count = sum(episode.total >= args.bar for episode in result.episodes)
+            share, (low, high) = count / args.episodes, stats.wilson(count, args.episodes)
+            scores[-1] |= {"bar": args.bar, "share_at_bar": share, "wilson95": [low, high]}
+            reached = f", ≥ {args.bar:g} in {share:.0%} (Wilson {low:.0%} to {high:.0%})"
         if args.video:
             _film(saved, result, Path("videos") / f"{saved.card.get('algo')}_{saved.env.name}_{saved.card.get('seed')}")
         if not args.json:
@@ -96,7 +103,7 @@ def evaluate(args: argparse.Namespace) -> int:
             print(
                 f"{path}: {saved.env.id}, {actions} actions, n = {args.episodes}: mean {s['return_mean']:.2f}, "
                 f"std {s['return_std']:.2f}, min {s['return_min']:.2f}, median {s['return_median']:.2f}, "
-                f"max {s['return_max']:.2f}{score}{success}"
+                f"max {s['return_max']:.2f}{score}{success}{reached}"
             )
     if args.render:
         return 0

@@ -47,6 +47,17 @@ def test_eval_scores_each_seed_and_their_mean(run, capsys):
     assert "mean actions, n = 20" in said(capsys, "eval", run, "--episodes", 20)[1]
 
 
+def test_eval_counts_episodes_at_a_bar(run, capsys):
+    _, out, _ = said(capsys, "eval", run / "seed_0", "--episodes", 20, "--bar", -1.5, "--json")
+    (score,) = json.loads(out)["policies"]
+    played = rlexp.api.play(policies.load_policy(run / "seed_0"), 20)
+    count = sum(episode.total >= -1.5 for episode in played.episodes)
+    assert score["share_at_bar"] == count / 20
+    assert score["wilson95"][0] < count / 20 < score["wilson95"][1]
+    line = said(capsys, "eval", run / "seed_0", "--episodes", 20, "--bar", -1.5)[1]
+    assert f", ≥ -1.5 in {count / 20:.0%} (Wilson" in line
+
+
 def test_eval_takes_checkpoints_and_seeds_and_best(run, capsys):
     for place in (run / "seed_1", run / "seed_1" / "checkpoints" / "best.safetensors"):
         code, out, _ = said(capsys, "eval", place, "--episodes", 2, "--best", "--json")
