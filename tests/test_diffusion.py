@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 from dataclasses import replace
 
 import diffusers
@@ -450,6 +451,18 @@ def test_chunks_scores_every_number_of_actions(policy_file, capsys):
     assert "2 trajectories one by one, ddim, 4 denoising steps" in table
     assert table.splitlines()[-1].startswith("| 2 | ")
     assert table.splitlines()[-1].endswith("| 4.0 |")
+
+
+def test_chunks_says_what_a_runs_loss_was(tmp_path, policy_file, capsys):
+    place = tmp_path / "seed_0" / "checkpoints"
+    place.mkdir(parents=True)
+    shutil.copy(policy_file, place / "final.safetensors")
+    rows = [{"updates": n, "loss/noise": 1 / n} for n in range(100, 20_001, 100)]
+    (tmp_path / "seed_0" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    chunks(tmp_path / "seed_0", "--episodes", 1, "--execute", 3, "--json")
+    at = {n: np.mean([1 / k for k in range(n - 900, n + 1, 100)]) for n in (10_000, 20_000)}
+    losses = json.loads(capsys.readouterr().out)["losses"]
+    assert {int(n): loss for n, loss in losses.items()} == {n: pytest.approx(loss) for n, loss in at.items()}
 
 
 @pytest.mark.parametrize(

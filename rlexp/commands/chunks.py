@@ -1,10 +1,16 @@
-"""`rlexp chunks`: a diffusion policy executing 1, 2, 3, … actions of each plan: what it scores, how long it takes."""
+"""`rlexp chunks`: a diffusion policy executing 1, 2, 3, … actions of each plan: what it scores, how long it takes.
+
+Of a policy that lies in its run folder the training loss is printed too: over the 1000 updates up to update 10,000,
+and up to the last.
+"""
 
 import argparse
 import json
 import time
+from pathlib import Path
 from typing import Any
 
+from rlexp import log
 from rlexp.errors import UserError
 
 COLUMNS = ("return_mean", "return_median", "return_max", "length_mean", "seconds", "plans")
@@ -40,8 +46,10 @@ def run(args: argparse.Namespace) -> int:
         if not 1 <= execute <= horizon:
             raise UserError(f"--execute {execute}: a plan of {saved.path} has {horizon} actions")
         rows.append(_row(saved, {"execute": execute, **_sampler(args, saved)}, args))
+    losses = _losses(saved.path.parent.parent / "metrics.jsonl")
     if args.json:
-        print(json.dumps({"policy": str(saved.path), "env": saved.env.id, "card": saved.card, "rows": rows}, indent=2))
+        facts = {"policy": str(saved.path), "env": saved.env.id, "card": saved.card, "losses": losses}
+        print(json.dumps({**facts, "rows": rows}, indent=2))
         return 0
     how = "one by one" if args.one_by_one else "side by side"
     options = {key: rows[0][key] for key in ("sampler", "steps")}
@@ -50,7 +58,20 @@ def run(args: argparse.Namespace) -> int:
     print("| actions per plan | mean return | median | max | mean length | seconds | plans |\n|" + " --- |" * 7)
     for row in rows:
         print(f"| {row['execute']} | " + " | ".join(f"{row[column]:.1f}" for column in COLUMNS) + " |")
+    if losses:
+        print("\nloss: " + ", ".join(f"{loss:.4f} at update {updates:,}" for updates, loss in losses.items()))
     return 0
+
+
+def _losses(metrics: Path) -> dict[int, float]:
+    """By update: the mean loss of the rows in the 1000 updates before it; at 10,000 updates and at the last."""
+    rows = [row for row in log.read(metrics) if "loss/noise" in row] if metrics.is_file() else []
+    found = {}
+    for end in sorted({10_000, int(rows[-1]["updates"])} if rows else ()):
+        near = [row["loss/noise"] for row in rows if end - 1000 < row["updates"] <= end]
+        if near:
+            found[end] = sum(near) / len(near)
+    return found
 
 
 def _sampler(args: argparse.Namespace, saved: Any) -> dict[str, Any]:
