@@ -80,6 +80,8 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool = True)
             if name == "sample return":
                 _draw_sample_returns(axes, run)
             else:
+                if reference:
+                    _draw_reference(axes, run, end, name)
                 _draw_seeds(axes, run, run.lines(name), legend=False)
             axes.set_title(name)
             axes.set_xlim(main.get_xlim())
@@ -200,8 +202,9 @@ def _draw_mean(
         )
 
 
-def _draw_reference(axes: Axes, run: Run, end: float) -> None:
-    """The gallery's curve of the same algorithm and environment, in this run's clock and as far as `end`."""
+def _draw_reference(axes: Axes, run: Run, end: float, column: str = "return_mean") -> None:
+    """The gallery's curve of the same algorithm and environment, in this run's clock and as far as `end`; nothing where
+    the entry has no such column (other people's curves may have one of the loss)."""
     try:
         file = gallery.find(run.config.get("reference"), "_".join(names(run.config)))
     except UserError:  # it was there when the run began; a training run is not stopped for a picture
@@ -211,7 +214,8 @@ def _draw_reference(axes: Axes, run: Run, end: float) -> None:
     seeds: dict[str, list[tuple[float, float]]] = {}
     with open(file, newline="") as table:
         for row in csv.DictReader(table):
-            seeds.setdefault(row["seed"], []).append((float(row[run.clock]), float(row["return_mean"])))
+            if column in row:
+                seeds.setdefault(row["seed"], []).append((float(row[run.clock]), float(row[column])))
     card, lines = gallery.card(file), []
     for seed, points in seeds.items():
         if card["seeds"][seed]["status"] == "done":

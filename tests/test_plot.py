@@ -228,6 +228,16 @@ def test_reference_ends_where_the_run_does(tmp_path, drawn):
     assert main.get_ylim()[1] < 1500  # not where the reference goes later
 
 
+def test_a_reference_with_losses_is_drawn_beneath_them_too(tmp_path, drawn):
+    entry = gallery.publish(write_run(tmp_path / "old"))
+    head, *rows = entry.read_text().splitlines()
+    entry.write_text("\n".join([head + ",loss/value", *(f"{row},{7.0}" for row in rows)]) + "\n")
+    plot.curves(write_run(tmp_path / "new"))
+    _, policy, value = drawn["curves.png"].axes
+    assert len(value.lines) == len(policy.lines) + 1
+    assert set(value.lines[0].get_ydata()) == {7.0}
+
+
 def test_a_wide_band_does_not_flatten_the_curves(tmp_path, drawn):
     plot.curves(write_run(tmp_path / "run", (1.0, 1.0)))  # two seeds: 12.7 standard errors
     main = drawn["curves.png"].axes[0]
