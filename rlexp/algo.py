@@ -115,6 +115,7 @@ class Algorithm(ABC):
     clock: ClassVar[str] = "env_steps"  # or "updates": the x-axis and the unit of train.budget
     actions: ClassVar[frozenset[str]] = frozenset({"discrete", "continuous"})  # kinds of action it can choose
     needs: ClassVar[frozenset[str]] = frozenset()  # of "data", "expert": checked before anything starts
+    starts_from_policy: ClassVar[bool] = True  # whether policy.init has a meaning
     devices: ClassVar[frozenset[str]] = frozenset({"cpu"})  # what train.device may be
     state: ClassVar[tuple[str, ...]]
 

@@ -44,7 +44,7 @@ class Row:
         rate = self.rate()
         if self.status != "running" or not rate:
             return ""
-        minutes, seconds = divmod(int((self.budget - self.step) / rate), 60)
+        minutes, seconds = divmod(int(max(0, self.budget - self.step) / rate), 60)
         return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     p = commands.add_parser("publish", help="make a run's curve a reference in gallery/")
     p.add_argument("folder", help="a finished run folder")
     p.add_argument("--variant", help="name to tell it from others of the same algorithm and environment")
-    p.add_argument("--replace", action="store_true", help="an entry of that name that is already there")
+    p.add_argument("--replace", action="store_true", help="what is already there by that name")
     p.add_argument("--policy", metavar="NAME", help="instead, ship a seed's last policy as gallery/policies/NAME")
     p.add_argument(
         "--ladder", metavar="NAME", help="instead, ship a seed's snapshots as the folder gallery/policies/NAME"
@@ -65,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         command.add_argument("--json", action="store_true", help="print JSON")
     args = parser.parse_args(argv)
     try:
+        _check(args)
         return args.run(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -72,6 +73,18 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `rlexp list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What several commands share: seeds, and where pictures and files go. Raises UserError before any work."""
+    given = vars(args)
+    if (given.get("seed") or 0) < 0:
+        raise UserError(f"--seed: must be ≥ 0, not {args.seed}")
+    for option in ("out", "plot", "export"):
+        if (path := given.get(option)) and not Path(path).parent.is_dir():
+            raise UserError(f"--{option}: there is no folder {Path(path).parent}")
+        if path and option != "export" and Path(path).suffix != ".png":
+            raise UserError(f"--{option}: {path} must end in .png")
 
 
 def evaluate(args: argparse.Namespace) -> int:
@@ -181,9 +194,9 @@ def publish(args: argparse.Namespace) -> int:
 
     run = Path(args.folder)
     if args.policy:
-        path = gallery.ship(run, args.policy, args.seed, args.step, best=args.best)
+        path = gallery.ship(run, args.policy, args.seed, args.step, best=args.best, replace=args.replace)
     elif args.ladder:
-        path = gallery.ship_ladder(run, args.ladder, args.seed, args.step, args.every)
+        path = gallery.ship_ladder(run, args.ladder, args.seed, args.step, args.every, replace=args.replace)
     else:
         path = gallery.publish(run, args.variant, replace=args.replace)
     print(json.dumps({"entry": str(path)}) if args.json else path)

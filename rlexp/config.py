@@ -221,6 +221,8 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
             raise UserError(f"{given}: {algo_class.__name__} uses no {need}; leave it null")
         if given is None and need in algo_class.needs:
             raise UserError(f"{key}: {algo_class.__name__} learns from {need}; give it with {key}=...")
+    if policy.init is not None and not algo_class.starts_from_policy:
+        raise UserError(f"policy.init={policy.init}: {algo_class.__name__} starts from no policy; leave it null")
     plain = {
         **plain,
         "algo": {"_target_": plain["algo"]["_target_"], **dataclasses.asdict(algo)},

@@ -12,7 +12,9 @@ def hydra_error(error: Exception) -> str:
     """What was wrong with the command line."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if found := re.search(r"Could not override '([^']+)'", text):
+    if (found := re.search(r"Could not override '([^']+)'", text)) and (CONF / found[1]).is_dir():
+        return f"{found[1]}=...: nothing of that kind is chosen yet; write +{found[1]}=..., with a plus"
+    if found:
         return f"{found[1]}: unknown option{nearest_key(found[1], _known())}"
     if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text):
         group, choice = found[1], found[2]

@@ -83,9 +83,17 @@ def publish(run_folder: Path, variant: str | None = None, *, replace: bool = Fal
     return entry
 
 
-def ship(run_folder: Path, name: str, seed: int | None = None, step: int | None = None, *, best: bool = False) -> Path:
+def ship(
+    run_folder: Path,
+    name: str,
+    seed: int | None = None,
+    step: int | None = None,
+    *,
+    best: bool = False,
+    replace: bool = False,
+) -> Path:
     """Copy a seed's last policy, its best by evaluation, or its snapshot at `step`, to gallery/policies/, with a card
-    that says what it scores in 100 episodes. Raises UserError where there is no such policy."""
+    that says what it scores in 100 episodes. Raises UserError where there is no such policy, or one of that name."""
     from rlexp import policies
 
     place = run_folder if seed is None else run_folder / f"seed_{seed}"
@@ -97,6 +105,7 @@ def ship(run_folder: Path, name: str, seed: int | None = None, step: int | None 
     if source is None:
         raise UserError(f"{place}: no snapshot at step {step}{nearest(str(step), map(str, _snapshots(place)))}")
     target = policies.POLICIES / f"{name}.safetensors"
+    _refuse(target, replace)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
     _write_card(target.with_suffix(".json"), {"name": name, **_card(source), **_scores(source, 100)})
@@ -104,7 +113,13 @@ def ship(run_folder: Path, name: str, seed: int | None = None, step: int | None 
 
 
 def ship_ladder(
-    run_folder: Path, name: str, seed: int | None = None, until: int | None = None, every: int | None = None
+    run_folder: Path,
+    name: str,
+    seed: int | None = None,
+    until: int | None = None,
+    every: int | None = None,
+    *,
+    replace: bool = False,
 ) -> Path:
     """Copy a seed's snapshots, from the untrained one to the last before step `until`, at multiples of `every`, into
     the folder gallery/policies/`name`, with one card. Returns it. Raises UserError where there are none."""
@@ -115,12 +130,19 @@ def ship_ladder(
     steps = [step for step in found if not step % (every or 1) and (until is None or step < until)]
     if len(steps) < 2:
         raise UserError(f"{place}: fewer than two such snapshots; train.snapshot_every makes them")
-    folder.mkdir(parents=True, exist_ok=True)
+    _refuse(folder, replace)
+    shutil.rmtree(folder, ignore_errors=True)  # rungs of another ladder do not stay
+    folder.mkdir(parents=True)
     for step in steps:
         shutil.copyfile(found[step], folder / found[step].name)
     rungs = [{"step": step, **_scores(found[step], 10)} for step in steps]
     _write_card(folder / "card.json", {"name": name, **_card(found[steps[0]]), "until": until, "rungs": rungs})
     return folder
+
+
+def _refuse(target: Path, replace: bool) -> None:
+    if target.exists() and not replace:
+        raise UserError(f"{target}: is there already; --replace it, or take another name")
 
 
 def _snapshots(place: Path) -> dict[int, Path]:

@@ -151,6 +151,7 @@ def _execute(work: Any, parallel: bool, workers: int | None) -> int:
     jobs = work.jobs()
     say(f"\033[1m{work.path}\033[0m" if sys.stdout.isatty() else str(work.path))
     if not jobs:
+        work.sum_up()
         say("every seed has already finished; train.budget can grow (resume=... train.budget=...)")
         return 0
     work.begin()

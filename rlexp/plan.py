@@ -50,6 +50,10 @@ class Work:
             run.record["seconds"] += time.perf_counter() - self.started
             run.record["finished"] = None if interrupted else folder.now()
             run.refresh(draw=True)
+        self.sum_up()
+
+    def sum_up(self) -> None:
+        """A study's own table and picture."""
         if self.is_study:
             from rlexp import plot
 
@@ -74,7 +78,7 @@ class Work:
             "|---|---|---|---|---|---|---|",
         ]
         for run, _ in self.runs:
-            values = [final[name] for final in run.finals().values()]
+            values = [final[name] for final in run.finals().values() if name in final]
             total = run.aggregate()
             if not values:
                 lines.append(f"| {run.path.name} | 0 | | | | | {total['failed']} |")

@@ -122,7 +122,7 @@ def compare(
                 _draw_mean(left, lines, colour, arm)
             for axes in middle:
                 _draw_against(axes, run.averaged(run.lines(metric, against or clock)), colour, arm)
-            _draw_final(right, place, run, metric.removeprefix("eval/"), colour)
+            _draw_final(right, place, run, metric, colour)
         _axis(left, clock)
         left.set_xlim(left=0)
         left.set_ylabel(f"{name} ({kind})")
@@ -241,9 +241,13 @@ def _draw_sample_returns(axes: Axes, run: Run) -> None:
     _axis(axes, None)
 
 
-def _draw_final(axes: Axes, place: int, run: Run, name: str, colour: str) -> None:
-    """One arm's row: a dot per seed, the mean with its interval, and what is missing."""
+def _draw_final(axes: Axes, place: int, run: Run, metric: str, colour: str) -> None:
+    """One arm's row: a dot per seed, the mean with its interval, and what is missing. Evaluations have a final one of
+    their own; of another metric it is the last value of seeds that are done."""
+    name = metric.removeprefix("eval/")
     values = [facts["final"][name] for facts in run.record["seeds"].values() if name in (facts.get("final") or {})]
+    if name == metric:
+        values = [float(y[-1]) for seed, (_, y) in run.lines(metric).items() if run.status(seed) == "done"]
     n, missing = len(values), len(run.rows) - len(values)
     if values:
         mean, half = stats.t_interval(values)

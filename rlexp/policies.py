@@ -156,15 +156,21 @@ def load_expert(where: str, spec: EnvSpec) -> Policy:
     return policy
 
 
-def start_weights(actor: Actor, config: PolicyConfig) -> None:
-    """Copy the weights of the policy that `policy.init` names, if any, into `actor`. UserError if they don't fit."""
+def start_weights(actor: Actor, config: PolicyConfig, *, stats: bool = True) -> Normaliser | None:
+    """Copy the weights of the policy that `policy.init` names, if any, into `actor`; returns the statistics by which
+    that policy saw observations. Raises UserError if the weights don't fit, or where there are statistics and the
+    caller has no place for them (`stats`)."""
     if config.init is None:
-        return
+        return None
     spec = EnvSpec(actor.spec["obs_dim"], actor.spec["kind"], actor.spec["n_actions"])
-    theirs = _init(config, spec).actor
+    policy = _init(config, spec)
+    theirs = policy.actor
     if theirs.spec != actor.spec:
         raise UserError(f"policy.init={config.init}: holds {theirs.spec}; this run's policy is {actor.spec}")
+    if policy.normaliser is not None and not stats:
+        raise UserError(f"policy.init={config.init}: sees observations standardised; this algorithm takes them raw")
     actor.load_state_dict(theirs.state_dict())
+    return policy.normaliser
 
 
 def start_policy(env: EnvSpec, config: PolicyConfig) -> ActorPolicy:

@@ -34,7 +34,7 @@ def check(argv: list[str]) -> None:
         for combination in itertools.product(*choices):
             composed = compose("config", list(combination))
             run = config.build(composed)
-            if (key := json.dumps([run.plain["algo"], run.plain["env"], run.plain["policy"]])) not in seen:
+            if (key := json.dumps({k: v for k, v in run.plain.items() if k != "seeds"})) not in seen:
                 seen.add(key)
                 config.probe(run)
 

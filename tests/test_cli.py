@@ -97,6 +97,8 @@ def test_reach(run, capsys):
 def test_a_shipped_policy_has_a_card_and_is_found_by_name(run, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(policies, "POLICIES", tmp_path)
     assert said(capsys, "publish", run, "--policy", "walker", "--seed", 1)[0] == 0
+    assert "is there already" in said(capsys, "publish", run, "--policy", "walker", "--seed", 1)[2]
+    assert said(capsys, "publish", run, "--policy", "walker", "--seed", 1, "--replace")[0] == 0
     card = json.loads((tmp_path / "walker.json").read_text())
     assert card["seed"] == 1
     assert {"mean", "sampled"} == set(card["scores"])

@@ -47,7 +47,9 @@ def test_command_draws(place, capsys):
     two = Image.open(file).size
     run(capsys, "info", "lineworld/medium", "--plot", file)
     assert Image.open(file).size != two
-    assert run(capsys, "info", "lineworld/medium", "--plot", "x.pdf")[2].startswith("error: --plot x.pdf: name a .png")
+    assert run(capsys, "info", "lineworld/medium", "--plot", "x.pdf")[2].startswith(
+        "error: --plot: x.pdf must end in .png"
+    )
 
 
 def test_command_import_and_export(place, capsys):

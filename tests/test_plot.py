@@ -314,6 +314,9 @@ def test_compare_command(tmp_path, capsys):
     ):
         assert cli.main([*words, *more]) == 2
         assert message in capsys.readouterr().err
+    write_run(tmp_path / "b")  # has no labels
+    assert cli.main([*words, "--metric", "data/labels"]) == 0
+    assert "| b | 0 |  |  |  |  |" in capsys.readouterr().out
     assert cli.main(["compare", str(tmp_path)]) == 2
     assert "no run or study folder" in capsys.readouterr().err
 

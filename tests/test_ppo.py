@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import envs, rollout, seeding
+from rlexp import config, envs, policies, rollout, seeding
 from rlexp.algos.ppo import PPO
 from rlexp.envs import Step
 from rlexp.errors import UserError
@@ -270,6 +270,17 @@ def test_policies_act_inside_the_box(explore):
 
 
 # ---- initial weights and optimiser ----
+
+
+def test_weights_from_a_file_go_with_the_statistics_that_they_were_trained_on(tmp_path):
+    first = ppo("algo.normalise_obs=true")
+    first.step()
+    policies.save_policy(tmp_path / "p.safetensors", first.policy(), first.task.env, {})
+    second = ppo("algo.normalise_obs=true", f"policy.init={tmp_path / 'p.safetensors'}")
+    obs = np.random.default_rng(0).normal(size=(5, first.task.spec.obs_dim)).astype(np.float32)
+    assert np.array_equal(second.policy().act(obs), first.policy().act(obs))
+    with pytest.raises(UserError, match="takes them raw"):
+        config.probe(built("algo=vpg", "env=hopper", "policy.hidden=[64,64]", "policy.init=ppo-hopper"))
 
 
 def test_initial_weights_are_orthogonal_with_their_gains_and_adam_has_its_epsilon():

@@ -221,6 +221,7 @@ class Diffusion(Algorithm):
         updates_per_step: int = param("updates per row of metrics", unit="updates", ge=1)
 
     clock = "updates"
+    starts_from_policy = False
     actions = frozenset({"continuous"})
     needs = frozenset({"data"})
     devices = frozenset({"cpu", "cuda"})

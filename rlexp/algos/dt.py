@@ -261,6 +261,7 @@ class DT(Algorithm):
         precision: str = param("of products; weights stay float32", choices=("float32", "bfloat16"))
 
     clock = "updates"
+    starts_from_policy = False
     needs = frozenset({"data"})
     devices = frozenset({"cpu", "cuda"})
     state = ("learner", "rng", "updates")

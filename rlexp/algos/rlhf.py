@@ -37,7 +37,7 @@ from rlexp.algo import Algorithm, Progress, Task
 from rlexp.envs import EnvSpec
 from rlexp.errors import UserError
 from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import Actor, make_actor, mlp
+from rlexp.nets import Actor, actor_for, mlp
 from rlexp.params import OutOfRange, Params, param
 from rlexp.policies import ActorPolicy, load_policy, start_weights
 from rlexp.preferences import Pairs, Trajectories, collect, fragments, label
@@ -159,6 +159,9 @@ class RLHF(Algorithm):
             raise OutOfRange("novice_epochs", f"is {config.novice_epochs}: train.budget, {budget} epochs, ends there")
         elif config.reward in ("learned", "random") and not config.novice_epochs:
             raise OutOfRange("novice_epochs", "is 0: nobody plays what a reward is learned from")
+        compared = config.kept if config.relabel_every else config.kept * config.novice_epochs
+        if config.reward in ("learned", "random") and config.reward_from is None and compared < 4:
+            raise OutOfRange("kept", f"is {config.kept}: two episodes to learn from and two held out are the least")
 
     @property
     def stage(self) -> int:
@@ -324,10 +327,8 @@ def _from_tree(tree: Mapping[str, Any]) -> Pairs:
 
 
 def _actor(task: Task) -> Actor:
-    spec, p = task.spec, task.policy
-    shape: dict[str, Any] = {"hidden": p.hidden, "activation": p.activation, "orthogonal": p.orthogonal}
-    actor = make_actor(spec.kind, spec.obs_dim, spec.n_actions, **shape, log_std=p.log_std)
-    start_weights(actor, p)
+    actor = actor_for(task.spec, task.policy)
+    start_weights(actor, task.policy, stats=False)
     return actor
 
 

@@ -133,8 +133,6 @@ def info(args: argparse.Namespace) -> int:
     if args.plot:
         from rlexp import histograms
 
-        if Path(args.plot).suffix != ".png" or not Path(args.plot).parent.is_dir():
-            raise UserError(f"--plot {args.plot}: name a .png file in a folder that exists")
         histograms.draw(spreads, Path(args.plot))
         print(args.plot, file=sys.stderr if args.json else sys.stdout)
     if args.json:

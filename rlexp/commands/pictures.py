@@ -50,16 +50,20 @@ def compare(args: argparse.Namespace) -> int:
     rows = []
     for name, run in arms.items():
         last = [float(y[-1]) for _, y in run.lines(args.metric).values()]
-        mean, half = stats.t_interval(last)
-        t95 = None if math.isnan(half) else half
-        rows.append({"run": name, "n": len(last), "mean": mean, "t95": t95, "min": min(last), "max": max(last)})
+        row: dict[str, Any] = {"run": name, "n": len(last)}
+        if last:
+            mean, half = stats.t_interval(last)
+            t95 = None if math.isnan(half) else half
+            row |= {"mean": mean, "t95": t95, "min": min(last), "max": max(last)}
+        rows.append(row)
     if args.json:
         print(json.dumps({"picture": str(args.out), "metric": args.metric, "runs": rows}))
         return 0
     print(f"| last {args.metric} | seeds | mean | 95 % t-interval | min | max |\n|---|---|---|---|---|---|")
     for row in rows:
-        interval = "" if row["t95"] is None else f"± {row['t95']:.1f}"
-        print("| {run} | {n} | {mean:.1f} | {interval} | {min:.1f} | {max:.1f} |".format(interval=interval, **row))
+        cells = [f"{row[key]:.3g}" if row.get(key) is not None else "" for key in ("mean", "t95", "min", "max")]
+        cells[1] = cells[1] and f"± {cells[1]}"
+        print(f"| {row['run']} | {row['n']} | " + " | ".join(cells) + " |")
     print(args.out)
     return 0
 

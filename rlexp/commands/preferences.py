@@ -125,7 +125,12 @@ def pairs(args: argparse.Namespace) -> int:
 
     from rlexp import envs, policies, preferences, seeding
 
-    bounds = {"trajectories": args.trajectories >= 2, "envs": args.envs >= 1, "temperature": args.temperature > 0}
+    bounds = {
+        "trajectories": args.trajectories >= 2,
+        "envs": args.envs >= 1,
+        "temperature": args.temperature > 0,
+        "pairs": args.pairs is None or args.pairs >= 1,
+    }
     for name, fine in bounds.items():
         if not fine:
             raise UserError(f"--{name}: {getattr(args, name)} is too small")
