@@ -25,11 +25,10 @@ import torch
 from torch import Tensor
 
 from rlexp.algo import Algorithm, Progress, Task
-from rlexp.data import Dataset
 from rlexp.learner import Batch, Learner, mean_metrics
 from rlexp.nets import Actor, Normaliser, actor_for
 from rlexp.params import Params, param
-from rlexp.policies import ActorPolicy, start_policy, start_weights
+from rlexp.policies import ActorPolicy, start_weights
 
 MAX_VALIDATION = 10_000  # held-out steps that the loss is computed on: enough to know it within about 1 %
 
@@ -58,8 +57,10 @@ class BC(Algorithm):
             row_N = np.linspace(0, len(held_out) - 1, min(len(held_out), MAX_VALIDATION)).astype(np.int64)
             self.held_out = held_out.obs_NO[row_N], held_out.action[row_N]
         self.net = actor_for(task.spec, task.policy, deterministic=config.head == "deterministic")
-        start_weights(self.net, task.policy)
-        self.obs_stats = start_stats(task, self.train, config.normalise_obs)
+        self.obs_stats = start_weights(self.net, task.policy)  # they go with the weights that they were trained with
+        if config.normalise_obs and not task.policy.init:
+            self.obs_stats = Normaliser(task.spec.obs_dim)
+            self.obs_stats.update(self.train.obs_NO)
         self.learner = Learner(
             self.net, self.loss, lr=config.lr, weight_decay=config.weight_decay, compile=task.compile
         )
@@ -91,13 +92,3 @@ class BC(Algorithm):
 
     def policy(self, *, explore: bool = False) -> ActorPolicy:
         return ActorPolicy(self.net, self.task.spec, self.obs_stats, explore)
-
-
-def start_stats(task: Task, data: Dataset, on: bool) -> Normaliser | None:
-    """Statistics of the data's observations; where weights come from `policy.init`, those that they were trained on."""
-    if task.policy.init:
-        return start_policy(task.spec, task.policy).normaliser
-    stats = Normaliser(task.spec.obs_dim) if on else None
-    if stats is not None:
-        stats.update(data.obs_NO)
-    return stats
