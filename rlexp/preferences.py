@@ -10,7 +10,7 @@ standard deviations of all that are compared.
 Shapes: E trajectories of at most T steps, N pieces of equal length, P pairs, O observation dims, A action dims.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -189,6 +189,14 @@ class Pairs:
         """The same indices, the preferred one first."""
         return np.where(self.first_P[:, None], self.index_P2, self.index_P2[:, ::-1])
 
+    def tree(self) -> dict[str, Any]:
+        """As plain data, for files: `Pairs.from_tree` makes the same of it again."""
+        return {**vars(self), "trajectories": self.trajectories.columns()}
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any]) -> "Pairs":
+        return cls(**{**tree, "trajectories": Trajectories(**tree["trajectories"])})
+
 
 def label(
     data: Trajectories,
@@ -208,7 +216,7 @@ def label(
 
 def save_pairs(path: Path, given: Pairs) -> None:
     """Write labelled pairs as one safetensors file; raises OSError."""
-    ckpt.save(path, {"pairs": {**vars(given), "trajectories": given.trajectories.columns()}})
+    ckpt.save(path, {"pairs": given.tree()})
 
 
 def load_pairs(path: str | Path) -> Pairs:
@@ -216,8 +224,7 @@ def load_pairs(path: str | Path) -> Pairs:
     path = Path(path)
     if path.suffix in (".pt", ".pth"):
         return _course_pairs(path)
-    tree = ckpt.load(path, "pairs")
-    return Pairs(Trajectories(**tree["trajectories"]), tree["index_P2"], tree["first_P"], tree["card"])
+    return Pairs.from_tree(ckpt.load(path, "pairs"))
 
 
 def _course_pairs(path: Path) -> Pairs:

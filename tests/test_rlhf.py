@@ -17,7 +17,7 @@ from rlexp.algos.rlhf import RLHF, RewardNet, RLHFPolicy, predicted_sums, reward
 from rlexp.commands import rlhf as rlhf_commands
 from rlexp.data.formats import read
 from rlexp.errors import UserError
-from rlexp.preferences import Trajectories
+from rlexp.preferences import Pairs, Trajectories
 from tests.helpers import ROOT, built, toy, train
 
 
@@ -399,7 +399,7 @@ def test_a_learned_reward_is_compared_with_the_true_one_on_what_it_has_not_seen(
     out = rlexp("reward", finished, "--out", tmp_path / "r.png", "--json", capsys=capsys)
     (row,) = json.loads(out)["held_out"]
     assert (tmp_path / "r.png").stat().st_size > 5000
-    pairs = rlhf._from_tree(ckpt.load(ckpt.latest(finished / "seed_0" / "checkpoints"), "algo")["compared"][1])
+    pairs = Pairs.from_tree(ckpt.load(ckpt.latest(finished / "seed_0" / "checkpoints"), "algo")["compared"][1])
     net, data = policies.load_policy(finished).policy.reward, pairs.trajectories
     sums = [
         float(net.pay(o[:n], a[:n]).sum()) for o, a, n in zip(data.obs_ETO, data.action, data.length_E, strict=True)

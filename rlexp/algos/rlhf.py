@@ -245,8 +245,8 @@ class RLHF(Algorithm):
         if self.epoch == self.first:
             self.reward.see(obs_NO)
             self.reward.standardise(obs_NO, action, c.centre)
-        old = [[_from_tree(tree) for tree in self.compared]] if self.compared else []
-        self.compared = [_tree(_join(both)) for both in zip(*old, [new, new_out], strict=True)]
+        old = [[Pairs.from_tree(tree) for tree in self.compared]] if self.compared else []
+        self.compared = [_join(both).tree() for both in zip(*old, [new, new_out], strict=True)]
         self.fits_left = c.reward_epochs if c.reward == "learned" else 0
 
     def _label(self, episodes: Trajectories, count: int) -> Pairs:
@@ -257,7 +257,7 @@ class RLHF(Algorithm):
 
     def _fit(self) -> dict[str, float]:
         """One pass over all comparisons; and how many of those held out the networks together predict."""
-        c, (pairs, pairs_out) = self.config, (_from_tree(tree) for tree in self.compared)
+        c, (pairs, pairs_out) = self.config, (Pairs.from_tree(tree) for tree in self.compared)
         data, shuffled_P2 = pairs.trajectories, self.rng.permutation(pairs.ordered_P2)
         parts = np.array_split(shuffled_P2, -(-len(shuffled_P2) // c.reward_batch))
         losses = [self.fitter.update(steps_of(data, index_B2)) for index_B2 in parts]
@@ -316,14 +316,6 @@ def _join(parts: Sequence[Pairs]) -> Pairs:
     index_P2 = np.concatenate([p.index_P2 + start for p, start in zip(parts, starts, strict=True)])
     first_P = np.concatenate([p.first_P for p in parts])
     return Pairs(Trajectories.join([p.trajectories for p in parts]), index_P2, first_P, parts[0].card)
-
-
-def _tree(pairs: Pairs) -> dict[str, Any]:
-    return {**vars(pairs), "trajectories": pairs.trajectories.columns()}
-
-
-def _from_tree(tree: Mapping[str, Any]) -> Pairs:
-    return Pairs(**{**tree, "trajectories": Trajectories(**tree["trajectories"])})
 
 
 def _actor(task: Task) -> Actor:

@@ -104,12 +104,13 @@ def reward(args: argparse.Namespace) -> int:
 
 def _with_sums(tree: dict[str, Any], net: Any) -> tuple[Pairs, np.ndarray]:
     """Labelled pairs as a checkpoint holds them, and the sum (E,) that a learned reward gives each piece."""
-    from rlexp.preferences import Pairs, Trajectories
+    from rlexp.preferences import Pairs
 
-    data = Trajectories(**tree["trajectories"])
+    pairs = Pairs.from_tree(tree)
+    data = pairs.trajectories
     paid_ET = np.zeros(data.reward_ET.shape)
     paid_ET[data.valid_ET] = net.pay(data.obs_ETO[data.valid_ET], data.action[data.valid_ET])
-    return Pairs(**{**tree, "trajectories": data}), paid_ET.sum(1)
+    return pairs, paid_ET.sum(1)
 
 
 def _seeds(folder: Path) -> list[Path]:
