@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from rlexp import log, stats
+from rlexp.errors import UserError
 
 Line = tuple[np.ndarray, np.ndarray]  # x ascending, y
 POINTS = 600  # of one line: more cannot be seen
@@ -59,6 +60,15 @@ class Run:
 
     def metrics(self, prefix: str) -> list[str]:
         return sorted({name for rows in self.rows.values() for row in rows for name in row if name.startswith(prefix)})
+
+
+def folders(place: Path) -> dict[str, Path]:
+    """The run folders by name that `place` stands for: a study's arms, or itself. UserError for anything else."""
+    if (place / "study.yaml").is_file():
+        return {str(arm): place / str(arm) for arm in OmegaConf.load(place / "study.yaml").arms}
+    if (place / "run.json").is_file():
+        return {place.name: place}
+    raise UserError(f"{place}: no run or study folder")
 
 
 def mean_band(lines: list[Line]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

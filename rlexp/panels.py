@@ -10,11 +10,10 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from omegaconf import OmegaConf
 
 from rlexp import plot
 from rlexp.errors import UserError, nearest
-from rlexp.history import Run
+from rlexp.history import Run, folders
 
 ITERATIONS = {
     "data/return_mean": "return, sampled actions",
@@ -30,11 +29,9 @@ def draw(folder: Path, titles: dict[str, str], picture: Path) -> Path:
     """A panel for each metric: each arm's (or the run's) seeds thin, their mean bold with its interval.
 
     Raises UserError where `folder` is no run or study, or has none of a metric."""
-    is_study = (folder / "study.yaml").is_file()
-    if not is_study and not (folder / "run.json").is_file():
-        raise UserError(f"{folder}: no run or study folder")
-    arms = list(OmegaConf.load(folder / "study.yaml").arms) if is_study else [""]
-    runs = {str(arm): Run.read(folder / str(arm)) for arm in arms}
+    places = folders(folder)
+    is_study = folder not in places.values()
+    runs = {arm: Run.read(place) for arm, place in places.items()}
     known = sorted({name for one in runs.values() for name in one.metrics("") if "/" in name})
     for name in titles:
         if name not in known:
@@ -52,7 +49,7 @@ def draw(folder: Path, titles: dict[str, str], picture: Path) -> Path:
                 for line in lines.values():
                     axes.plot(*line, color=colour, lw=0.6, alpha=0.5, marker="." if len(line[0]) == 1 else None)
                 if averaged := one.averaged(lines):
-                    plot._draw_mean(axes, averaged, colour, arm or None)
+                    plot._draw_mean(axes, averaged, colour, arm if is_study else None)
             axes.set_title(title)
             plot._axis(axes, next(iter(runs.values())).clock)
         if is_study:

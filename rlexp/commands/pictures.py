@@ -7,7 +7,6 @@ compare: runs side by side as a study draws its arms, and a table; over steps, a
 import argparse
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +34,13 @@ def add(commands: Any) -> None:
 
 def compare(args: argparse.Namespace) -> int:
     from rlexp import plot, stats
-    from rlexp.history import Run
+    from rlexp.history import Run, folders
 
-    folders = [run for folder in args.folder for run in _runs(folder)]
-    names = args.names.split(",") if args.names else [folder.name for folder in folders]
-    if len(set(names)) != len(names) or len(names) != len(folders):
-        raise UserError(f"--names: {len(folders)} runs take as many different names, with commas between")
-    arms = dict(zip(names, map(Run.read, folders), strict=True))
+    places = [(name, run) for folder in args.folder for name, run in folders(folder).items()]
+    names = args.names.split(",") if args.names else [name for name, _ in places]
+    if len(set(names)) != len(names) or len(names) != len(places):
+        raise UserError(f"--names: {len(places)} runs take as many different names, with commas between")
+    arms = dict(zip(names, (Run.read(run) for _, run in places), strict=True))
     known = sorted({name for run in arms.values() for name in run.metrics("") if "/" in name})
     for metric in filter(None, (args.metric, args.against)):
         if metric not in known:
@@ -66,17 +65,6 @@ def compare(args: argparse.Namespace) -> int:
         print(f"| {row['run']} | {row['n']} | " + " | ".join(cells) + " |")
     print(args.out)
     return 0
-
-
-def _runs(folder: Path) -> Iterator[Path]:
-    from omegaconf import OmegaConf
-
-    if (folder / "study.yaml").is_file():
-        yield from (folder / str(arm) for arm in OmegaConf.load(folder / "study.yaml").arms)
-    elif (folder / "run.json").is_file():
-        yield folder
-    else:
-        raise UserError(f"{folder}: no run or study folder")
 
 
 def panels(args: argparse.Namespace) -> int:
