@@ -180,9 +180,13 @@ def test_data_of_older_policies_are_not_taken_for_the_present_ones(place):
     for kind in ("medium", "medium-expert"):
         with pytest.raises(UserError, match=f"rlexp data make lineworld/{kind} --replace, or use it as it is: minari:"):
             asked(kind)
+    with pytest.raises(UserError, match="rlexp data make lineworld/medium --replace"):
+        generate.make("lineworld", "medium", 1)
+    assert generate.outdated("lineworld", "medium")
     assert len(asked("minari:rlexp/lineworld/medium-v0")) == 130
     before = store.read("rlexp/lineworld/medium-v0")
     generate.make("lineworld", "medium", 1, replace=True)
+    assert not generate.outdated("lineworld", "medium")
     assert not same(asked("medium"), before)
     (place / "policies" / "good.safetensors").unlink()  # what cannot be compared is believed
     assert len(asked("medium")) == 130

@@ -54,7 +54,7 @@ def add(commands: Any) -> None:
 
 
 def list_all(args: argparse.Namespace) -> int:
-    from rlexp.data import store
+    from rlexp.data import generate, store
     from rlexp.data.load import kinds
 
     own = [store.own_id(env, kind) for env, of in kinds().items() for kind in of]
@@ -66,6 +66,7 @@ def list_all(args: argparse.Namespace) -> int:
             {
                 "name": store.short(dataset_id),
                 "here": here,
+                "outdated": here and dataset_id in own and generate.outdated(*store.short(dataset_id).split("/")),
                 "steps": facts.get("total_steps"),
                 "episodes": facts.get("total_episodes"),
                 "return_mean": facts.get("rlexp", {}).get("returns", {}).get("mean"),
@@ -80,7 +81,7 @@ def list_all(args: argparse.Namespace) -> int:
     for data in found:
         numbers = [data["steps"], data["episodes"], data["return_mean"], data["mb"]]
         steps, episodes, mean, mb = (_short(x) for x in numbers)
-        note = "" if data["here"] else "  not made yet"
+        note = "  outdated" if data["outdated"] else "" if data["here"] else "  not made yet"
         print(f"{data['name']:{width}}  {steps:>11}  {episodes:>8}  {mean:>11}  {mb:>6}{note}")
     print(f"in {store.root()}")
     return 0

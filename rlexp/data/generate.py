@@ -23,20 +23,29 @@ LANES = 16  # episodes side by side, at most
 
 def ensure(env_name: str, kind: str, processes: int | None = None) -> None:
     """Make a data set where it is not on this machine. Raises UserError where it cannot be, or is an older one."""
-    dataset_id = store.own_id(env_name, kind)
-    if not store.exists(dataset_id):
+    if not store.exists(store.own_id(env_name, kind)):
         return make(env_name, kind, processes)
+    _refuse_outdated(env_name, kind)
+
+
+def outdated(env_name: str, kind: str) -> bool:
+    """Whether the data set that is here was made by another recipe or other policies than this version's."""
     wanted = recipes.fingerprint(env_name, kind)
-    if wanted is not None and store.facts(dataset_id)["rlexp"].get("fingerprint") != wanted:
+    return wanted is not None and store.facts(store.own_id(env_name, kind))["rlexp"].get("fingerprint") != wanted
+
+
+def _refuse_outdated(env_name: str, kind: str) -> None:
+    if outdated(env_name, kind):
         raise UserError(
             f"{env_name}/{kind} was made by another recipe or other policies than this version's; make it anew with "
-            f"rlexp data make {env_name}/{kind} --replace, or use it as it is: minari:{dataset_id}"
+            f"rlexp data make {env_name}/{kind} --replace, or use it as it is: minari:{store.own_id(env_name, kind)}"
         )
 
 
 def make(env_name: str, kind: str, processes: int | None = None, *, replace: bool = False) -> None:
-    """Make a data set of this project and store it, unless it is there already. Raises UserError where it cannot be.
+    """Make a data set of this project and store it, unless it is there already.
 
+    Raises UserError where it cannot be made, and where an outdated one is there that may not be replaced.
     Of two processes that want the same one, the second waits for the first's.
     """
     dataset_id = store.own_id(env_name, kind)
@@ -45,7 +54,7 @@ def make(env_name: str, kind: str, processes: int | None = None, *, replace: boo
         ensure(env_name, part, processes)
     with store.locked(dataset_id):
         if store.exists(dataset_id) and not replace:
-            return
+            return _refuse_outdated(env_name, kind)
         env = recipes.environment(env_name)
         if recipe.parts:
             parts = [store.own_id(env_name, part) for part in recipe.parts]
