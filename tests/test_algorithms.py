@@ -2,10 +2,11 @@
 
 import json
 import math
+import shutil
 
 import pytest
 
-from rlexp import ckpt, config, envs, policies
+from rlexp import ckpt, config, envs, policies, seeding
 from tests.helpers import ALGOS, ENVS, EXPERIMENTS, ROOT, built, metrics, toy, train
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -60,6 +61,24 @@ def test_learns_and_resumes_exactly(algo, tmp_path):
         assert json.dumps(a, default=lambda t: t.tolist()) == json.dumps(b, default=lambda t: t.tolist())
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "cl"))), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("algo", ALGOS)
+def test_compiled_updates_agree_with_eager_ones(algo):
+    """Without dropout, whose masks differ, and then with it, where an algorithm has any."""
+
+    def step(*overrides):
+        run = toy(algo, *overrides)
+        seeding.seed_globals(seeding.stream(0, "init"))
+        return run.algo_class(run.algo, run.task(envs.describe(run.env), 0)).step().metrics
+
+    drops = "dropout" in toy(algo).plain["algo"]
+    none = ["algo.dropout=0"] * drops
+    assert step(*none, "train.compile=true") == pytest.approx(step(*none), rel=1e-3, abs=1e-5)
+    if drops:
+        assert step("train.compile=true") == pytest.approx(step(), rel=0.1)
+
+
 @pytest.mark.parametrize("algo", ALGOS)
 def test_policy_file_acts_like_the_policy(algo, tmp_path):
     """Everything that acting needs, normaliser statistics included, is in the file; evaluating changes nothing."""
@@ -73,7 +92,7 @@ def test_policy_file_acts_like_the_policy(algo, tmp_path):
         again = policies.load_policy(tmp_path / "p.safetensors")
         assert again.env == run.env
         assert again.policy.explore == explore
-        from rlexp import rollout, seeding
+        from rlexp import rollout
 
         a, b = (rollout.evaluate(p, run.env, seeding.stream(3, "eval"), 5) for p in (policy, again.policy))
         assert [e.reward_T.tolist() for e in a.episodes] == [e.reward_T.tolist() for e in b.episodes]

@@ -51,7 +51,11 @@ STATES, LAST, ALL = slice(1, None, 3), slice(-1, None), slice(None)  # which tok
 def mask_scale(like: Tensor, p: float) -> tuple[Tensor, float]:
     """Dropout's mask, 0 with probability p and else 1, and what it is to be multiplied by. p is rounded to 1/65,536."""
     level, n = round(p * 2**16), like.numel()
-    words = torch.empty(-(-n // 4), dtype=torch.int64, device=like.device).random_(-(2**63), None)
+    size, low = (-(-n // 4),), -(2**63)
+    if torch.compiler.is_compiling():  # does not know random_
+        words = torch.randint(low, -low - 1, size, device=like.device)
+    else:
+        words = torch.empty(size, dtype=torch.int64, device=like.device).random_(low, None)
     keep = words.view(torch.int16)[:n].view(like.shape) >= level - 2**15
     return keep.to(like.dtype), 1 / (1 - level / 2**16)
 
