@@ -50,13 +50,15 @@ CLOCKS = {"env_steps": "environment steps", "updates": "updates"}
 BAND = "95 % t-interval"
 
 
-def curves(folder: Path, picture: Path | None = None, *, reference: bool = True) -> None:
+def curves(folder: Path, picture: Path | None = None, *, reference: bool | str = True) -> None:
     """Draw `folder`/curves.png (or `picture`): evaluation return, losses, and sample returns where there are two kinds.
 
     Where the metrics hold a search in the plane, also draws `folder`/path.png. Nothing is drawn before the first
-    evaluation. `reference`: with the gallery's curve underneath.
+    evaluation. `reference`: with the gallery's curve underneath, the run's own or the entry of that name.
     """
     run = Run.read(folder)
+    if isinstance(reference, str):
+        run.config["reference"] = reference
     if not (returns := run.lines("eval/return_mean")):
         return
     with matplotlib.rc_context(STYLE):

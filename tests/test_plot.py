@@ -314,11 +314,34 @@ def test_compare_command(tmp_path, capsys):
     ):
         assert cli.main([*words, *more]) == 2
         assert message in capsys.readouterr().err
+    assert cli.main([*words, "--last", "15000", "--json"]) == 0
+    lines = history.Run.read(tmp_path / "a").lines("eval/return_mean").values()
+    means = [np.mean([b for a, b in zip(x, y, strict=True) if a >= x[-1] - 15_000]) for x, y in lines]
+    assert all(mean not in (y[-1], np.mean(y)) for mean, (_, y) in zip(means, lines, strict=True))
+    assert json.loads(capsys.readouterr().out)["runs"][0]["mean"] == pytest.approx(np.mean(means))
+    write_run(tmp_path / "b", extra=lambda rng, t: {"data/labels": -1.0 * t})
+    assert cli.main([*words, "--against", "data/labels"]) == 2
+    assert "data/labels: falls in b" in capsys.readouterr().err
     write_run(tmp_path / "b")  # has no labels
     assert cli.main([*words, "--metric", "data/labels"]) == 0
     assert "| b | 0 |  |  |  |  |" in capsys.readouterr().out
     assert cli.main(["compare", str(tmp_path)]) == 2
     assert "no run or study folder" in capsys.readouterr().err
+
+
+def test_curves_command_draws_beside_any_reference(tmp_path, drawn, capsys):
+    gallery.publish(write_run(tmp_path / "other", algo="sac"))
+    words = [str(write_run(tmp_path / "run")), "--out", str(tmp_path / "x.png")]
+    assert cli.main(["curves", *words]) == 0
+    assert not any("gallery" in label for label in labels(drawn["x.png"].axes[0]))
+    assert cli.main(["curves", *words, "--reference", "sac_hopper"]) == 0
+    assert any("gallery sac_hopper" in label for label in labels(drawn["x.png"].axes[0]))
+    for words, message in (
+        ([str(tmp_path)], "no run folder"),
+        ([str(tmp_path / "run"), "--reference", "sac_hoper"], "did you mean 'sac_hopper'"),
+    ):
+        assert cli.main(["curves", *words]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_long_runs_are_drawn_in_a_second(tmp_path):

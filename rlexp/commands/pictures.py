@@ -1,5 +1,6 @@
-"""Commands that draw what several runs have written: `rlexp compare` and `rlexp panels`.
+"""Commands that draw what runs have written: `rlexp curves`, `rlexp compare` and `rlexp panels`.
 
+curves: a run's curves once more, beside any entry of the gallery.
 compare: runs side by side as a study draws its arms, and a table; over steps, and over any metric with --against:
 `rlexp compare BC DAGGER DIFFUSION --against data/labels` asks what each did with as many answers of an expert.
 """
@@ -15,11 +16,20 @@ from rlexp.errors import UserError, nearest
 
 def add(commands: Any) -> None:
     """Put the commands on the `rlexp` command line."""
+    v = commands.add_parser("curves", help="draw a run's curves beside any reference")
+    v.add_argument("folder", type=Path, help="a run folder")
+    v.add_argument("--reference", metavar="NAME", help="an entry of the gallery (default: the run's own)")
+    v.add_argument("--out", type=Path, help="picture to write (default FOLDER/curves.png)")
+    v.set_defaults(run=curves)
+
     c = commands.add_parser("compare", help="draw runs side by side, and print a table")
     c.add_argument("folder", type=Path, nargs="+", help="run folders; a study's folder stands for its arms")
     c.add_argument("--names", help="of the runs, with commas between (default: their folders')")
     c.add_argument("--metric", default="eval/return_mean", help="a name in metrics.jsonl (default eval/return_mean)")
     c.add_argument("--against", metavar="METRIC", help="draw it over this metric too, such as data/labels")
+    c.add_argument(
+        "--last", type=int, default=0, metavar="N", help="table: mean over the last N steps or updates"
+    )
     c.add_argument("--title", default="", help="of the picture")
     c.add_argument("--out", type=Path, default=Path("compare.png"), help="picture to write (default compare.png)")
     c.add_argument("--json", action="store_true", help="print JSON")
@@ -32,7 +42,24 @@ def add(commands: Any) -> None:
     p.set_defaults(run=panels)
 
 
+def curves(args: argparse.Namespace) -> int:
+    from rlexp import gallery, plot
+    from rlexp.history import Run
+
+    if not (args.folder / "run.json").is_file():
+        raise UserError(f"{args.folder}: no run folder (it has no run.json)")
+    if args.reference:
+        gallery.find(args.reference, "")
+    if not Run.read(args.folder).lines("eval/return_mean"):
+        raise UserError(f"{args.folder}: has no evaluation yet")
+    plot.curves(args.folder, args.out, reference=args.reference or True)
+    print(args.out or args.folder / "curves.png")
+    return 0
+
+
 def compare(args: argparse.Namespace) -> int:
+    import numpy as np
+
     from rlexp import plot, stats
     from rlexp.history import Run, folders
 
@@ -45,10 +72,15 @@ def compare(args: argparse.Namespace) -> int:
     for metric in filter(None, (args.metric, args.against)):
         if metric not in known:
             raise UserError(f"{metric}: no run has such a metric{nearest(metric, known)}")
+    if args.last < 0:
+        raise UserError(f"--last: must be ≥ 0, not {args.last}")
+    for name, run in arms.items() if args.against else ():
+        if any((np.diff(y) < 0).any() for _, y in run.lines(args.against).values()):
+            raise UserError(f"--against {args.against}: falls in {name}; what is drawn against must grow")
     plot.compare(arms, args.metric, args.out, title=args.title, against=args.against)
     rows = []
     for name, run in arms.items():
-        last = [float(y[-1]) for _, y in run.lines(args.metric).values()]
+        last = [float(y[x >= x[-1] - args.last].mean()) for x, y in run.lines(args.metric).values()]
         row: dict[str, Any] = {"run": name, "n": len(last)}
         if last:
             mean, half = stats.t_interval(last)
@@ -56,9 +88,10 @@ def compare(args: argparse.Namespace) -> int:
             row |= {"mean": mean, "t95": t95, "min": min(last), "max": max(last)}
         rows.append(row)
     if args.json:
-        print(json.dumps({"picture": str(args.out), "metric": args.metric, "runs": rows}))
+        print(json.dumps({"picture": str(args.out), "metric": args.metric, "last": args.last, "runs": rows}))
         return 0
-    print(f"| last {args.metric} | seeds | mean | 95 % t-interval | min | max |\n|---|---|---|---|---|---|")
+    what = f"{args.metric}, mean of the last {args.last:,}" if args.last else f"last {args.metric}"
+    print(f"| {what} | seeds | mean | 95 % t-interval | min | max |\n|---|---|---|---|---|---|")
     for row in rows:
         cells = [f"{row[key]:.3g}" if row.get(key) is not None else "" for key in ("mean", "t95", "min", "max")]
         cells[1] = cells[1] and f"± {cells[1]}"
