@@ -341,7 +341,10 @@ def resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
         raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]})") from None
     for override in overrides:
         key, _, text = override.lstrip("+~").partition("=")
-        new = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))["value"]  # type: ignore[call-overload,index]
+        try:
+            new = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))["value"]  # type: ignore[call-overload,index]
+        except Exception:  # a yaml parser's many errors
+            raise UserError(f"{override}: '{text}' cannot be read; is a bracket or a quote open?") from None
         *parents, leaf = key.split(".")
         node = stored
         for parent in parents:

@@ -97,8 +97,14 @@ def single(composed: DictConfig) -> Work:
     """A new run. Raises UserError before anything is written."""
     run = config.build(composed)
     config.probe(run)
-    path = folder.create(Path(composed.runs), run.name)
+    path = folder.create(_root(composed), run.name)
     return Work(path, [(Folder(path, run.plain, run.algo_class.clock), run)])
+
+
+def _root(composed: DictConfig) -> Path:
+    if not isinstance(composed.runs, str):
+        raise UserError(f"runs: {composed.runs} is not a folder's name")
+    return Path(composed.runs)
 
 
 def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
@@ -116,7 +122,7 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
     runs = {arm: config.build(compose("config", [*common, *words, *overrides])) for arm, words in node["arms"].items()}
     for run in runs.values():
         config.probe(run)
-    path = folder.create(Path(composed.runs), f"study_{name}")
+    path = folder.create(_root(composed), f"study_{name}")
     ckpt.write_text(path / "study.yaml", OmegaConf.to_yaml({"name": name, **node}))
     folders = []
     for arm, run in runs.items():

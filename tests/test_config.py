@@ -36,6 +36,8 @@ WRONG = [  # what is typed, what the line must hold
     ("algo.horizon=10 algo.lr_schedule=linear", "algo.horizon: is 10"),
     ("train.budget=-5", "train.budget: must be ≥ 1"),
     ("train.device=cuda", "train.device=cuda"),
+    ("runs=null", "runs: None is not a folder's name"),
+    ("runs=[a]", "is not a folder's name"),
     ("seeds=1.5", "seeds: 1.5 is not a whole number"),
     ("seeds=[0,0]", "repeats a seed"),
     ("seeds=[]", "is empty"),

@@ -157,6 +157,7 @@ def test_resume_refuses_what_would_alter_the_past(tmp_path):
     run = only_run(tmp_path).relative_to(tmp_path)
     for words, said in (
         ("algo.lr=0.1", "algo.lr: was 0.0003"),
+        ("seeds=[0", "seeds=[0: '[0' cannot be read"),
         ("algo.foo=1", "a resumed run keeps its algo.foo"),
         ("train.budget=abc", "'abc' is not a whole number"),
         ("reference=nope", "no such gallery entry"),
