@@ -236,6 +236,8 @@ def _course_pairs(path: Path) -> Pairs:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # torch's many errors, refusals to execute code among them
         raise UserError(f"{path}: cannot be read as pairs ({' '.join(str(error).split())[:150]})") from None
+    if not isinstance(rows, list | tuple):
+        raise UserError(f"{path}: is no list of pairs but a {type(rows).__name__}")
     singles, first = [], []
     for place, row in enumerate(rows):
         try:

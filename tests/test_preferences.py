@@ -231,6 +231,7 @@ class Bomb:
         ([(course(5, 1.0), course(5, 2.0), 3)], "pair 0 .* label is 3"),
         ([(course(5, 1.0), 1)], "pair 0 is not"),
         ([], "holds no pairs"),
+        (torch.tensor(3.0), "is no list of pairs but a Tensor"),
         (Bomb(), "cannot be read as pairs"),
     ],
 )
