@@ -324,7 +324,10 @@ def test_compare_command(tmp_path, capsys):
     assert "data/labels: falls in b" in capsys.readouterr().err
     write_run(tmp_path / "b")  # has no labels
     assert cli.main([*words, "--metric", "data/labels"]) == 0
-    assert "| b | 0 |  |  |  |  |" in capsys.readouterr().out
+    assert "| b | 0, 3 failed or unfinished |  |  |  |  |" in capsys.readouterr().out
+    write_run(tmp_path / "b", (1.0, 1.0, 0.5))
+    assert cli.main([*words, "--json"]) == 0
+    assert [(row["n"], row["missing"]) for row in json.loads(capsys.readouterr().out)["runs"]] == [(3, 0), (2, 1)]
     assert cli.main(["compare", str(tmp_path)]) == 2
     assert "no run or study folder" in capsys.readouterr().err
 

@@ -78,8 +78,9 @@ def compare(args: argparse.Namespace) -> int:
     plot.compare(arms, args.metric, args.out, title=args.title, against=args.against)
     rows = []
     for name, run in arms.items():
-        last = [float(y[x >= x[-1] - args.last].mean()) for x, y in run.lines(args.metric).values()]
-        row: dict[str, Any] = {"run": name, "n": len(last)}
+        lines = {seed: line for seed, line in run.lines(args.metric).items() if run.status(seed) == "done"}
+        last = [float(y[x >= x[-1] - args.last].mean()) for x, y in lines.values()]
+        row: dict[str, Any] = {"run": name, "n": len(last), "missing": len(run.rows) - len(last)}
         if last:
             mean, half = stats.t_interval(last)
             t95 = None if math.isnan(half) else half
@@ -93,7 +94,8 @@ def compare(args: argparse.Namespace) -> int:
     for row in rows:
         cells = [f"{row[key]:.3g}" if row.get(key) is not None else "" for key in ("mean", "t95", "min", "max")]
         cells[1] = cells[1] and f"± {cells[1]}"
-        print(f"| {row['run']} | {row['n']} | " + " | ".join(cells) + " |")
+        missing = f", {row['missing']} failed or unfinished" if row["missing"] else ""
+        print(f"| {row['run']} | {row['n']}{missing} | " + " | ".join(cells) + " |")
     print(args.out)
     return 0
 
