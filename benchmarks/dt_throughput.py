@@ -24,6 +24,7 @@ NAMES = {
     "d3rlpy": "d3rlpy",
     "plain": "plain PyTorch",
     "rlexp": "rlexp",
+    "bfloat16": "rlexp, bfloat16",
     "compiled": "rlexp, compiled",
     "matmul": "2048³ product",
 }

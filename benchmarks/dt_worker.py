@@ -1,8 +1,9 @@
 """One side of the Decision Transformer benchmark: builds its model on made-up Hopper-sized data, then, for every line
 `n` on its standard input, trains for n updates, sampling included, and prints seconds and processor seconds of each.
 
-Sides: `d3rlpy` is d3rlpy's; `plain` is the same model as one would write it in PyTorch; `rlexp` and `compiled` are this
-project's; `matmul` multiplies two 2048 × 2048 matrices instead. All at the course's settings, in float32 on the CPU.
+Sides: `d3rlpy` is d3rlpy's; `plain` is the same model as one would write it in PyTorch; `rlexp`, `bfloat16`
+and `compiled` are this project's; `matmul` multiplies two 2048 × 2048 matrices instead. All at the course's settings, on
+the CPU, in float32 but for `bfloat16`.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 BATCH, CONTEXT, LAYERS, WIDTH, STEPS = 64, 20, 3, 128, 1000
 OBS, ACTIONS, EPISODES, LENGTH = 11, 3, 100, 500
 LR, DECAY, CLIP, WARMUP, SCALE = 1e-4, 1e-4, 0.25, 10_000, 1000.0
-SIDES = ("d3rlpy", "plain", "rlexp", "compiled", "matmul")
+SIDES = ("d3rlpy", "plain", "rlexp", "bfloat16", "compiled", "matmul")
 
 
 def data() -> dict[str, np.ndarray]:
@@ -128,7 +129,7 @@ def plain(dropout: float) -> Callable[[], Any]:
     return update
 
 
-def rlexp(dropout: float, compile: bool) -> Callable[[], Any]:
+def rlexp(dropout: float, precision: str, compile: bool) -> Callable[[], Any]:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     from rlexp.algo import Task
     from rlexp.algos.dt import DT
@@ -157,7 +158,7 @@ def rlexp(dropout: float, compile: bool) -> Callable[[], Any]:
         max_grad_norm=CLIP,
         minibatch=BATCH,
         updates_per_step=1,
-        precision="float32",
+        precision=precision,
     )
     env: Any = EnvConfig(
         id="none", name="none", max_episode_steps=None, backend="gymnasium", random_return=None, expert_return=None
@@ -186,7 +187,8 @@ def main() -> None:
     elif args.side in sides:
         update = sides[args.side](args.dropout)
     else:
-        update = rlexp(args.dropout, args.side == "compiled")
+        precision = "bfloat16" if args.side == "bfloat16" else "float32"
+        update = rlexp(args.dropout, precision, args.side == "compiled")
     for _ in range(3):
         update()
     flops = {"flops": 0}
