@@ -2,8 +2,8 @@
 `n` on its standard input, trains for n updates, sampling included, and prints seconds and processor seconds of each.
 
 Sides: `d3rlpy` is d3rlpy's; `plain` is the same model as one would write it in PyTorch; `rlexp`, `bfloat16`
-and `compiled` are this project's; `matmul` multiplies two 2048 × 2048 matrices instead. All at the course's settings, on
-the CPU, in float32 but for `bfloat16`.
+and `compiled` are this project's; `matmul` multiplies two 2048 × 2048 matrices instead. All at the course's settings,
+on the CPU, in float32 but for `bfloat16`.
 """
 
 import argparse
