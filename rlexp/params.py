@@ -49,8 +49,8 @@ class Params:
 
     @staticmethod
     def _check(key: str, value: Any, meta: Any) -> None:
-        if isinstance(value, float) and math.isnan(value):
-            raise OutOfRange(key, f"is not a number ({meta['doc']})")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise OutOfRange(key, f"must be a finite number, not {value} ({meta['doc']})")
         for sign, bound in meta["bounds"].items():
             if bound is not None and not _HOLDS[sign](value, bound):
                 raise OutOfRange(key, f"must be {sign} {bound}, not {value} ({meta['doc']})")

@@ -1,12 +1,15 @@
 """`rlexp data`."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from rlexp import cli
-from rlexp.data import Dataset, formats, generate, store
-from tests.datasets import HOPPER, asked
+from rlexp import cli, envs
+from rlexp.data import Dataset, formats, generate, load, store
+from rlexp.errors import UserError
+from tests.datasets import ANY, HOPPER, LINE, asked
 from tests.test_dataset import episodes, same
 from tests.test_formats import flat, write
 
@@ -59,6 +62,7 @@ def test_command_import_and_export(place, capsys):
     file = write(place / "mine.npz", flat(data))
     assert run(capsys, "import", file, "mine", "--env", "lineworld")[0] == 0
     assert same(asked("mine"), data)
+    assert "lineworld/mine" in run(capsys, "list")[1]
     assert run(capsys, "import", file, "mine", "--env", "lineworld")[2].endswith(
         "lineworld/mine: is there already; --replace, or another name\n"
     )
@@ -68,6 +72,29 @@ def test_command_import_and_export(place, capsys):
     assert "is there already" in run(capsys, "export", "lineworld/mine", place / "out.hdf5")[2]
     _, out, _ = run(capsys, "info", file, "--env", "hopper", "--json")
     assert json.loads(out)[0]["score"] == pytest.approx(HOPPER.score(data.return_E.mean()))
+
+
+def test_info_of_an_environment_says_what_is_missing(place, capsys):
+    _, _, err = run(capsys, "info", "lineworld")
+    assert err.startswith("error: lineworld/medium, ")
+    assert err.endswith("not made yet; rlexp data make lineworld\n")
+    generate.make("lineworld", "medium", 1)
+    code, out, err = run(capsys, "info", "lineworld")
+    assert (code, "lineworld/medium\n" in out, "not made yet: lineworld/" in err) == (0, True, True)
+
+
+def test_data_without_rewards(place, capsys):
+    data = replace(episodes([20, 9], discrete=True), reward_N=np.full(29, np.nan, np.float32))
+    data = replace(data, obs_NO=data.obs_NO[:, :2], action=data.action % 3, final_obs_EO=data.final_obs_EO[:, :2])
+    file = write(place / "mine.npz", flat(data))
+    assert run(capsys, "import", file, "mine", "--env", "lineworld")[0] == 0
+    assert not asked("mine").rewarded
+    assert "return   not recorded" in run(capsys, "info", "lineworld/mine")[1]
+    facts = json.loads(run(capsys, "info", "lineworld/mine", "--json")[1], parse_constant=pytest.fail)
+    assert "return_mean" not in facts[0]
+    assert "has no rewards" in run(capsys, "info", "lineworld/mine", "--plot", place / "x.png")[2]
+    with pytest.raises(UserError, match=r"buffer.top_percent=50: lineworld/mine: has no rewards"):
+        load(replace(ANY, dataset="mine", top_percent=50), LINE, envs.describe(LINE))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +112,7 @@ def test_command_import_and_export(place, capsys):
         (["import", "x.npz", "medium", "--env", "lineworld"], "lineworld/medium: is the name of one of this project's"),
         (["import", "x.npz", "hopper/mine", "--env", "lineworld"], "hopper/mine: --env lineworld calls it"),
         (["import", "x.npz", "mi.ne", "--env", "lineworld"], "'rlexp/lineworld/mi.ne-v0' is no name of a data set"),
-        (["export", "lineworld/medium", "x.csv"], "x.csv: name a .hdf5 file in a folder that exists"),
+        (["export", "lineworld/medium", "x.csv"], "x.csv: must end in .hdf5"),
     ],
 )  # fmt: skip
 def test_command_errors_are_one_line(place, capsys, words, message):

@@ -106,6 +106,43 @@ def test_top_percent_counts_steps_and_keeps_at_least_one_episode(percent, kept):
     assert same(top, data.take(np.flatnonzero(np.isin(data.length_E, kept) & (data.return_E >= top.return_E.min()))))
 
 
+def test_every_percent_of_a_hundred_single_steps_keeps_as_many():
+    data = episodes([1] * 100)
+    assert [len(data.top(percent)) for percent in range(1, 101)] == list(range(1, 101))
+
+
+def test_data_without_rewards_are_data_whose_best_nobody_knows():
+    data = episodes([3, 2])
+    data.reward_N[:] = np.nan
+    data.check(BOX)
+    assert not data.rewarded
+    with pytest.raises(UserError, match="has no rewards"):
+        data.top(50)
+
+
+def test_what_followed_each_step():
+    for t, following in enumerate(DATA.next_obs_NO()):
+        e = DATA.episode_N[t]
+        last = t == DATA.start_E[e] + DATA.length_E[e] - 1
+        assert np.array_equal(following, DATA.final_obs_EO[e] if last else DATA.obs_NO[t + 1])
+
+
+def test_a_digest_is_of_every_field():
+    one = episodes([5, 1, 9, 3])
+    assert one.digest == episodes([5, 1, 9, 3]).digest
+    for name, at in {
+        "obs_NO": (0, 0),
+        "action": (0, 0),
+        "reward_N": 0,
+        "terminated_E": 0,
+        "final_obs_EO": (0, 0),
+    }.items():
+        other = episodes([5, 1, 9, 3])
+        getattr(other, name)[at] = 1 - getattr(other, name)[at]
+        assert other.digest != one.digest, name
+    assert episodes([5, 1, 3, 9]).digest != one.digest
+
+
 def test_split_is_by_whole_episodes():
     data = episodes([4, 2, 7, 3, 5, 1])
     train, held = data.split(0.3, np.random.default_rng(0))
@@ -140,7 +177,7 @@ def changed(**fields):
         (DATA, replace(BOX, obs_dim=4), "observations have 3 dims, the environment's have 4"),
         (DATA, replace(BOX, n_actions=1), "actions have 2 dims, the environment's have 1"),
         (DATA, EnvSpec(3, "discrete", 4), "actions are 2-dim vectors, the environment's numbers"),
-        (episodes([3], discrete=True), BOX, "actions have 1 dims"),
+        (episodes([3], discrete=True), BOX, "actions are whole numbers, the environment's are vectors of 2 dims"),
         (episodes([30], discrete=True), EnvSpec(3, "discrete", 3), r"actions are not all in 0\.\.2"),
         (changed(obs_NO=((6, 1), np.nan)), BOX, r"observations are not finite at step 6 \(episode 2\)"),
         (changed(action=((0, 0), np.inf)), BOX, "actions are not finite at step 0"),

@@ -137,7 +137,7 @@ def test_zero_padded_pairs(tmp_path):
     assert data.terminated_E.tolist() == [True, False, True]
     assert np.array_equal(data.obs_NO, np.concatenate([states[e, :n] for e, n in enumerate([4, 6, 2])]).astype("f4"))
     assert np.array_equal(data.action, np.concatenate([actions[e, :n] for e, n in enumerate([4, 6, 2])]).astype("f4"))
-    assert not data.reward_N.any()
+    assert not data.rewarded
     assert np.isnan(data.final_obs_EO).all()
 
 
@@ -188,6 +188,11 @@ def npz_without(*keys, **more):
         ("x.npz", npz_without(observations=np.zeros((18, 2, 2))), r"observations are float64 of shape \(18, 2, 2\)"),
         ("x.npz", npz_without(actions=np.array(["a"] * 18)), "actions are <U1 of shape"),
         ("x.npz", npz_without(rewards=np.zeros((18, 2))), r"rewards are float64 of shape \(18, 2\)"),
+        ("x.npz", npz_without(timeouts=np.zeros((18, 2))), r"timeouts are float64 of shape \(18, 2\)"),
+        ("x.npz", npz_without(terminals=np.full(18, np.nan)), "terminals are not finite at step 0"),
+        ("x.npz", npz_without(next_observations=np.zeros((18, 5))), "next_observations have 5 dims, observations 3"),
+        ("x.pkl", [*trajectories(), trajectories()[0] | {"actions": np.ones((5, 7))}],
+         r"episode 4 has actions of shape \(7,\), episode 0 of \(2,\)"),
         ("x.npz", npz_without(rewards=np.array([None] * 18)), "cannot be read"),
         ("x.hdf5", npz_without("actions") | {"actions/x": np.zeros(3)}, "'/actions' is no array"),
         ("x.pkl", {"observations": np.zeros((3, 2))}, "holds a dict, not a list of dicts"),
@@ -233,6 +238,36 @@ def test_files_that_are_cut_short_or_of_another_kind(tmp_path, kind):
             formats.read(path)
 
 
+@pytest.mark.parametrize("kind", ["hdf5", "npz", "pkl"])
+def test_damaged_bytes_are_one_line_or_harmless(tmp_path, kind):
+    data, rng = episodes([200, 100]), np.random.default_rng(0)
+    path = write(tmp_path / f"x.{kind}", trajectories(data) if kind == "pkl" else flat(data))
+    if kind == "npz":
+        np.savez_compressed(path, **flat(data))
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    said = []
+    for _ in range(60):
+        broken = whole.copy()
+        at = rng.integers(len(whole), size=40)
+        broken[at] = rng.integers(256, size=40)
+        path.write_bytes(broken.tobytes())
+        try:
+            formats.read(path)
+        except UserError as error:
+            said.append(str(error))
+    assert said
+    assert not any("\n" in line for line in said)
+
+
+def test_a_pickle_cannot_ask_for_memory_that_it_does_not_fill(tmp_path):
+    path = write(tmp_path / "x.pkl", b"\x80\x02]r" + (2**31).to_bytes(4, "little") + b".")
+    tracemalloc.start()
+    with pytest.raises(UserError, match="holds no episodes"):
+        formats.read(path)
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
+
+
 def test_a_file_that_is_not_there(tmp_path):
     write(tmp_path / "hopper.npz", flat())
     with pytest.raises(UserError, match=r"hoper\.npz: no such file; did you mean 'hopper\.npz'\?"):
@@ -246,7 +281,7 @@ def buffer(**fields):
 def test_buffer_path_checks_against_the_environment(tmp_path):
     env = built("env=hopper").env
     path = str(write(tmp_path / "x.npz", flat()))
-    with pytest.raises(UserError, match=r"x.npz: observations have 3 dims, the environment's have 11"):
+    with pytest.raises(UserError, match=r"buffer.path: x.npz: observations have 3 dims, the environment's have 11"):
         load(buffer(path=path), env, describe(env))
     with pytest.raises(UserError, match=r"buffer.path: .*y.npz: no such file"):
         load(buffer(path=str(tmp_path / "y.npz")), env, describe(env))

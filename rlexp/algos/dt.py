@@ -41,6 +41,7 @@ from torch import Tensor, nn
 
 from rlexp.algo import Algorithm, Policy, Progress, Task
 from rlexp.envs import EnvSpec
+from rlexp.errors import UserError
 from rlexp.learner import Batch, Learner, mean_metrics
 from rlexp.nets import Normaliser
 from rlexp.params import OutOfRange, Params, param
@@ -50,7 +51,7 @@ STATES, LAST, ALL = slice(1, None, 3), slice(-1, None), slice(None)  # which tok
 
 def mask_scale(like: Tensor, p: float) -> tuple[Tensor, float]:
     """Dropout's mask, 0 with probability p and else 1, and what it is to be multiplied by. p is rounded to 1/65,536."""
-    level, n = round(p * 2**16), like.numel()
+    level, n = min(round(p * 2**16), 2**16 - 1), like.numel()
     size, low = (-(-n // 4),), -(2**63)
     if torch.compiler.is_compiling():  # does not know random_
         words = torch.randint(low, -low - 1, size, device=like.device)
@@ -274,6 +275,13 @@ class DT(Algorithm):
         assert task.data is not None
         self.config, self.task, self.data = config, task, task.data
         c, spec = config, task.spec
+        if not self.data.rewarded:
+            raise UserError(f"{self.data.name}: has no rewards, so no return can be asked for; use algo=bc")
+        if c.obs_coef and not np.isfinite(self.data.final_obs_EO).all():
+            raise UserError(
+                f"algo.obs_coef={c.obs_coef}: {self.data.name} does not say what the last actions of its episodes led "
+                "to (it has no next_observations); use algo.obs_coef=0"
+            )
         low, high = ([] if edge is None else edge.tolist() for edge in (spec.low_A, spec.high_A))
         shape = (c.learned_std, c.max_timestep, c.layers, c.heads, c.width)
         self.net = Transformer(spec.kind, spec.obs_dim, spec.n_actions, low, high, *shape).to(task.device)
@@ -301,9 +309,7 @@ class DT(Algorithm):
         obs_NO, to_go_N = self.stats(data.obs_NO), data.return_to_go_N / np.float32(c.return_scale)
         columns = {"return": to_go_N, "obs": obs_NO, "action": data.action}
         if c.obs_coef:
-            last_E = data.start_E + data.length_E - 1
-            columns["next_obs"] = np.roll(obs_NO, -1, 0)
-            columns["next_obs"][last_E] = self.stats(data.final_obs_EO)
+            columns["next_obs"] = self.stats(data.next_obs_NO())
         if c.return_coef:
             columns["next_return"] = to_go_N - data.reward_N / np.float32(c.return_scale)
         return {name: torch.from_numpy(column).to(self.task.device) for name, column in columns.items()}

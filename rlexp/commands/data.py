@@ -79,8 +79,8 @@ def list_all(args: argparse.Namespace) -> int:
     width = max(len(data["name"]) for data in found)
     print(f"{'name':{width}}  {'steps':>11}  {'episodes':>8}  {'mean return':>11}  {'MB':>6}")
     for data in found:
-        numbers = [data["steps"], data["episodes"], data["return_mean"], data["mb"]]
-        steps, episodes, mean, mb = (_short(x) for x in numbers)
+        steps, episodes, mean = (_short(data[name]) for name in ("steps", "episodes", "return_mean"))
+        mb = "" if data["mb"] is None else f"{data['mb']:.1f}"
         note = "  outdated" if data["outdated"] else "" if data["here"] else "  not made yet"
         print(f"{data['name']:{width}}  {steps:>11}  {episodes:>8}  {mean:>11}  {mb:>6}{note}")
     print(f"in {store.root()}")
@@ -115,10 +115,15 @@ def make(args: argparse.Namespace) -> int:
 
 
 def info(args: argparse.Namespace) -> int:
-    from rlexp.data import recipes
+    from rlexp.data import recipes, store
+    from rlexp.data.load import find
 
     found, spreads = [], []
-    for name in _names(args.names, unions=False):
+    names = _names(args.names, unions=False)
+    missing = [name for name in names if name not in args.names and not store.exists(find(name))]
+    if missing and len(missing) == len(names):
+        raise UserError(f"{', '.join(missing)}: not made yet; rlexp data make {' '.join(args.names)}")
+    for name in (name for name in names if name not in missing):
         data, env, made = _opened(name)
         env = recipes.environment(args.env) if args.env else env
         facts = {"name": name, **made, **summary(data, env)}
@@ -130,12 +135,16 @@ def info(args: argparse.Namespace) -> int:
 
             bounds = (env.random_return, env.expert_return) if env else (None, None)
             where, _, kind = name.partition("/") if facts["here"] else ("", "", "")
+            if not data.rewarded:
+                raise UserError(f"--plot: {name} has no rewards, so its episodes have no returns")
             spreads.append(Spread(name if facts["here"] else Path(name).name, where, kind, data.return_E, *bounds))
     if args.plot:
         from rlexp import histograms
 
         histograms.draw(spreads, Path(args.plot))
         print(args.plot, file=sys.stderr if args.json else sys.stdout)
+    if missing:
+        print(f"not made yet: {', '.join(missing)}", file=sys.stderr)
     if args.json:
         print(json.dumps(found, indent=2))
     return 0
@@ -168,8 +177,10 @@ def export(args: argparse.Namespace) -> int:
     from rlexp.data import formats
 
     file = Path(args.file)
-    if file.suffix not in (".hdf5", ".h5") or not file.parent.is_dir():
-        raise UserError(f"{file}: name a .hdf5 file in a folder that exists")
+    if file.suffix.lower() not in (".hdf5", ".h5"):
+        raise UserError(f"{file}: must end in .hdf5")
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: there is no folder {file.parent}")
     if file.exists() and not args.replace:
         raise UserError(f"{file}: is there already; --replace, or another name")
     formats.write_d4rl(file, _opened(_one(args.name))[0])
@@ -180,15 +191,18 @@ def export(args: argparse.Namespace) -> int:
 def summary(data: "Dataset", env: "EnvConfig | None") -> dict[str, Any]:
     """What `info` says of episodes; standard deviations with ddof 1."""
     total_E, length_E = data.return_E, data.length_E
-    mean, score = float(total_E.mean()), env.score(float(total_E.mean())) if env else None
+    returns: dict[str, float] = {}
+    if data.rewarded:
+        returns["return_mean"] = float(total_E.mean())
+        returns["return_std"] = float(total_E.std(ddof=1)) if len(total_E) > 1 else 0.0
+        returns["return_min"] = float(total_E.min())
+        returns["return_max"] = float(total_E.max()) + 0.0  # −0 is 0
+        if env and (score := env.score(returns["return_mean"])) is not None:
+            returns["score"] = score
     return {
         "steps": len(data),
         "episodes": len(length_E),
-        "return_mean": mean,
-        "return_std": float(total_E.std(ddof=1)) if len(total_E) > 1 else 0.0,
-        "return_min": float(total_E.min()),
-        "return_max": float(total_E.max()) + 0.0,  # −0 is 0
-        **({} if score is None else {"score": score}),
+        **returns,
         "length_mean": float(length_E.mean()),
         "length_min": int(length_E.min()),
         "length_max": int(length_E.max()),
@@ -201,21 +215,24 @@ def summary(data: "Dataset", env: "EnvConfig | None") -> dict[str, Any]:
 def _print(facts: dict[str, Any], data: "Dataset") -> None:
     import numpy as np
 
-    counts = np.histogram(data.return_E, 40)[0]
-    bars = "".join(BLOCKS[-(-8 * int(n) // max(1, counts.max()))] for n in counts)
-    score = f", score {facts['score']:.1f}" if "score" in facts else ""
     size = f", {facts['mb']} MB" if facts["here"] else ""
-    print(
-        f"{facts['name']}\n"
+    score = f", score {facts['score']:.1f}" if "score" in facts else ""
+    lines = [
+        f"{facts['name']}",
         f"  {facts['steps']:,} steps, {facts['episodes']:,} episodes{size}; {facts['obs_dim']} observation dims, "
-        f"actions: {facts['action']}\n"
-        f"  return   {facts['return_mean']:.2f} ± {facts['return_std']:.2f} (std), {facts['return_min']:.2f} to "
-        f"{facts['return_max']:.2f}{score}\n"
+        f"actions: {facts['action']}",
+        "  return   not recorded",
         f"  length   {facts['length_mean']:.1f} on average, {facts['length_min']} to {facts['length_max']}; "
-        f"{facts['terminated']:.1%} terminated\n"
-        f"  by       {facts['made_by']}\n"
-        f"  returns  {facts['return_min']:.4g} {bars} {facts['return_max']:.4g}"
-    )
+        f"{facts['terminated']:.1%} terminated",
+        f"  by       {facts['made_by']}",
+    ]
+    if data.rewarded:
+        low, high, spread = facts["return_min"], facts["return_max"], f"± {facts['return_std']:.2f} (std)"
+        lines[2] = f"  return   {facts['return_mean']:.2f} {spread}, {low:.2f} to {high:.2f}{score}"
+        counts = np.histogram(data.return_E, 40)[0]
+        bars = "".join(BLOCKS[-(-8 * int(n) // max(1, counts.max()))] for n in counts)
+        lines.append(f"  returns  {low:.4g} {bars} {high:.4g}")
+    print("\n".join(lines))
 
 
 def _opened(name: str) -> "tuple[Dataset, EnvConfig | None, dict[str, Any]]":
@@ -224,7 +241,9 @@ def _opened(name: str) -> "tuple[Dataset, EnvConfig | None, dict[str, Any]]":
     from rlexp.data.load import find
 
     if name.endswith(FILES):
-        return formats.read(Path(name)), None, {"here": False, "made_by": "unknown policies"}
+        data = formats.read(Path(name))
+        data.check_numbers()
+        return data, None, {"here": False, "made_by": "unknown policies"}
     dataset_id = find(name)
     if not store.exists(dataset_id):
         raise UserError(f"{name}: is not on this machine" + ("" if ":" in name else f"; rlexp data make {name}"))

@@ -3,15 +3,14 @@
     .hdf5, .h5   D4RL: flat arrays; `terminals` and `timeouts` end an episode, and are kept apart
     .npz         the same arrays
     .pkl         Decision Transformer: a list of episodes, each a dict of arrays
-    states_<x>.pkl beside actions_<x>.pkl: arrays (E, T, O) and (E, T, A), padded with zeros; no rewards, which become 0
+    states_<x>.pkl beside actions_<x>.pkl: arrays (E, T, O) and (E, T, A), padded with zeros; no rewards
 
-What an episode's last action led to (`final_obs_EO`) is in `next_observations`, where there is any; else it is NaN, so
-that whoever uses it is stopped.
+What an episode's last action led to (`final_obs_EO`) is in `next_observations`, where there is any; else it is NaN, as
+rewards are that were not recorded.
 """
 
 import pickle
 import re
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from rlexp.errors import UserError, nearest
 
 FLAT = ("observations", "actions", "rewards", "terminals", "timeouts")
 OPTIONAL = ("next_observations",)
+_NAMES = {"obs_NO": "observations", "action": "actions"}
 BESIDE = ("info", "metadata", "env_info", "agent_info")  # what begins so may be there, and is not read
 
 
@@ -38,8 +38,7 @@ def read(path: Path) -> Dataset:
         return readers[path.suffix.lower()](path)
     except _Wrong as error:
         raise UserError(f"{path}: {error}") from None
-    except (OSError, EOFError, KeyError, ValueError, TypeError, IndexError, AttributeError, MemoryError,
-            zipfile.BadZipFile, pickle.UnpicklingError) as error:  # fmt: skip
+    except Exception as error:  # whatever a library makes of broken bytes
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path}: cannot be read, it is cut short, broken or of another kind ({reason})") from None
 
@@ -53,11 +52,9 @@ def write_d4rl(path: Path, data: Dataset) -> None:
     import h5py
 
     last_E = data.start_E + data.length_E - 1
-    following = np.roll(data.obs_NO, -1, 0)
-    following[last_E] = data.final_obs_EO
     terminals, timeouts = np.zeros((2, len(data)), bool)
     terminals[last_E], timeouts[last_E] = data.terminated_E, ~data.terminated_E
-    arrays = (data.obs_NO, data.action, data.reward_N, terminals, timeouts, following)
+    arrays = (data.obs_NO, data.action, data.reward_N, terminals, timeouts, data.next_obs_NO())
     part = path.with_name(f".part_{path.name}")
     try:
         with h5py.File(part, "w") as h5:
@@ -106,13 +103,13 @@ def _flat(name: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
     obs_NO, action, reward_N = (
         _vectors(arrays["observations"]),
         _actions(arrays["actions"]),
-        _numbers(arrays["rewards"]),
+        _numbers(arrays["rewards"], "rewards"),
     )
-    terminal_N, timeout_N = (arrays[key].reshape(-1).astype(bool) for key in ("terminals", "timeouts"))
     n = len(reward_N)
     for key, array in arrays.items():
         if len(array) != n:
             raise _Wrong(f"has {n:,} rewards and {len(array):,} {key}")
+    terminal_N, timeout_N = (_numbers(arrays[key], key) != 0 for key in ("terminals", "timeouts"))
     if not n:
         raise _Wrong("holds no steps")
     end_N = terminal_N | timeout_N
@@ -121,6 +118,8 @@ def _flat(name: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
     final_obs_EO = np.full((len(last_E), obs_NO.shape[1]), np.nan, np.float32)
     if "next_observations" in arrays:
         final_obs_EO = _vectors(arrays["next_observations"])[last_E]
+        if final_obs_EO.shape[1] != obs_NO.shape[1]:
+            raise _Wrong(f"next_observations have {final_obs_EO.shape[1]} dims, observations {obs_NO.shape[1]}")
     return Dataset(name, obs_NO, action, reward_N, np.diff(last_E, prepend=-1), terminal_N[last_E], final_obs_EO)
 
 
@@ -128,7 +127,7 @@ def _vectors(array: Any) -> np.ndarray:
     array = np.asarray(array)
     if array.ndim != 2 or array.dtype.kind not in "fiub":
         raise _Wrong(f"observations are {array.dtype} of shape {array.shape}, where (steps, dims) numbers are expected")
-    return np.ascontiguousarray(array, np.float32)
+    return _float32(array)
 
 
 def _actions(array: Any) -> np.ndarray:
@@ -139,14 +138,21 @@ def _actions(array: Any) -> np.ndarray:
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise _Wrong(f"actions are {array.dtype} of shape {array.shape}, where (steps, dims) numbers are expected")
-    return np.ascontiguousarray(array, np.float32)
+    return _float32(array)
 
 
-def _numbers(array: Any) -> np.ndarray:
+def _numbers(array: Any, what: str) -> np.ndarray:
     array = np.asarray(array)
     if array.size != len(array) or array.dtype.kind not in "fiub":
-        raise _Wrong(f"rewards are {array.dtype} of shape {array.shape}, where one number a step is expected")
-    return array.reshape(-1).astype(np.float32)
+        raise _Wrong(f"{what} are {array.dtype} of shape {array.shape}, where one number a step is expected")
+    if what != "rewards" and array.dtype.kind == "f" and np.isnan(array).any():
+        raise _Wrong(f"{what} are not finite at step {int(np.isnan(array).reshape(-1).argmax()):,}")
+    return _float32(array.reshape(-1))
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what is too large becomes inf, which `Dataset.check_numbers` finds
+        return np.ascontiguousarray(array, np.float32)
 
 
 def _pickle(path: Path) -> Dataset:
@@ -164,6 +170,10 @@ def _pickle(path: Path) -> Dataset:
         if arrays["terminals"][:-1].any():
             raise _Wrong(f"episode {i} goes on after a terminal step")
         parts.append(_flat(path.name, {**arrays, "timeouts": np.zeros(len(arrays["rewards"]))}))
+        for what in ("obs_NO", "action"):
+            this, first = getattr(parts[-1], what).shape[1:], getattr(parts[0], what).shape[1:]
+            if this != first:
+                raise _Wrong(f"episode {i} has {_NAMES[what]} of shape {this}, episode 0 of {first}")
     if not parts:
         raise _Wrong("holds no episodes")
     return Dataset.concat(path.name, parts)
@@ -187,7 +197,7 @@ def _padded(path: Path) -> Dataset:
         raise _Wrong(f"episode {int(np.argmin(used_ET.any(1)))} is nothing but zeros")
     inside_ET = np.arange(limit) < length_E[:, None]
     final_obs_EO = np.full((len(length_E), obs_ETO.shape[2]), np.nan, np.float32)
-    reward_N = np.zeros(length_E.sum(), np.float32)
+    reward_N = np.full(length_E.sum(), np.nan, np.float32)
     obs_NO, action = _vectors(obs_ETO[inside_ET]), _actions(action_ETA[inside_ET])
     return Dataset(path.name, obs_NO, action, reward_N, length_E, length_E < limit, final_obs_EO)
 
@@ -246,7 +256,7 @@ for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
     _ADMITTED[_core + ".numeric", "_frombuffer"] = _frombuffer
 
 
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(pickle._Unpickler):  # Python's own: the faster one makes as long a list as a file's bytes tell it to
     def find_class(self, module: str, name: str) -> Any:
         module = {"__builtin__": "builtins"}.get(module, module)
         if (module, name) not in _ADMITTED:

@@ -29,9 +29,11 @@ def ensure(env_name: str, kind: str, processes: int | None = None) -> None:
 
 
 def outdated(env_name: str, kind: str) -> bool:
-    """Whether the data set that is here was made by another recipe or other policies than this version's."""
-    wanted = recipes.fingerprint(env_name, kind)
-    return wanted is not None and store.facts(store.own_id(env_name, kind))["rlexp"].get("fingerprint") != wanted
+    """Whether the data set that is here was made by another recipe or other policies than this version's. What was
+    imported has no recipe, and what cannot be made anew is as good as it gets."""
+    wanted = recipes.fingerprint(env_name, kind) if kind in recipes.table().get(env_name, {}) else None
+    made = store.facts(store.own_id(env_name, kind)).get("rlexp", {})
+    return wanted is not None and made.get("fingerprint") != wanted
 
 
 def _refuse_outdated(env_name: str, kind: str) -> None:

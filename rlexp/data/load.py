@@ -32,6 +32,13 @@ class BufferConfig(Params):
             return f"buffer.path={self.path}"
         return None if self.dataset is None else f"buffer.dataset={self.dataset}"
 
+    @property
+    def limited(self) -> str | None:
+        """What limits them, in the words of the command line; None where nothing does."""
+        if self.top_percent < 100:
+            return f"buffer.top_percent={self.top_percent:g}"
+        return None if self.trajectories is None else f"buffer.trajectories={self.trajectories}"
+
 
 def load(buffer: BufferConfig, env: EnvConfig, spec: EnvSpec) -> Dataset:
     """The data set that `buffer` names for `env`, made on first use. Raises UserError."""
@@ -42,16 +49,19 @@ def load(buffer: BufferConfig, env: EnvConfig, spec: EnvSpec) -> Dataset:
             file = Path(buffer.path)
             data = _once(formats.read, file, file.stat().st_mtime_ns if file.is_file() else 0)
         else:
-            data = named(str(buffer.dataset), env.name)
+            data = named(str(buffer.dataset), env)
+        data.check(spec)
     except UserError as error:
         key = "buffer.path" if buffer.path is not None else f"buffer.dataset={buffer.dataset}"
         raise UserError(f"{key}: {error}") from None
-    data = data.top(buffer.top_percent)
+    try:
+        data = data.top(buffer.top_percent)
+    except UserError as error:
+        raise UserError(f"buffer.top_percent={buffer.top_percent:g}: {error}") from None
     if buffer.trajectories is not None:
         if buffer.trajectories > len(data.length_E):
             raise UserError(f"buffer.trajectories={buffer.trajectories}: {data.name} has {len(data.length_E)} episodes")
         data = data.first(buffer.trajectories)
-    data.check(spec)
     return data
 
 
@@ -60,17 +70,20 @@ def _once(read: Callable[[Any], Dataset], what: Any, changed: Any) -> Dataset:
     return read(what)
 
 
-def named(name: str, env_name: str | None = None) -> Dataset:
-    """The data set that is called `name`: made, or downloaded, where it is not on this machine. Raises UserError."""
+def named(name: str, env: EnvConfig) -> Dataset:
+    """The data set that `env` calls `name`: made, or downloaded, where it is not on this machine. Raises UserError."""
     from rlexp.data import generate, recipes, store
 
-    dataset_id = find(name, env_name)
+    dataset_id = find(name, env.name)
     if not name.startswith("minari:"):
-        _, env, kind = dataset_id.removesuffix("-v0").split("/")
-        if kind in recipes.table().get(env, {}):
-            generate.ensure(env, kind)
+        _, owner, kind = dataset_id.removesuffix("-v0").split("/")
+        if kind in recipes.table().get(owner, {}):
+            generate.ensure(owner, kind)
     elif not store.exists(dataset_id):
         store.download(dataset_id)
+    recorded, here = (re.sub(r"-v\d+$", "", name or "") for name in (store.env_id(dataset_id), env.id))
+    if recorded not in ("", here):
+        raise UserError(f"was recorded in {recorded}, env={env.name} is {here}")
     return _once(store.read, dataset_id, store.changed(dataset_id))
 
 

@@ -61,7 +61,9 @@ def environment(name: str) -> EnvConfig:
 
     file = CONF / "env" / f"{name}.yaml"
     if not file.is_file() or name == "gym":
-        raise UserError(f"no environment '{name}'{nearest(name, [f.stem for f in file.parent.glob('*.yaml')])}")
+        raise UserError(
+            f"no environment '{name}'{nearest(name, {f.stem for f in file.parent.glob('*.yaml')} - {'gym'})}"
+        )
     return EnvConfig(**OmegaConf.to_container(OmegaConf.load(file))).on_gymnasium()  # type: ignore[arg-type]
 
 

@@ -72,6 +72,15 @@ def facts(dataset_id: str) -> dict[str, Any]:
         raise UserError(f"{file}: cannot be read ({error})") from None
 
 
+def env_id(dataset_id: str) -> str | None:
+    """Gymnasium's id of the environment that a stored data set was recorded in, where it says so."""
+    spec = facts(dataset_id).get("env_spec")
+    try:
+        return json.loads(spec)["id"] if spec else None
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 def local() -> list[str]:
     """Ids of the data sets on this machine."""
     files = sorted(root().glob("**/data/metadata.json"))
@@ -152,7 +161,10 @@ def _metadata(dataset_id: str, data: Dataset, env: EnvConfig, made: dict[str, An
     assert isinstance(box, gym.spaces.Box)
     assert spec is not None
     low, high = box.low.astype(np.float32), box.high.astype(np.float32)
-    policies, mean = made.get("policies", []), data.return_E.mean()
+    policies, returns = made.get("policies", []), {"mean": None, "min": None, "max": None}
+    if data.rewarded:
+        returns = {"mean": data.return_E.mean(), "min": data.return_E.min(), "max": data.return_E.max()}
+    mean = f"mean return {returns['mean']:.1f}" if data.rewarded else "no rewards"
     algos = sorted({str(policy["card"].get("algo")) for policy in policies})
     scores = {"ref_min_score": env.random_return, "ref_max_score": env.expert_return}
     return {
@@ -168,13 +180,13 @@ def _metadata(dataset_id: str, data: Dataset, env: EnvConfig, made: dict[str, An
         "env_spec": spec.to_json(),
         "author": ["rlexp"],
         "algorithm_name": ", ".join(algos) or "unknown",
-        "description": f"{len(data):,} steps of {env.id}, mean return {mean:.1f}; of {made_by(policies)}. "
+        "description": f"{len(data):,} steps of {env.id}, {mean}; of {made_by(policies)}. "
         "Made or imported by rlexp; not a D4RL data set.",
         **({} if env.expert_return is None else scores),
         "rlexp": {
             "env": env.name,
             **made,
-            "returns": {"mean": mean, "min": data.return_E.min(), "max": data.return_E.max()},
+            "returns": returns,
             "versions": {"rlexp": __version__, **{name: metadata.version(name) for name in _VERSIONS}},
         },
     }
@@ -207,7 +219,9 @@ def read(dataset_id: str) -> Dataset:
         raise UserError(f"{short(dataset_id)}: is stored as {about.get('data_format')}; only hdf5 can be read")
     try:
         return _read_episodes(file, short(dataset_id), about["total_episodes"], about["total_steps"])
-    except (OSError, KeyError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever h5py makes of broken bytes
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{file}: cannot be read, it is cut short or broken ({reason})") from None
 
