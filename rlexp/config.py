@@ -15,7 +15,6 @@ import re
 import shutil
 import typing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -23,7 +22,6 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, Vali
 
 from rlexp.errors import UserError, nearest
 from rlexp.params import OutOfRange, Params, param
-from rlexp.paths import CONF
 
 if typing.TYPE_CHECKING:
     from rlexp.algo import Algorithm, Task
@@ -221,6 +219,8 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
             raise UserError(f"{given}: {algo_class.__name__} uses no {need}; leave it null")
         if given is None and need in algo_class.needs:
             raise UserError(f"{key}: {algo_class.__name__} learns from {need}; give it with {key}=...")
+    if buffer.limited and "data" not in algo_class.needs:
+        raise UserError(f"{buffer.limited}: {algo_class.__name__} uses no data; leave it out")
     if policy.init is not None and not algo_class.starts_from_policy:
         raise UserError(f"policy.init={policy.init}: {algo_class.__name__} starts from no policy; leave it null")
     plain = {
@@ -232,14 +232,16 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         "buffer": dataclasses.asdict(buffer),
         "expert": dataclasses.asdict(expert),
         "video": dataclasses.asdict(video),
-        "seeds": _seeds(plain["seeds"]),
+        "seeds": seed_list(plain["seeds"]),
     }
     seeds = tuple(plain["seeds"])
     return RunConfig(algo_class, algo, env, trainc, policy, buffer, expert, video, seeds, plain.get("reference"), plain)
 
 
-def probe(config: RunConfig) -> None:
-    """Whether the algorithm can run on the environment, found by making both once. Raises UserError."""
+def probe(config: RunConfig) -> dict[str, Any] | None:
+    """Whether the algorithm can run on the environment, found by making both once. Raises UserError.
+
+    Returns what is to be remembered of the data that it learns from, if it does."""
     import torch
 
     from rlexp import envs, gallery, seeding
@@ -262,7 +264,15 @@ def probe(config: RunConfig) -> None:
         )
     seeding.seed_globals(seeding.stream(0, "init"))
     eager = dataclasses.replace(config.task(spec, config.seeds[0]), compile=False)
-    algo(config.algo, eager)
+    try:
+        algo(config.algo, eager)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise UserError(f"algo={algo.__name__.lower()}: does not fit into memory; make its sizes smaller") from None
+    if (data := eager.data) is None:
+        return None
+    return {"name": data.name, "steps": len(data), "episodes": len(data.length_E), "digest": data.digest}
 
 
 def _algo_class(node: dict[str, Any]) -> type[Algorithm]:
@@ -289,7 +299,8 @@ def _resolve(config: DictConfig) -> dict[str, Any]:
         raise UserError(str(error).splitlines()[0]) from None
 
 
-def _seeds(value: Any) -> list[int]:
+def seed_list(value: Any) -> list[int]:
+    """Distinct whole numbers ≥ 0, from a list or one of them. Raises UserError for others."""
     seeds = value if isinstance(value, list) else [value]
     for seed in seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
@@ -319,52 +330,3 @@ def nearest_key(word: str, keys: list[str]) -> str:
     by_last = {key.split(".")[-1]: key for key in keys}
     close = nearest(last, by_last)
     return re.sub(r"'(.*)'", lambda m: f"'{by_last[m.group(1)]}'", close) if close else nearest(word, keys)
-
-
-# What may change when a run is resumed, because nothing that has been done depends on it.
-FREE_ON_RESUME = (
-    *("train.budget", "train.keep", "train.snapshot_every", "train.tensorboard"),
-    *("video", "seeds", "reference", "workers"),
-)
-
-
-def resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
-    """The stored config of `folder` with `overrides` (key=value) applied. Raises UserError for any that would alter
-    what has been done."""
-    file = folder / "config.yaml"
-    if not file.is_file():
-        near = nearest(folder.name, [p.name for p in folder.parent.glob("*")] if folder.parent.is_dir() else [])
-        raise UserError(f"resume={folder}: no run folder (it has no config.yaml){near}")
-    try:
-        stored: Any = OmegaConf.to_container(OmegaConf.load(file))
-    except Exception as error:  # a yaml parser's many errors
-        raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]})") from None
-    for override in overrides:
-        key, _, text = override.lstrip("+~").partition("=")
-        try:
-            new = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))["value"]  # type: ignore[call-overload,index]
-        except Exception:  # a yaml parser's many errors
-            raise UserError(f"{override}: '{text}' cannot be read; is a bracket or a quote open?") from None
-        *parents, leaf = key.split(".")
-        node = stored
-        for parent in parents:
-            node = node.get(parent, {}) if isinstance(node, dict) else {}
-        if key == "video" and (CONF / "video" / f"{new}.yaml").is_file():
-            new = OmegaConf.to_container(OmegaConf.load(CONF / "video" / f"{new}.yaml"))
-        elif leaf not in node or isinstance(node[leaf], dict):
-            raise UserError(
-                f"{override}: a resumed run keeps its {key}; only its options can be changed"
-                f"{nearest_key(key, all_keys(stored))}"
-            )
-        free = any(key == name or key.startswith(name + ".") for name in FREE_ON_RESUME)
-        if new != node[leaf] and not free:
-            raise UserError(
-                f"{key}: was {node[leaf]} in {folder} and cannot become {new}: it would alter what has been "
-                f"done; free to change are {', '.join(FREE_ON_RESUME)}"
-            )
-        if key == "seeds" and not set(node[leaf]) <= set(_seeds(new)):
-            raise UserError(f"seeds: {folder} has {node[leaf]}; seeds can be added, not dropped")
-        if key == "train.budget" and isinstance(new, int | float) and new < node[leaf]:
-            raise UserError(f"train.budget: was {node[leaf]} in {folder}; it can grow, not shrink to {new}")
-        node[leaf] = new
-    return stored

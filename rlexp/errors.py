@@ -10,7 +10,7 @@ class UserError(Exception):
 
 def nearest(word: str, choices: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the choice closest to `word`, or `""` where none is close."""
-    choices = list(choices)
+    choices = [choice for choice in choices if choice != word]
     match = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     if not match:  # the same letters in another case, or a part of a longer name
         match = [c for c in choices if word.lower() in c.lower()][:1]

@@ -1,7 +1,7 @@
 """Hydra's own errors in one line, with the nearest valid choice."""
 
 import re
-from typing import Any
+import sys
 
 from rlexp.config import all_keys, nearest_key
 from rlexp.errors import nearest
@@ -32,12 +32,18 @@ def hydra_error(error: Exception) -> str:
 
 
 def _known() -> list[str]:
-    """All options of the default config."""
+    """All options of the config with the groups that the command line chooses."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        node: Any = OmegaConf.to_container(compose("config"))
-    return all_keys(node)
+        chosen = [word for word in sys.argv[1:] if (CONF / word.split("=")[0].lstrip("+")).is_dir()]
+        try:
+            config = compose("config", chosen)
+        except (HydraException, OmegaConfBaseException):  # one of them is wrong as well
+            config = compose("config")
+    return [key for key in all_keys(OmegaConf.to_container(config)) if not key.endswith("_target_")]  # type: ignore[arg-type]

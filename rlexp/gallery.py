@@ -23,6 +23,7 @@ CARD = (
     "dirty",
     "versions",
     "hardware",
+    "data",
     "started",
     "finished",
     "seconds",

@@ -12,9 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlexp import ckpt, config, folder
 from rlexp.config import RunConfig
-from rlexp.errors import UserError
+from rlexp.errors import UserError, nearest
 from rlexp.execute import Job
 from rlexp.folder import Folder
+from rlexp.paths import CONF
 
 
 @dataclass
@@ -96,9 +97,9 @@ class Work:
 def single(composed: DictConfig) -> Work:
     """A new run. Raises UserError before anything is written."""
     run = config.build(composed)
-    config.probe(run)
+    data = config.probe(run)
     path = folder.create(_root(composed), run.name)
-    return Work(path, [(Folder(path, run.plain, run.algo_class.clock), run)])
+    return Work(path, [(Folder(path, run.plain, run.algo_class.clock, data), run)])
 
 
 def _root(composed: DictConfig) -> Path:
@@ -120,14 +121,13 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
             raise UserError(f"study={name}: an arm is named {arm!r}, which is no folder's name; quote it?")
     common = node.get("common", []) + ([f"seeds={node['seeds']}"] if "seeds" in node else [])
     runs = {arm: config.build(compose("config", [*common, *words, *overrides])) for arm, words in node["arms"].items()}
-    for run in runs.values():
-        config.probe(run)
+    data = {arm: config.probe(run) for arm, run in runs.items()}
     path = folder.create(_root(composed), f"study_{name}")
     ckpt.write_text(path / "study.yaml", OmegaConf.to_yaml({"name": name, **node}))
     folders = []
     for arm, run in runs.items():
         (path / arm).mkdir()
-        folders.append((Folder(path / arm, run.plain, run.algo_class.clock), run))
+        folders.append((Folder(path / arm, run.plain, run.algo_class.clock, data[arm]), run))
     return Work(path, folders, is_study=True)
 
 
@@ -137,11 +137,60 @@ def resume(path: Path, overrides: list[str]) -> Work:
     places = [path / arm for arm in OmegaConf.load(path / "study.yaml").arms] if is_study else [path]
     runs = []
     for place in places:
-        run = config.build(config.resumed(place, overrides))
-        config.probe(run)
+        run = config.build(_resumed(place, overrides))
+        data = config.probe(run)
         _check_checkpoints(place, run)
-        runs.append((Folder(place, run.plain, run.algo_class.clock), run))
+        runs.append((Folder(place, run.plain, run.algo_class.clock, data), run))
     return Work(path, runs, is_study)
+
+
+# What may change when a run is resumed, because nothing that has been done depends on it.
+FREE_ON_RESUME = (
+    *("train.budget", "train.keep", "train.snapshot_every", "train.tensorboard"),
+    *("video", "seeds", "reference", "workers"),
+)
+
+
+def _resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
+    """The stored config of `folder` with `overrides` (key=value) applied. Raises UserError for any that would alter
+    what has been done."""
+    file = folder / "config.yaml"
+    if not file.is_file():
+        near = nearest(folder.name, [p.name for p in folder.parent.glob("*")] if folder.parent.is_dir() else [])
+        raise UserError(f"resume={folder}: no run folder (it has no config.yaml){near}")
+    try:
+        stored: Any = OmegaConf.to_container(OmegaConf.load(file))
+    except Exception as error:  # a yaml parser's many errors
+        raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+    for override in overrides:
+        key, _, text = override.lstrip("+~").partition("=")
+        try:
+            new = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))["value"]  # type: ignore[call-overload,index]
+        except Exception:  # a yaml parser's many errors
+            raise UserError(f"{override}: '{text}' cannot be read; is a bracket or a quote open?") from None
+        *parents, leaf = key.split(".")
+        node = stored
+        for parent in parents:
+            node = node.get(parent, {}) if isinstance(node, dict) else {}
+        if key == "video" and (CONF / "video" / f"{new}.yaml").is_file():
+            new = OmegaConf.to_container(OmegaConf.load(CONF / "video" / f"{new}.yaml"))
+        elif leaf not in node or isinstance(node[leaf], dict):
+            raise UserError(
+                f"{override}: a resumed run keeps its {key}; only its options can be changed"
+                f"{config.nearest_key(key, config.all_keys(stored))}"
+            )
+        free = any(key == name or key.startswith(name + ".") for name in FREE_ON_RESUME)
+        if new != node[leaf] and not free:
+            raise UserError(
+                f"{key}: was {node[leaf]} in {folder} and cannot become {new}: it would alter what has been "
+                f"done; free to change are {', '.join(FREE_ON_RESUME)}"
+            )
+        if key == "seeds" and not set(node[leaf]) <= set(config.seed_list(new)):
+            raise UserError(f"seeds: {folder} has {node[leaf]}; seeds can be added, not dropped")
+        if key == "train.budget" and isinstance(new, int | float) and new < node[leaf]:
+            raise UserError(f"train.budget: was {node[leaf]} in {folder}; it can grow, not shrink to {new}")
+        node[leaf] = new
+    return stored
 
 
 def _check_checkpoints(path: Path, run: RunConfig) -> None:

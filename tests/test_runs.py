@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ import pytest
 from rlexp import ckpt, folder, log
 from rlexp.run import Every
 from tests.helpers import ALGOS, QUIET, ROOT, built, command, metrics, toy, train
+from tests.test_dataset import episodes
+from tests.test_formats import flat, write
 
 SHORT = ["env=lineworld", "train.budget=6000", "seeds=[0,1]", *QUIET]
 
@@ -180,6 +183,21 @@ def test_resume_refuses_what_would_alter_the_past(tmp_path):
     broken = command("main.py", f"resume={run}", "train.budget=9000", cwd=tmp_path)
     assert (broken.returncode, "cannot be read as JSON" in broken.stderr) == (2, True), broken.stderr
     assert broken.stderr.count("\n") == 1
+
+
+def test_resume_refuses_other_data(tmp_path):
+    data = episodes([20, 9], discrete=True)
+    data = replace(data, obs_NO=data.obs_NO[:, :2], action=data.action % 3, final_obs_EO=data.final_obs_EO[:, :2])
+    file = write(tmp_path / "mine.npz", flat(data))
+    words = ("algo=bc", "env=lineworld", f"buffer.path={file}", "train.budget=100", "seeds=[0]", *QUIET)
+    done = command("main.py", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path)
+    recorded = json.loads((run / "run.json").read_text())["data"]
+    assert recorded == {"name": "mine.npz", "steps": 29, "episodes": 2, "digest": data.digest}
+    write(file, flat(replace(data, action=2 - data.action)))
+    done = command("main.py", f"resume={run}", "train.budget=200", cwd=tmp_path)
+    assert (done.returncode, "the data have changed since it began" in done.stderr) == (2, True), done.stderr
 
 
 def test_growing_the_budget_is_training_longer(tmp_path):
