@@ -2,9 +2,14 @@
 
 import rlexp
 saved = rlexp.load_policy("runs/2026-01-31/12-00-00_ppo_cartpole")
-action = saved.policy.act(obs[None])[0]          # obs (O,), raw as the environment gives it
 rlexp.evaluate(saved, episodes=100)["return_mean"]
 rlexp.record(saved, "episode.mp4")
+
+By hand, for policies that remember their episode as for those that do not:
+
+saved.policy.start(1, np.random.default_rng(0))  # at its beginning
+action = saved.policy.act(obs[None])[0]          # obs (O,), raw as the environment gives it
+saved.policy.observe(np.array([reward]))         # after each step
 """
 
 import os

@@ -3,19 +3,20 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rlexp.commands import chunks, data, pictures, preferences, rlhf, targets
-from rlexp.errors import UserError
+from rlexp.errors import UserError, nearest
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run `rlexp argv`; returns the exit code: 0, 1 (doctor found a fault), 2 (the user can mend it)."""
-    parser = argparse.ArgumentParser(prog="rlexp", description=__doc__)
+    parser = Parser(prog="rlexp", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
     e = commands.add_parser("eval", help="score a run, a checkpoint or a shipped policy on fresh episodes")
@@ -63,8 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         more.add(commands)
     for command in (e, ls, p, r, d):
         command.add_argument("--json", action="store_true", help="print JSON")
-    args = parser.parse_args(argv)
     try:
+        args = parser.parse_args(argv)
         _check(args)
         return args.run(args)
     except UserError as error:
@@ -73,6 +74,32 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `rlexp list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a mistake, with the nearest valid choice, instead of the whole usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            known = self._option_string_actions if unknown[0].startswith("-") else ()
+            raise UserError(f"{unknown[0]}: {self.prog} knows no such option{nearest(unknown[0], known)}")
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            known = [word.strip("' ") for word in choice[2].split(",")]
+            raise UserError(
+                f"{self.prog} {choice[1]}: no such command{nearest(choice[1], known)} (there are {', '.join(known)})"
+            )
+        raise UserError(f"{self.prog}: {message.removeprefix('argument ')}")
 
 
 def _check(args: argparse.Namespace) -> None:

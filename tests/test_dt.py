@@ -478,6 +478,16 @@ def test_config_errors_and_the_device():
     assert built("algo=dt", "env=bipedal").algo.max_timestep == 1600
 
 
+def test_what_data_do_not_say_is_not_learned():
+    data = episodes(20, 30)
+    lost = replace(data, final_obs_EO=np.full_like(data.final_obs_EO, np.nan))
+    with pytest.raises(UserError, match=r"algo.obs_coef=1.0: .* has no next_observations"):
+        learner("algo.obs_coef=1", data=lost)
+    learner(data=lost).step()
+    with pytest.raises(UserError, match="has no rewards, so no return can be asked for"):
+        learner(data=replace(data, reward_N=np.full_like(data.reward_N, np.nan)))
+
+
 # --- the return asked for, swept ---
 
 
@@ -495,11 +505,12 @@ def test_targets_command(tmp_path, capsys, monkeypatch):
 
     torch.manual_seed(0)
     net, picture = Transformer("discrete", 2, 3, [], [], False, 20, 1, 1, 16), "t.png"
+    env = built("env=lineworld").env
     for seed in range(2):
         place = tmp_path / f"run/seed_{seed}/checkpoints"
         place.mkdir(parents=True)
         policy = DTPolicy(net, dt.Normaliser(2), 5, 1.0, 0.0, -1.5 - seed)
-        policies.save_policy(place / "final.safetensors", policy, built("env=lineworld").env, {"seed": seed})
+        policies.save_policy(place / "final.safetensors", policy, env, {"seed": seed})
     out = json.loads(call(tmp_path / "run", "--returns", -9, -3, "--episodes", 2, "--json"))
     found = out["policies"][str(tmp_path / "run")]
     assert (found["asked"], found["data_best"], np.shape(found["returns"])) == ([-9, -3], -1.5, (2, 2))
@@ -511,8 +522,11 @@ def test_targets_command(tmp_path, capsys, monkeypatch):
     assert "best return in the data -1.5, 20 episodes" in table
     assert "| -9.0 | -4.0 | ± 6.4 | 2 |\n| -3.0 | -1.0 | ± 6.4 | 2 |" in table
     assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
-    assert "| 0.0 |" in call(tmp_path / "run/seed_0")
+    assert "| -3.0 |" in call(tmp_path / "run/seed_0"), "twice as bad as the best episode"
+    with pytest.raises(UserError, match="must be finite numbers, not inf"):
+        call(tmp_path / "run", "--returns", "inf")
     with pytest.raises(UserError, match="of kind 'actor', which is asked for no return"):
-        call("lineworld-expert")
-    with pytest.raises(UserError, match=r"pictures are \.png"):
-        call(tmp_path / "run", "--plot", "t.pdf")
+        call(tmp_path / "run", "lineworld-expert")
+    policies.save_policy(tmp_path / "0.safetensors", DTPolicy(net, dt.Normaliser(2), 5, 1.0, 0.0, 0.0), env, {})
+    with pytest.raises(UserError, match="the best return in the data is 0; say with --returns"):
+        call(tmp_path / "0.safetensors")

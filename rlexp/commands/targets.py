@@ -2,17 +2,26 @@
 
 import argparse
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlexp.errors import UserError
+
+if TYPE_CHECKING:
+    from rlexp.policies import Saved
 
 
 def add(commands: Any) -> None:
     """Add `targets` to the parser's commands."""
     t = commands.add_parser("targets", help="the return of a Decision Transformer against the one it is asked for")
     t.add_argument("policies", nargs="+", metavar="POLICY", help="run folders (all their seeds) or policy files")
-    t.add_argument("--returns", type=float, nargs="+", help="default: 0 to 1.25 of the best return in the data")
+    t.add_argument(
+        "--returns",
+        type=float,
+        nargs="+",
+        help="default: 0 to 1.25 of the best return in the data, if that is positive",
+    )
     t.add_argument("--episodes", type=int, default=20, help="of each policy for each return (default 20)")
     t.add_argument("--best", action="store_true", help="the best policy by evaluation instead of the last one")
     t.add_argument("--seed", type=int, default=0, help="of the episodes (default 0)")
@@ -24,9 +33,11 @@ def add(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from rlexp import stats
 
-    if args.plot is not None and args.plot.suffix != ".png":
-        raise UserError(f"--plot {args.plot}: pictures are .png")
-    found = {where: measure(where, args) for where in args.policies}
+    for asked in args.returns or ():
+        if not math.isfinite(asked):
+            raise UserError(f"--returns: must be finite numbers, not {asked}")
+    policies = {where: load(where, args) for where in args.policies}
+    found = {where: measure(saved, args) for where, saved in policies.items()}
     if args.json:
         print(json.dumps({"episodes": args.episodes, "seed": args.seed, "policies": found}, indent=2))
     for where, result in found.items() if not args.json else ():
@@ -40,16 +51,25 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def measure(where: str, args: argparse.Namespace) -> dict[str, Any]:
-    """Mean returns of each policy of `where` (one per seed) for each return asked for. Raises UserError for others."""
-    from rlexp import api, policies
+def load(where: str, args: argparse.Namespace) -> "list[Saved]":
+    """The policies of `where`, one per seed. Raises UserError for those that are asked for no return."""
+    from rlexp import policies
 
     saved = [policies.load_policy(path) for path in policies.find_policy(where, "best" if args.best else "final")]
     for one in saved:
         if not hasattr(one.policy, "target"):
             raise UserError(f"{one.path}: holds a policy of kind '{one.policy.kind}', which is asked for no return")
+    if not args.returns and not any(one.policy.data_best for one in saved):  # type: ignore[attr-defined]
+        raise UserError(f"{where}: the best return in the data is 0; say with --returns which to ask for")
+    return saved
+
+
+def measure(saved: "list[Saved]", args: argparse.Namespace) -> dict[str, Any]:
+    """Mean returns of each policy for each return asked for."""
+    from rlexp import api
+
     best = max(one.policy.data_best for one in saved)  # type: ignore[attr-defined]
-    asked = args.returns or [best * i / 4 for i in range(6)]
+    asked = args.returns or [best + abs(best) * (i / 4 - 1) for i in range(6)]  # if it is positive, from 0 on
     returns: list[list[float]] = []
     for target in asked:
         returns.append([])
