@@ -44,6 +44,7 @@ class Policy(ABC):
 
     kinds: ClassVar[dict[str, type[Policy]]] = {}
     kind: ClassVar[str]
+    remembers: ClassVar[bool] = False  # its action depends on more than the present observation
     explore: bool = False  # act by sampling instead of by the mean (most likely) action
 
     def __init_subclass__(cls, kind: str, **kwargs: Any) -> None:

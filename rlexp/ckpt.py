@@ -51,6 +51,8 @@ def load(path: Path, part: str | None = None) -> dict[str, Any]:
                 raise UserError(f"{path}: is a safetensors file, but not one that this version of rlexp wrote")
             tree = json.loads(header["tree"])
             if part is not None:
+                if part not in tree:
+                    raise UserError(f"{path}: holds no {part} but {', '.join(tree)}")
                 tree = tree[part]
             return _unpack(tree, file)
     except FileNotFoundError:

@@ -96,9 +96,9 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
             known = [word.strip("' ") for word in choice[2].split(",")]
-            raise UserError(
-                f"{self.prog} {choice[1]}: no such command{nearest(choice[1], known)} (there are {', '.join(known)})"
-            )
+            option = re.match(r"argument (-\S+)", message)
+            what = f"{option[1]} {choice[1]}: no such choice" if option else f"{self.prog} {choice[1]}: no such command"
+            raise UserError(f"{what}{nearest(choice[1], known)} (there are {', '.join(known)})")
         raise UserError(f"{self.prog}: {message.removeprefix('argument ')}")
 
 

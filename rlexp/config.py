@@ -59,7 +59,7 @@ class VideoConfig(Params):
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertConfig(Params):
-    policy: str | None = param("policy that labels states")
+    policy: str | None = param("policy that labels states", file=True)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class RunConfig:
         from rlexp.algo import Task
 
         recorded = data.load(self.buffer, self.env, spec) if "data" in self.algo_class.needs else None
-        expert = policies.load_expert(self.expert.policy, spec) if self.expert.policy else None
+        expert = policies.load_expert(self.expert.policy, self.env, spec) if self.expert.policy else None
         return Task(self.env, spec, self.policy, seed, self.train.device, self.train.compile, recorded, expert)
 
 
@@ -238,13 +238,13 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     return RunConfig(algo_class, algo, env, trainc, policy, buffer, expert, video, seeds, plain.get("reference"), plain)
 
 
-def probe(config: RunConfig) -> dict[str, Any] | None:
+def probe(config: RunConfig) -> dict[str, dict[str, Any]]:
     """Whether the algorithm can run on the environment, found by making both once. Raises UserError.
 
-    Returns what is to be remembered of the data that it learns from, if it does."""
+    Returns what is to be remembered of the data and files that its results depend on, by option."""
     import torch
 
-    from rlexp import envs, gallery, seeding
+    from rlexp import envs, gallery, policies, seeding
 
     gallery.find(config.reference, config.name)
     if config.train.device == "cuda" and not torch.cuda.is_available():
@@ -270,9 +270,16 @@ def probe(config: RunConfig) -> dict[str, Any] | None:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
         raise UserError(f"algo={algo.__name__.lower()}: does not fit into memory; make its sizes smaller") from None
-    if (data := eager.data) is None:
-        return None
-    return {"name": data.name, "steps": len(data), "episodes": len(data.length_E), "digest": data.digest}
+    inputs: dict[str, dict[str, Any]] = {}
+    if (data := eager.data) is not None:
+        facts = {"steps": len(data), "episodes": len(data.length_E), "digest": data.digest}
+        inputs["buffer"] = {"name": data.name, **facts}
+    for group in ("algo", "policy", "expert"):
+        params = getattr(config, group)
+        for f in dataclasses.fields(params):
+            if f.metadata.get("file") and (where := getattr(params, f.name)) is not None:
+                inputs[f"{group}.{f.name}"] = policies.digest(where)
+    return inputs
 
 
 def _algo_class(node: dict[str, Any]) -> type[Algorithm]:

@@ -49,19 +49,19 @@ def create(root: Path, name: str) -> Path:
 class Folder:
     """One run folder and its record (run.json); written by the process that was started by hand, no other."""
 
-    def __init__(self, path: Path, config: dict[str, Any], clock: str, data: dict[str, Any] | None = None):
-        """`data`: what is to be remembered of the data that it learns from. Raises UserError where a run was begun
-        with others, or its record is broken."""
+    def __init__(self, path: Path, config: dict[str, Any], clock: str, inputs: dict[str, Any]):
+        """`inputs`: what is to be remembered of the data and files that it learns from. Raises UserError where a run
+        was begun with others, or its record is broken."""
         self.path, self.config = path, config
         record = path / "run.json"
         try:
             self.record: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
         except ValueError as error:
             raise UserError(f"{record}: cannot be read as JSON ({error})") from None
-        if data != self.record.setdefault("data", data):
-            raise UserError(
-                f"resume={path}: the data have changed since it began: {_data(self.record['data'])}, now {_data(data)}"
-            )
+        for key, facts in self.record.setdefault("inputs", inputs).items():
+            if facts != inputs.get(key):
+                was, now = (", ".join(f"{k} {v}" for k, v in (x or {}).items()) for x in (facts, inputs.get(key)))
+                raise UserError(f"resume={path}: what {key} names has changed since it began; it was {was}, is {now}")
         for seed in config["seeds"]:
             facts = self._seeds().setdefault(str(seed), {"status": "waiting", "message": "", "step": 0})
             if facts["status"] != "done":  # it is about to be continued
@@ -187,10 +187,6 @@ class Folder:
         if notes := [f"- seed {seed}: {facts['message']}" for seed, facts in seeds.items() if facts["message"]]:
             lines += ["", *notes]
         return "\n".join(lines) + "\n"
-
-
-def _data(data: dict[str, Any] | None) -> str:
-    return "none" if data is None else "{name} ({steps:,} steps, {episodes:,} episodes, digest {digest})".format(**data)
 
 
 def command() -> str:

@@ -23,7 +23,7 @@ CARD = (
     "dirty",
     "versions",
     "hardware",
-    "data",
+    "inputs",
     "started",
     "finished",
     "seconds",

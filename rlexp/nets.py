@@ -30,7 +30,7 @@ class PolicyConfig(Params):
     activation: str = param("non-linearity between layers", choices=tuple(ACTIVATIONS))
     orthogonal: bool = param("orthogonal initial weights (gain √2, last layer 0.01); false: PyTorch's default")
     log_std: float = param("initial log standard deviation of continuous actions")
-    init: str | None = param("run folder or policy file whose weights to start from")
+    init: str | None = param("run folder or policy file whose weights to start from", file=True)
     # Not in configs and policy files from before them, which mean the same without.
     residual: bool = field(
         default=False, metadata=param("hidden layers add to their input, where widths agree").metadata

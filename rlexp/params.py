@@ -18,10 +18,14 @@ def param(
     lt: float | None = None,
     choices: tuple[str, ...] | None = None,
     source: str = "",
+    file: bool = False,
 ) -> Any:
-    """A field of a `Params` class: what it means, its unit, the range it must lie in, and where the term comes from."""
+    """A field of a `Params` class: what it means, its unit, the range it must lie in, and where the term comes from;
+    `file`: whether it names one, on whose content the run depends."""
     bounds = {"≥": ge, ">": gt, "≤": le, "<": lt}
-    return field(metadata={"doc": doc, "unit": unit, "bounds": bounds, "choices": choices, "source": source})
+    return field(
+        metadata={"doc": doc, "unit": unit, "bounds": bounds, "choices": choices, "source": source, "file": file}
+    )
 
 
 _HOLDS = {"≥": lambda x, b: x >= b, ">": lambda x, b: x > b, "≤": lambda x, b: x <= b, "<": lambda x, b: x < b}

@@ -97,9 +97,9 @@ class Work:
 def single(composed: DictConfig) -> Work:
     """A new run. Raises UserError before anything is written."""
     run = config.build(composed)
-    data = config.probe(run)
+    inputs = config.probe(run)
     path = folder.create(_root(composed), run.name)
-    return Work(path, [(Folder(path, run.plain, run.algo_class.clock, data), run)])
+    return Work(path, [(Folder(path, run.plain, run.algo_class.clock, inputs), run)])
 
 
 def _root(composed: DictConfig) -> Path:
@@ -121,13 +121,13 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
             raise UserError(f"study={name}: an arm is named {arm!r}, which is no folder's name; quote it?")
     common = node.get("common", []) + ([f"seeds={node['seeds']}"] if "seeds" in node else [])
     runs = {arm: config.build(compose("config", [*common, *words, *overrides])) for arm, words in node["arms"].items()}
-    data = {arm: config.probe(run) for arm, run in runs.items()}
+    inputs = {arm: config.probe(run) for arm, run in runs.items()}
     path = folder.create(_root(composed), f"study_{name}")
     ckpt.write_text(path / "study.yaml", OmegaConf.to_yaml({"name": name, **node}))
     folders = []
     for arm, run in runs.items():
         (path / arm).mkdir()
-        folders.append((Folder(path / arm, run.plain, run.algo_class.clock, data[arm]), run))
+        folders.append((Folder(path / arm, run.plain, run.algo_class.clock, inputs[arm]), run))
     return Work(path, folders, is_study=True)
 
 
@@ -138,9 +138,9 @@ def resume(path: Path, overrides: list[str]) -> Work:
     runs = []
     for place in places:
         run = config.build(_resumed(place, overrides))
-        data = config.probe(run)
+        inputs = config.probe(run)
         _check_checkpoints(place, run)
-        runs.append((Folder(place, run.plain, run.algo_class.clock, data), run))
+        runs.append((Folder(place, run.plain, run.algo_class.clock, inputs), run))
     return Work(path, runs, is_study)
 
 
@@ -148,6 +148,7 @@ def resume(path: Path, overrides: list[str]) -> Work:
 FREE_ON_RESUME = (
     *("train.budget", "train.keep", "train.snapshot_every", "train.tensorboard"),
     *("video", "seeds", "reference", "workers"),
+    "algo.iterations",  # DPO's, with the budget
 )
 
 

@@ -5,8 +5,10 @@ executes nothing: the kind is looked up among the classes of this package.
 """
 
 import copy
+import hashlib
 import importlib
 import importlib.util
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,9 +19,9 @@ import torch
 
 from rlexp import ckpt
 from rlexp.algo import Policy
-from rlexp.envs import EnvConfig, EnvSpec
+from rlexp.envs import EnvConfig, EnvSpec, task_of
 from rlexp.errors import UserError, nearest
-from rlexp.nets import Actor, GaussianActor, Normaliser, PolicyConfig, actor_for, make_actor
+from rlexp.nets import Actor, DeterministicActor, GaussianActor, Normaliser, PolicyConfig, actor_for, make_actor
 from rlexp.paths import POLICIES
 
 
@@ -119,6 +121,12 @@ def find_policy(where: str, which: str = "final") -> list[Path]:
     raise UserError(f"{where}: no such run folder, policy file or shipped policy{nearest(where, names)}")
 
 
+def digest(where: str) -> dict[str, str]:
+    """The name of the file that `where` means, and a word that is the same for the same content."""
+    path = find_policy(where)[0]
+    return {"name": path.name, "digest": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
+
+
 def _seed_number(folder: Path) -> int:
     tail = folder.name.removeprefix("seed_")
     return int(tail) if tail.isdigit() else -1
@@ -138,12 +146,21 @@ def load_policy(where: str | Path, which: str = "final") -> Saved:
     return Saved(policy, EnvConfig(**tree["env"]), tree["card"], path)
 
 
-def load_expert(where: str, spec: EnvSpec) -> Policy:
-    """A policy to be asked for its mean actions. Raises UserError where there is none, or it is of another task."""
+def load_expert(where: str, env: EnvConfig, spec: EnvSpec) -> Policy:
+    """A policy to be asked for its mean action in any state. Raises UserError where there is none, it is of another
+    task, or its actions depend on what it did before."""
     try:
-        policy = load_policy(where).policy
+        saved = load_policy(where)
     except UserError as error:
-        raise UserError(f"expert.policy={where}: {error}") from None
+        raise UserError(f"expert.policy={where}: {error}{_shipped_for(env)}") from None
+    policy = saved.policy
+    if saved.env.task != env.task:
+        raise UserError(f"expert.policy={where}: is of {saved.env.id}, the environment is {env.id}{_shipped_for(env)}")
+    if policy.remembers:
+        raise UserError(
+            f"expert.policy={where}: a policy of kind '{policy.kind}' goes on from what it did itself, so it cannot "
+            f"say what to do in a state that another got into{_shipped_for(env)}"
+        )
     policy.explore = False
     try:
         policy.start(1, np.random.default_rng(0))
@@ -154,6 +171,13 @@ def load_expert(where: str, spec: EnvSpec) -> Policy:
     if action.shape[1:] != (() if spec.kind == "discrete" else (spec.n_actions,)):
         raise UserError(f"expert.policy={where}: its actions are not the environment's")
     return policy
+
+
+def _shipped_for(env: EnvConfig) -> str:
+    """Which shipped policies are of this task, to end a message with."""
+    cards = {file.stem: json.loads(file.read_text()) for file in sorted(POLICIES.glob("*.json"))}
+    names = [name for name, card in cards.items() if task_of(str(card.get("env"))) == env.task]
+    return f" (shipped for {env.name}: {', '.join(names)})" if names else ""
 
 
 def start_weights(actor: Actor, config: PolicyConfig, *, stats: bool = True) -> Normaliser | None:
@@ -179,6 +203,10 @@ def start_policy(env: EnvSpec, config: PolicyConfig) -> ActorPolicy:
     if config.init is None:
         return ActorPolicy(actor_for(env, config), env)
     policy = _init(config, env)
+    if isinstance(policy.actor, DeterministicActor):
+        raise UserError(
+            f"policy.init={config.init}: is deterministic and has no probabilities; train one with algo.head=gaussian"
+        )
     theirs, ours = ([s[k] for k in ("kind", "obs_dim", "n_actions")] for s in (policy.actor.spec, vars(env)))
     if theirs != ours:
         raise UserError(

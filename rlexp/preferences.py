@@ -264,6 +264,8 @@ def _course_pairs(path: Path) -> Pairs:
 def _course_trajectory(parts: Any) -> Trajectories:
     obs, reward, action, logp = (torch.as_tensor(part).detach() for part in parts)
     steps = len(reward)
+    if not len(obs) == len(action) == len(logp) == steps:
+        raise ValueError(f"it has {len(obs)} observations, {steps} rewards, {len(action)} actions, {len(logp)} logp")
     flat = [x.reshape(1, steps).float().numpy() for x in (reward, logp)]
     discrete = not action.is_floating_point()
     act = action.reshape(1, steps).long() if discrete else action.reshape(1, steps, -1).float()

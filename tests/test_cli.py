@@ -19,7 +19,7 @@ def run(tmp_path_factory):
     place = tmp_path_factory.mktemp("runs") / "2026-01-31" / "12-00-00_ppo_lineworld"
     place.mkdir(parents=True)
     config = toy("ppo", "train.budget=4096", "train.snapshot_every=2048", "seeds=[0,1]")
-    work = Work(place, [(Folder(place, config.plain, "env_steps"), config)])
+    work = Work(place, [(Folder(place, config.plain, "env_steps", {}), config)])
     work.begin()
     keeper = launch.Keeper(work)
     execute.serial(work.jobs(), keeper)

@@ -9,6 +9,7 @@ from rlexp import ckpt, envs, policies, seeding
 from rlexp.algo import Task
 from rlexp.algos import dagger
 from rlexp.algos.dagger import DAgger
+from rlexp.errors import UserError
 from rlexp.nets import Normaliser, make_actor
 from rlexp.policies import ActorPolicy
 from rlexp.rollout import evaluate
@@ -158,6 +159,20 @@ def test_expert_standardises_by_its_own_statistics_and_is_asked_for_its_mean(tmp
     assert np.ptp(algo.label) > 0.1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["env=bipedal", "expert.policy=diffusion-bipedal"], "goes on from what it did itself"),
+        (["env=gridworld", "expert.policy=ppo-cartpole"], "is of CartPole-v1, the environment is"),
+        (["env=halfcheetah", "expert.policy=walker2d-medium"], "is of Walker2d-v5, the environment is HalfCheetah-v5"),
+        (["env=cartpole"], r"cartpole-expert: .*\(shipped for cartpole: .*ppo-cartpole"),
+    ],
+)
+def test_experts_who_cannot_say_what_to_do(words, said):
+    with pytest.raises(UserError, match=said):
+        make("algo=dagger", *ROUND, *words)
+
+
 def test_data_are_aggregated_never_replaced_and_all_are_learned_from():
     algo, sizes = lineworld("algo.minibatch=512"), []
     batches, update = [], algo.learner.update
@@ -215,7 +230,7 @@ def test_statistics_are_those_of_all_data():
 @pytest.mark.parametrize(
     ("schedule", "beta", "decay", "course"),
     [
-        ("constant", 0.7, 0.2, [0.7, 0.7, 0.7, 0.7]),
+        ("constant", 0.7, 0.0, [0.7, 0.7, 0.7, 0.7]),
         ("linear", 0.7, 0.3, [0.7, 0.4, 0.1, 0.0]),
         ("exponential", 0.8, 0.5, [0.8, 0.4, 0.2, 0.1]),
         ("exponential", 1.0, 0.0, [1.0, 0.0, 0.0, 0.0]),

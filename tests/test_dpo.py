@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -440,7 +441,7 @@ def test_sigma_of_a_policy_without_one_is_one_line():
 
 
 def test_pairs_command_writes_what_training_reads(tmp_path, capsys):
-    start, file = saved(tmp_path / "start.safetensors", 0.0), tmp_path / "deep" / "pairs.safetensors"
+    start, file = saved(tmp_path / "start.safetensors", 0.0), tmp_path / "pairs.safetensors"
     words = ("pairs", start, str(file), "--trajectories", "11", "--envs", "4", "--pairs", "8")
     assert typed(*words) == 0
     assert "8 pairs of 11 trajectories" in capsys.readouterr().out
@@ -451,8 +452,38 @@ def test_pairs_command_writes_what_training_reads(tmp_path, capsys):
     assert again.first_P.tolist() == same.first_P.tolist()
     algo = dpo(f"policy.init={start}", f"algo.preferences={file}")
     assert algo.step().metrics["opt/kl"] == pytest.approx(0, abs=1e-5)
-    with pytest.raises(UserError, match="--trajectories: 1 is too small"):
-        typed("pairs", start, str(file), "--trajectories", "1")
+    for more, said in (
+        (["--trajectories", "1"], "--trajectories: 1 is out of range"),
+        (["--temperature", "inf"], "--temperature: inf is out of range"),
+        ([], "is there already; --replace it"),
+    ):
+        with pytest.raises(UserError, match=said):
+            typed("pairs", start, str(file), *more)
+    with pytest.raises(UserError, match="there is no folder"):
+        typed("pairs", start, str(tmp_path / "deep" / "x.safetensors"))
+    with pytest.raises(UserError, match="is deterministic and has no probabilities"):
+        typed("pairs", "dagger-bipedal", str(tmp_path / "x.safetensors"))
+
+
+def test_pairs_that_training_cannot_read_are_one_line(tmp_path):
+    start, file = saved(tmp_path / "start.safetensors", 0.0), tmp_path / "pairs.safetensors"
+    typed("pairs", start, str(file), "--trajectories", "8", "--envs", "4")
+    given = preferences.load_pairs(file)
+
+    def refused(said, pairs=given, **card):
+        preferences.save_pairs(file, replace(pairs, card={**pairs.card, **card}))
+        with pytest.raises(UserError, match=f"algo.preferences={file}: {said}"):
+            dpo(f"policy.init={start}", f"algo.preferences={file}", "algo.pairs=4")
+
+    refused("its trajectories are of Swimmer", env="Swimmer-v5")
+    data = given.trajectories
+    data.obs_ETO[0, 0] = np.nan
+    refused("its observations are not all finite")
+    data.obs_ETO[0, 0] = 0
+    data.action[0, 0] = 7 if data.action.ndim == 2 else np.inf
+    refused("its actions are not all")
+    with pytest.raises(UserError, match="holds no pairs but policy"):
+        preferences.load_pairs(start)
 
 
 def test_panels_draw_what_iterations_do(tmp_path):
@@ -460,7 +491,7 @@ def test_panels_draw_what_iterations_do(tmp_path):
 
     run = toy("dpo", "algo.iterations=1", "train.budget=32", "train.eval_episodes=5")
     place = folder.create(tmp_path, run.name)
-    record = folder.Folder(place, run.plain, run.algo_class.clock)
+    record = folder.Folder(place, run.plain, run.algo_class.clock, {})
     record.begin()
     train(run, place / "seed_0")
     names = ["data/return_mean", "data/label_informativeness"]

@@ -193,11 +193,11 @@ def test_resume_refuses_other_data(tmp_path):
     done = command("main.py", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     run = only_run(tmp_path)
-    recorded = json.loads((run / "run.json").read_text())["data"]
+    recorded = json.loads((run / "run.json").read_text())["inputs"]["buffer"]
     assert recorded == {"name": "mine.npz", "steps": 29, "episodes": 2, "digest": data.digest}
     write(file, flat(replace(data, action=2 - data.action)))
     done = command("main.py", f"resume={run}", "train.budget=200", cwd=tmp_path)
-    assert (done.returncode, "the data have changed since it began" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "what buffer names has changed since it began" in done.stderr) == (2, True), done.stderr
 
 
 def test_growing_the_budget_is_training_longer(tmp_path):

@@ -33,7 +33,7 @@ from rlexp import seeding
 from rlexp.algo import Algorithm, Progress, Task
 from rlexp.learner import Batch, Learner, mean_metrics
 from rlexp.nets import Actor, Normaliser, actor_for
-from rlexp.params import Params, param
+from rlexp.params import OutOfRange, Params, param
 from rlexp.policies import ActorPolicy, start_weights
 from rlexp.rollout import play
 
@@ -71,6 +71,11 @@ class DAgger(Algorithm):
         self.obs_NO = np.empty((0, task.spec.obs_dim), np.float32)
         self.label = np.empty(0, np.int64) if discrete else np.empty((0, task.spec.n_actions), np.float32)
         self.updates = 0
+
+    @classmethod
+    def check(cls, config: Config, budget: int) -> None:
+        if config.beta_schedule == "constant" and config.beta_decay:
+            raise OutOfRange("beta_decay", "has no effect where beta_schedule is constant; use linear or exponential")
 
     def loss(self, net: Actor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         loss = net.imitation_loss(batch["obs"], batch["action"]).mean()

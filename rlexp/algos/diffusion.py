@@ -130,6 +130,8 @@ class Denoiser(nn.Module):
 class DiffusionPolicy(Policy, kind="diffusion"):
     """Remembers the last k states and k − 1 executed actions of each environment, and what is left of the plan."""
 
+    remembers = True
+
     def __init__(
         self, net: Denoiser, env: EnvSpec, sampler: str, steps: int, clip: bool, execute: int, explore: bool = False
     ):

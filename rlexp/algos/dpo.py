@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rlexp.algo import Algorithm, Progress, Task
+from rlexp.envs import task_of
 from rlexp.errors import UserError
 from rlexp.learner import Batch, Learner, mean_metrics
 from rlexp.nets import Actor, GaussianActor
@@ -52,7 +53,8 @@ class DPO(Algorithm):
         temperature: float = param("of the Bradley–Terry labels", unit="return", gt=0)
         standardise: bool = param("labels see returns in standard deviations of the compared ones")
         preferences: str | None = param(
-            "file of labelled pairs to learn from instead of sampling: its first `pairs`; the others measure accuracy"
+            "file of labelled pairs to learn from instead of sampling: its first `pairs`; the others measure accuracy",
+            file=True,
         )
         loss: str = param("see the head of the file", choices=("square", "logistic", "ipo"))
         beta: float = param("β, strength of the tie to the reference", gt=0)
@@ -91,11 +93,19 @@ class DPO(Algorithm):
         self.data: dict[str, Any] | None = None  # what an iteration learns from; None while it collects
         self.train_P2 = self.held_P2 = np.empty((0, 2), np.int64)
         if config.preferences is not None:
-            self._given(load_pairs(config.preferences), config.preferences)
+            try:
+                self._given(load_pairs(config.preferences))
+            except UserError as error:
+                raise UserError(f"algo.preferences={config.preferences}: {error}") from None
+        lowest = float(self.actor.log_std.detach().min().exp()) if isinstance(self.actor, GaussianActor) else math.inf
+        if config.min_std > lowest and not config.freeze_std:
+            raise UserError(f"algo.min_std={config.min_std}: the policy begins below it, with {lowest:.3g}")
 
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
         n = config.iterations
+        if config.preferences is not None and config.fragment is not None:
+            raise OutOfRange("fragment", "must be null where algo.preferences gives the pairs: they are compared whole")
         if config.preferences is not None and n != 1:
             raise OutOfRange("iterations", "must be 1 where algo.preferences gives the pairs: there are no more")
         if n is not None and budget != n * config.per_iteration:
@@ -170,31 +180,46 @@ class DPO(Algorithm):
         """Labels pairs of `data` and begins learning from them; returns what the labels tell."""
         c = self.config
         held = min(len(data) - 2, max(2, round(c.held_out * len(data))))
-        parts = data.take(np.arange(held, len(data))), data.take(np.arange(held))  # rounds are alike: no order in them
+        parts = [
+            data.take(np.arange(held, len(data))),
+            data.take(np.arange(held)),
+        ]  # rounds are alike: no order in them
         if c.fragment is not None:
-            parts = fragments(parts[0], c.fragment, self.rng), fragments(parts[1], c.fragment, self.rng)
-        train, other = (
+            if (parts[1].length_E // c.fragment).sum() < 2:  # nothing to be compared among those held out
+                del parts[1]
+            parts = [fragments(part, c.fragment, self.rng) for part in parts]
+        train, *others = (
             label(part, c.pairing, self.rng, c.temperature, c.standardise, count)
-            for part, count in zip(parts, (c.pairs, None), strict=True)
+            for part, count in zip(parts, (c.pairs, None), strict=False)
         )
-        both = Trajectories.join(parts)
-        self._learn_from(both, train.ordered_P2, other.ordered_P2 + len(parts[0]))
+        held_P2 = others[0].ordered_P2 + len(parts[0]) if others else train.index_P2[:0]
+        self._learn_from(Trajectories.join(parts), train.ordered_P2, held_P2)
         left_P, right_P = train.trajectories.return_E[train.index_P2].T
         p_P = preferred_probability(left_P, right_P, c.temperature, standardise=c.standardise)
         return {
             "data/label_informativeness": float(np.abs(2 * p_P - 1).mean()),  # 1: sure labels; 0: tossed coins
-            "data/label_surprises": float(((left_P > right_P) != train.first_P).mean()),  # the lower one preferred
+            "data/label_surprises": float(
+                ((left_P != right_P) & ((left_P > right_P) != train.first_P)).mean()
+            ),  # the lower one preferred
             "data/return_gap": float(np.abs(left_P - right_P).mean()),
         }
 
-    def _given(self, given: Pairs, name: str) -> None:
-        """Learn from pairs of a file. Held out are those that share no trajectory with the ones that are learned."""
+    def _given(self, given: Pairs) -> None:
+        """Learn from pairs of a file. Held out are those that share no trajectory with the ones that are learned.
+        Raises UserError where they are too few, broken or of another environment."""
         n, spec, data = self.config.pairs, self.task.spec, given.trajectories
         if len(given.first_P) < n:
-            raise UserError(f"algo.preferences={name}: holds {len(given.first_P)} pairs, algo.pairs asks for {n}")
+            raise UserError(f"holds {len(given.first_P)} pairs, algo.pairs asks for {n}")
+        if (theirs := task_of(given.card.get("env", self.task.env.id))) != self.task.env.task:
+            raise UserError(f"its trajectories are of {theirs}, the environment is {self.task.env.id}")
         width = data.action.shape[2] if data.action.ndim == 3 else None
         if data.obs_ETO.shape[2] != spec.obs_dim or width != (spec.n_actions if spec.kind == "continuous" else None):
-            raise UserError(f"algo.preferences={name}: its observations or actions are not the environment's")
+            raise UserError("its observations or actions are not the environment's")
+        for what, array in (("observations", data.obs_ETO), ("actions", data.action)):
+            if not np.isfinite(array[data.valid_ET]).all():
+                raise UserError(f"its {what} are not all finite")
+        if width is None and not 0 <= data.action.min() <= data.action.max() < spec.n_actions:
+            raise UserError(f"its actions are not all in 0..{spec.n_actions - 1}")
         train_P2, held_P2 = given.ordered_P2[:n], given.ordered_P2[n:]
         held_P2 = held_P2[~np.isin(held_P2, train_P2).any(1)]
         obs, action = torch.from_numpy(self._see(data.obs_ETO)), torch.from_numpy(data.action)

@@ -167,6 +167,8 @@ class Transformer(nn.Module):
 class DTPolicy(Policy, kind="dt"):
     """Remembers the last K returns-to-go, observations and executed actions of each environment."""
 
+    remembers = True
+
     def __init__(
         self,
         net: Transformer,

@@ -69,11 +69,18 @@ class RewardNet(nn.Module):
         r_MN = self(torch.from_numpy(obs_NO), torch.from_numpy(action))
         return ((r_MN - self.shift) / self.scale).mean(0).numpy()
 
+    def pay_all(self, data: Trajectories) -> np.ndarray:
+        """The sum of r̂ (E,) over each trajectory's or piece's steps."""
+        paid_ET = np.zeros(data.reward_ET.shape)
+        paid_ET[data.valid_ET] = self.pay(data.obs_ETO[data.valid_ET], data.action[data.valid_ET])
+        return paid_ET.sum(1)
+
     @torch.no_grad()
     def see(self, obs_NO: np.ndarray) -> None:
         """From now on observations are measured in standard deviations of these."""
         self.obs_mean.copy_(torch.from_numpy(obs_NO.mean(0, dtype=np.float64)))
-        self.obs_std.copy_(torch.from_numpy(obs_NO.std(0, dtype=np.float64)) + 1e-6)
+        std_O = obs_NO.std(0, dtype=np.float64)
+        self.obs_std.copy_(torch.from_numpy(np.where(std_O > 1e-6, std_O + 1e-6, 1.0)))  # 1 where all are the same
 
     @torch.no_grad()
     def standardise(self, obs_NO: np.ndarray, action: np.ndarray, centre: bool) -> None:
@@ -107,7 +114,9 @@ class RLHF(Algorithm):
     @dataclass(frozen=True, kw_only=True)
     class Config(Params):
         reward: str = param("what stage 3 is paid", choices=("learned", "constant", "random", "environment"))
-        reward_from: str | None = param("run or policy file whose learned reward to take; null: stages 1 and 2 make it")
+        reward_from: str | None = param(
+            "run or policy file whose learned reward to take; null: stages 1 and 2 make it", file=True
+        )
         novice_epochs: int = param("epochs of stage 1", ge=0)
         epoch_steps: int = param("whole episodes are played until an epoch has these", unit="env steps", ge=1)
         episodes: int = param("episodes played side by side", unit="episodes", ge=1)
@@ -152,6 +161,10 @@ class RLHF(Algorithm):
 
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
+        if config.relabel_every and config.reward != "learned":
+            raise OutOfRange("relabel_every", f"has no effect where algo.reward is {config.reward}; use null")
+        if config.passes > 1 and config.clip is None:
+            raise OutOfRange("passes", f"is {config.passes}: more than one pass needs algo.clip, PPO's ε")
         if config.reward_from is not None:
             if config.reward != "learned":
                 raise OutOfRange("reward_from", f"names a learned reward, and algo.reward is {config.reward}")
@@ -160,7 +173,8 @@ class RLHF(Algorithm):
         elif config.reward in ("learned", "random") and not config.novice_epochs:
             raise OutOfRange("novice_epochs", "is 0: nobody plays what a reward is learned from")
         compared = config.kept if config.relabel_every else config.kept * config.novice_epochs
-        if config.reward in ("learned", "random") and config.reward_from is None and compared < 4:
+        labelled = config.reward in ("learned", "random") and (config.reward_from is None or config.relabel_every)
+        if labelled and compared < 4:
             raise OutOfRange("kept", f"is {config.kept}: two episodes to learn from and two held out are the least")
 
     @property
@@ -237,7 +251,9 @@ class RLHF(Algorithm):
     def _compare(self, episodes: Trajectories, count: int) -> None:
         """Label `count` pairs of pieces of `episodes`, and more that are held out; begin to fit the networks to all."""
         c, order = self.config, self.data_rng.permutation(len(episodes))
-        held = max(2, round(c.held_out * len(episodes)))  # no pair held out has an episode that is learned from
+        held = min(
+            len(episodes) - 2, max(2, round(c.held_out * len(episodes)))
+        )  # no pair held out has an episode that is learned from
         new = self._label(episodes.take(order[held:]), count)
         new_out = self._label(episodes.take(order[:held]), max(1, round(c.held_out * count)))
         data = new.trajectories
@@ -253,20 +269,23 @@ class RLHF(Algorithm):
         """`count` labelled pairs of pieces of `episodes`: all that stages 2 and 3 hear of the true reward."""
         c = self.config
         pieces = episodes if c.fragment is None else fragments(episodes, c.fragment, self.data_rng)
+        if len(pieces) < 2:
+            raise UserError(
+                f"algo.fragment={c.fragment}: {len(episodes)} episodes of at most {episodes.length_E.max()} steps give "
+                f"{len(pieces)} pieces, and a comparison takes two"
+            )
         return label(pieces, "random", self.data_rng, c.temperature, count=count)
 
     def _fit(self) -> dict[str, float]:
-        """One pass over all comparisons; and how many of those held out the networks together predict."""
+        """One pass over all comparisons; and how many of those held out r̂ predicts."""
         c, (pairs, pairs_out) = self.config, (Pairs.from_tree(tree) for tree in self.compared)
         data, shuffled_P2 = pairs.trajectories, self.rng.permutation(pairs.ordered_P2)
         parts = np.array_split(shuffled_P2, -(-len(shuffled_P2) // c.reward_batch))
         losses = [self.fitter.update(steps_of(data, index_B2)) for index_B2 in parts]
         self.reward.standardise(data.obs_ETO[data.valid_ET], data.action[data.valid_ET], c.centre)
         self.fits_left -= 1
-        with torch.no_grad():
-            sums_B2 = predicted_sums(self.reward, steps_of(pairs_out.trajectories, pairs_out.ordered_P2)).mean(0)
-        accuracy = (sums_B2[:, 0] > sums_B2[:, 1]).float().mean()
-        return {**mean_metrics(losses), "data/reward_accuracy": float(accuracy)}
+        preferred_P, other_P = self.reward.pay_all(pairs_out.trajectories)[pairs_out.ordered_P2].T
+        return {**mean_metrics(losses), "data/reward_accuracy": float((preferred_P > other_P).mean())}
 
     def policy(self, *, explore: bool = False) -> ActorPolicy:
         novice = 0 < self.first >= self.epoch  # the last novice is what there is, until the policy's first epoch

@@ -41,11 +41,11 @@ def run(args: argparse.Namespace) -> int:
     if saved.policy.kind != "diffusion":
         raise UserError(f"{saved.path}: is a {saved.policy.kind} policy; only diffusion policies plan several actions")
     horizon = saved.policy.spec()["net"]["horizon"]
-    rows = []
-    for execute in args.execute or range(1, horizon + 1):
+    numbers, sampler = args.execute or range(1, horizon + 1), _sampler(args, saved)
+    for execute in numbers:
         if not 1 <= execute <= horizon:
             raise UserError(f"--execute {execute}: a plan of {saved.path} has {horizon} actions")
-        rows.append(_row(saved, {"execute": execute, **_sampler(args, saved)}, args))
+    rows = [_row(saved, {"execute": execute, **sampler}, args) for execute in numbers]
     losses = _losses(saved.path.parent.parent / "metrics.jsonl")
     if args.json:
         facts = {"policy": str(saved.path), "env": saved.env.id, "card": saved.card, "losses": losses}
@@ -76,7 +76,7 @@ def _losses(metrics: Path) -> dict[int, float]:
 
 def _sampler(args: argparse.Namespace, saved: Any) -> dict[str, Any]:
     spec = saved.policy.spec()
-    steps, levels = args.steps or spec["steps"], spec["net"]["levels"]
+    steps, levels = spec["steps"] if args.steps is None else args.steps, spec["net"]["levels"]
     if not 1 <= steps <= levels:
         raise UserError(f"--steps {steps}: {saved.path} has {levels} noise levels")
     return {"sampler": args.sampler or spec["sampler"], "steps": steps}

@@ -79,7 +79,7 @@ def compare(args: argparse.Namespace) -> int:
     rows = []
     for name, run in arms.items():
         lines = {seed: line for seed, line in run.lines(args.metric).items() if run.status(seed) == "done"}
-        last = [float(y[x >= x[-1] - args.last].mean()) for x, y in lines.values()]
+        last = [float(y[(x > x[-1] - args.last) | (x == x[-1])].mean()) for x, y in lines.values()]
         row: dict[str, Any] = {"run": name, "n": len(last), "missing": len(run.rows) - len(last)}
         if last:
             mean, half = stats.t_interval(last)

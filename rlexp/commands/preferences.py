@@ -39,6 +39,7 @@ def add(commands: Any) -> None:
     p.add_argument("--standardise", action="store_true", help="labels see returns in standard deviations")
     p.add_argument("--envs", type=int, default=16, help="environments side by side (default 16)")
     p.add_argument("--seed", type=int, default=0, help="of episodes, actions and labels (default 0)")
+    p.add_argument("--replace", action="store_true", help="a file that is there")
     p.set_defaults(run=pairs)
 
 
@@ -124,22 +125,29 @@ def pairs(args: argparse.Namespace) -> int:
     import numpy as np
 
     from rlexp import envs, policies, preferences, seeding
+    from rlexp.nets import DeterministicActor
 
     bounds = {
         "trajectories": args.trajectories >= 2,
         "envs": args.envs >= 1,
-        "temperature": args.temperature > 0,
+        "temperature": 0 < args.temperature < math.inf,
         "pairs": args.pairs is None or args.pairs >= 1,
     }
     for name, fine in bounds.items():
         if not fine:
-            raise UserError(f"--{name}: {getattr(args, name)} is too small")
+            raise UserError(f"--{name}: {getattr(args, name)} is out of range")
     if args.file.suffix != ".safetensors":
         raise UserError(f"{args.file}: the file's name must end in .safetensors")
+    if not args.file.parent.is_dir():
+        raise UserError(f"{args.file}: there is no folder {args.file.parent}")
+    if args.file.exists() and not args.replace:
+        raise UserError(f"{args.file}: is there already; --replace it, or take another name")
     saved = policies.load_policy(args.policy)
     policy = saved.policy
     if not isinstance(policy, policies.ActorPolicy):
         raise UserError(f"{saved.path}: has no log-probabilities, its policy is no actor network")
+    if isinstance(policy.actor, DeterministicActor):
+        raise UserError(f"{saved.path}: is deterministic and has no probabilities; train one with algo.head=gaussian")
     spec = envs.describe(saved.env)
     generator = seeding.torch_generator(seeding.stream(args.seed, "explore"))
     rounds = []
@@ -152,7 +160,6 @@ def pairs(args: argparse.Namespace) -> int:
     rng = np.random.default_rng(seeding.stream(args.seed, "batch"))
     found = preferences.label(data, args.pairing, rng, args.temperature, args.standardise, args.pairs)
     facts = {"policy": str(args.policy), "env": saved.env.id, "seed": args.seed}
-    args.file.parent.mkdir(parents=True, exist_ok=True)
     preferences.save_pairs(args.file, preferences.Pairs(data, found.index_P2, found.first_P, {**found.card, **facts}))
     print(
         f"{args.file}: {len(found.first_P)} pairs of {len(data)} trajectories, "

@@ -19,7 +19,7 @@ import numpy as np
 from rlexp.errors import UserError
 
 if TYPE_CHECKING:
-    from rlexp.preferences import Pairs, Trajectories
+    from rlexp.preferences import Trajectories
 
 
 def add(commands: Any) -> None:
@@ -47,8 +47,8 @@ def novices(args: argparse.Namespace) -> int:
         return _export(args)
     rows = []
     for seed in _seeds(args.folder):
-        count = len(_algo(seed)["novices"])
-        files = [seed / "checkpoints" / f"policy_{epoch:012d}.safetensors" for epoch in range(1, count + 1)]
+        count = len(_novices(seed))
+        files = [seed / "checkpoints" / f"policy_{epoch:012d}.safetensors" for epoch in range(count)]  # who played them
         if missing := [file for file in files if not file.is_file()]:
             raise UserError(f"{missing[0]}: no such file; novices are kept with train.snapshot_every=1")
         scores = [
@@ -65,18 +65,20 @@ def novices(args: argparse.Namespace) -> int:
 
 def reward(args: argparse.Namespace) -> int:
     from rlexp import policies, scatter
+    from rlexp.preferences import Pairs
 
     rows: list[dict[str, Any]] = []
     clouds = []
     for seed in _seeds(args.folder):
         net = getattr(policies.load_policy(seed).policy, "reward", None)
-        compared = _algo(seed).get("compared")
+        compared = [Pairs.from_tree(tree) for tree in _algo(seed).get("compared", [])]
         if net is None or not compared:
             raise UserError(f"{seed}: has no learned reward; a seed with algo.reward=learned that has ended has one")
-        learned, held_out = (_with_sums(tree, net) for tree in compared)
-        pairs, sum_E = held_out
+        returns = [pairs.trajectories.return_E for pairs in compared]
+        sums = [net.pay_all(pairs.trajectories) for pairs in compared]
+        pairs, sum_E = compared[1], sums[1]
         left_P, right_P = pairs.index_P2.T
-        pearson, spearman = scatter.correlations(pairs.trajectories.return_E, sum_E)
+        pearson, spearman = scatter.correlations(returns[1], sum_E)
         rows.append(
             {
                 "seed": seed.name,
@@ -87,10 +89,9 @@ def reward(args: argparse.Namespace) -> int:
                 "spearman": spearman,
             }
         )
-        parts = {"learned from": learned, "held out": held_out}
-        clouds.append(
-            scatter.Cloud(seed.name, {name: (p.trajectories.return_E, sums) for name, (p, sums) in parts.items()})
-        )
+        both = zip(("learned from", "held out"), zip(returns, sums, strict=True), strict=True)
+        clouds.append(scatter.Cloud(seed.name, dict(both)))
+    behind = [seed.name for seed in _seeds(args.folder) if _algo(seed)["fits_left"]]
     picture = scatter.draw(clouds, args.out or args.folder / "reward.png", "true return", "predicted return")
     if args.json:
         print(json.dumps({"picture": str(picture), "held_out": rows}))
@@ -98,19 +99,10 @@ def reward(args: argparse.Namespace) -> int:
     print("| held out | pairs | labels predicted | pieces | Pearson | Spearman |\n|---|---|---|---|---|---|")
     for row in rows:
         print("| {seed} | {pairs} | {accuracy:.1%} | {pieces} | {pearson:.3f} | {spearman:.3f} |".format(**row))
+    if behind:
+        print(f"{', '.join(behind)}: ended before the latest comparisons had been learned from")
     print(picture)
     return 0
-
-
-def _with_sums(tree: dict[str, Any], net: Any) -> tuple[Pairs, np.ndarray]:
-    """Labelled pairs as a checkpoint holds them, and the sum (E,) that a learned reward gives each piece."""
-    from rlexp.preferences import Pairs
-
-    pairs = Pairs.from_tree(tree)
-    data = pairs.trajectories
-    paid_ET = np.zeros(data.reward_ET.shape)
-    paid_ET[data.valid_ET] = net.pay(data.obs_ETO[data.valid_ET], data.action[data.valid_ET])
-    return pairs, paid_ET.sum(1)
 
 
 def _seeds(folder: Path) -> list[Path]:
@@ -126,9 +118,16 @@ def _algo(seed: Path) -> dict[str, Any]:
 
     latest = ckpt.latest(seed / "checkpoints")
     algo = ckpt.load(latest, "algo") if latest else {}
-    if not algo.get("novices"):
-        raise UserError(f"{seed}: holds no novices' episodes; a seed folder of a run with algo=rlhf does")
+    if "novices" not in algo:
+        raise UserError(f"{seed}: is of no run with algo=rlhf")
     return algo
+
+
+def _novices(seed: Path) -> list[dict[str, Any]]:
+    """The kept episodes of each novice. Raises UserError where there was none."""
+    if not (found := _algo(seed)["novices"]):
+        raise UserError(f"{seed}: had no novices; its reward is another run's (algo.reward_from), or it has just begun")
+    return found
 
 
 def _export(args: argparse.Namespace) -> int:
@@ -139,7 +138,7 @@ def _export(args: argparse.Namespace) -> int:
         raise UserError(f"{args.export}: must end in .npz")
     if not (args.folder / "checkpoints").is_dir():
         raise UserError(f"{args.folder}: --export takes one seed's folder, such as {args.folder / 'seed_0'}")
-    parts = _algo(args.folder)["novices"]
+    parts = _novices(args.folder)
     episodes = Trajectories.join([Trajectories(**columns) for columns in parts])
     env = envs.make(policies.load_policy(args.folder).env)
     limit = env.spec.max_episode_steps if env.spec else None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.data.dataset import Dataset
-from rlexp.envs import EnvConfig, EnvSpec
+from rlexp.envs import EnvConfig, EnvSpec, task_of
 from rlexp.errors import UserError, nearest
 from rlexp.params import Params, param
 
@@ -81,9 +81,9 @@ def named(name: str, env: EnvConfig) -> Dataset:
             generate.ensure(owner, kind)
     elif not store.exists(dataset_id):
         store.download(dataset_id)
-    recorded, here = (re.sub(r"-v\d+$", "", name or "") for name in (store.env_id(dataset_id), env.id))
-    if recorded not in ("", here):
-        raise UserError(f"was recorded in {recorded}, env={env.name} is {here}")
+    recorded = task_of(store.env_id(dataset_id) or env.id)
+    if recorded != env.task:
+        raise UserError(f"was recorded in {recorded}, env={env.name} is {env.task}")
     return _once(store.read, dataset_id, store.changed(dataset_id))
 
 

@@ -1,6 +1,7 @@
 """One environment from its config, for any Gymnasium id, with clear errors; and what can be known before training."""
 
 import importlib.util
+import re
 import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +20,11 @@ for _id, _entry in {
     gym.register(f"rlexp/{_id}-v0", entry_point=f"rlexp.envs.{_entry}")
 
 
+def task_of(env_id: str) -> str:
+    """A Gymnasium id without its version."""
+    return re.sub(r"-v\d+$", "", env_id)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EnvConfig(Params):
     """An environment, and where its numbers come from."""
@@ -30,6 +36,11 @@ class EnvConfig(Params):
     backend: str = param("what simulates training environments", choices=("gymnasium", "envpool"))
     random_return: float | None = param("mean return of random actions, normalised score 0")
     expert_return: float | None = param("mean return of an expert, normalised score 100")
+
+    @property
+    def task(self) -> str:
+        """Gymnasium's id without its version: Hopper, of Hopper-v5."""
+        return task_of(self.id)
 
     def on_gymnasium(self) -> "EnvConfig":
         """The same, simulated by Gymnasium: scores and films come from there whatever trains. One name, one meaning."""
