@@ -87,9 +87,10 @@ class Task:
     data: Dataset | None = None  # where the algorithm needs data
     expert: Policy | None = None  # where the algorithm needs an expert: its mean action is the label
 
-    def envs(self, n: int, *index: int) -> VecEnv:
-        """`n` new training environments, seeded from (seed, *index)."""
-        return VecEnv(self.env, seeding.env_seeds(seeding.stream(self.seed, "train_env", *index), n))
+    def envs(self, n: int, *index: int, autoreset: bool = True) -> VecEnv:
+        """`n` new training environments, seeded from (seed, *index); for one episode each without `autoreset`."""
+        seeds = seeding.env_seeds(seeding.stream(self.seed, "train_env", *index), n)
+        return VecEnv(self.env, seeds, autoreset=autoreset)
 
     def generator(self, name: str) -> torch.Generator:
         """A torch generator on the CPU for stream `name`, one of `seeding.STREAMS`."""

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import re
 import shutil
@@ -119,7 +120,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
     if args.episodes < 1:
         raise UserError(f"--episodes: must be ≥ 1, not {args.episodes}")
-    actions = "sampled" if args.sampled else "mean"
+    actions, unfinished = "sampled" if args.sampled else "mean", _unfinished(Path(args.policy))
     scores: list[dict[str, Any]] = []
     for path in policies.find_policy(args.policy, "best" if args.best else "final"):
         saved = policies.load_policy(path)
@@ -158,14 +159,26 @@ def evaluate(args: argparse.Namespace) -> int:
                     "policies": scores,
                     "mean": mean,
                     "t95": None if half != half else half,
+                    "unfinished": unfinished,
                     "versions": folder.versions(),
                 },
                 indent=2,
             )
         )
-    elif len(scores) > 1:
+        return 0
+    if len(scores) > 1:
         print(f"mean of {len(scores)} policies: {mean:.2f} ± {half:.2f} (95 % t-interval)")
+    if unfinished:
+        print(f"not finished: {', '.join(unfinished)}; of these the latest checkpoint was played, if there was one")
     return 0
+
+
+def _unfinished(run: Path) -> list[str]:
+    """The seeds of a run folder that have not reached its budget, each with its status."""
+    if not (run / "run.json").is_file():
+        return []
+    seeds = json.loads((run / "run.json").read_text())["seeds"]
+    return [f"seed {seed} ({facts['status']})" for seed, facts in seeds.items() if facts["status"] != "done"]
 
 
 def _film(saved: Any, result: Any, place: Path) -> None:
@@ -188,7 +201,7 @@ def list_runs(args: argparse.Namespace) -> int:
             record = json.loads(file.read_text())
             states = [facts["status"] for facts in record["seeds"].values()]
             final = record.get("final", {})
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             print(f"warning: {file}: cannot be read", file=sys.stderr)
             continue
         found.append(
@@ -220,6 +233,9 @@ def publish(args: argparse.Namespace) -> int:
     from rlexp import gallery
 
     run = Path(args.folder)
+    for option, needs in (("step", "policy or --ladder"), ("seed", "policy or --ladder"), ("best", "policy")):
+        if getattr(args, option) not in (None, False) and not (args.policy or (args.ladder and option != "best")):
+            raise UserError(f"--{option}: goes with --{needs}")
     if args.policy:
         path = gallery.ship(run, args.policy, args.seed, args.step, best=args.best, replace=args.replace)
     elif args.ladder:
@@ -237,6 +253,10 @@ def reach(args: argparse.Namespace) -> int:
     files = sorted(Path(args.folder).glob("seed_*/metrics.jsonl"), key=lambda f: int(f.parent.name[5:]))
     if not files:
         raise UserError(f"{args.folder}: no run folder with metrics in it")
+    if args.within is not None and args.within < 0:
+        raise UserError(f"--within: must be ≥ 0, not {args.within}")
+    if math.isnan(args.bar):
+        raise UserError("bar: is not a number")
     first: dict[str, int | None] = {}
     for file in files:
         rows = log.read(file)
@@ -245,7 +265,7 @@ def reach(args: argparse.Namespace) -> int:
             raise UserError(f"--metric {args.metric}: not in {file}{nearest(args.metric, known)}")
         reached = (row["step"] for row in rows if row.get(args.metric, -float("inf")) >= args.bar)
         step = next(reached, None)
-        first[file.parent.name] = None if step is None or (args.within and step > args.within) else step
+        first[file.parent.name] = None if step is None or (args.within is not None and step > args.within) else step
     k, n = sum(step is not None for step in first.values()), len(first)
     low, high = stats.wilson(k, n)
     if args.json:

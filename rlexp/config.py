@@ -158,7 +158,7 @@ def _article(wanted: Any) -> str:
         "bool": "true or false",
         "str": "a word",
         "list[int]": "a list of whole numbers",
-        "dict[str, Any]": "a mapping",
+        "dict[str, typing.Any]": "a mapping, such as {map_name:8x8}",
     }
     text = wanted.__name__ if isinstance(wanted, type) else str(wanted)
     words = names.get(text.removesuffix(" | None"), text)
@@ -180,6 +180,15 @@ def _suggest(where: str, key: str, declared: dict[str, Any]) -> str:
     return nearest(key, declared).replace("'", f"'{where}.", 1)
 
 
+def require(plain: Any) -> None:
+    """Raise UserError where a part of a run's config is missing."""
+    for key in TOP_LEVEL[:7]:
+        if not isinstance(plain, dict) or not isinstance(plain.get(key), dict):
+            raise UserError(f"{key}: is missing; every run has that group")
+    if "seeds" not in plain:
+        raise UserError("seeds: is missing; e.g. seeds=[0,1,2]")
+
+
 def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     """The checked config of one run. Imports the chosen algorithm (and torch). Raises UserError."""
     from rlexp.data import BufferConfig
@@ -187,6 +196,7 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     from rlexp.nets import PolicyConfig
 
     plain: dict[str, Any] = config if isinstance(config, dict) else _resolve(config)
+    require(plain)
     for key in plain:
         if key not in TOP_LEVEL:
             known = all_keys({k: v for k, v in plain.items() if k in TOP_LEVEL})
@@ -194,10 +204,11 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     algo_class = _algo_class(plain["algo"])
     body = {key: value for key, value in plain["algo"].items() if key != "_target_"}
     train = dict(plain["train"])
-    if isinstance(train.get("budget"), int | float) and not isinstance(train["budget"], bool):
+    budget = train.get("budget")
+    if isinstance(budget, int | float) and not isinstance(budget, bool) and math.isfinite(budget):
         for name, share in (("eval_every", 20), ("save_every", 10)):
             if train.get(name) is None:
-                train[name] = max(1, math.ceil(train["budget"] / share))
+                train[name] = max(1, math.ceil(budget / share))
     if train.get("device") == "auto":  # resolved here, so that the stored config says which it was
         import torch
 

@@ -49,11 +49,15 @@ def serial(jobs: Iterable[Job], handle: Handle) -> None:
     from rlexp.run import run_seed
 
     for job in jobs:
-        try:
-            for event in run_seed(job.config, job.seed, job.folder.seed(job.seed)):
-                handle(job, event)
-        except Exception as error:
-            handle(job, failure(job.seed, error))
+        events = run_seed(job.config, job.seed, job.folder.seed(job.seed))
+        while True:
+            try:
+                event = next(events)
+            except StopIteration:
+                break
+            except Exception as error:
+                event = failure(job.seed, error)
+            handle(job, event)
 
 
 def parallel(jobs: Iterable[Job], handle: Handle, workers: int) -> None:

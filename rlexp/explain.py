@@ -8,14 +8,17 @@ from rlexp.errors import nearest
 from rlexp.paths import CONF
 
 
-def hydra_error(error: Exception) -> str:
-    """What was wrong with the command line."""
+def hydra_error(error: Exception, words: list[str] | None = None) -> str:
+    """What was wrong with `words`, by default the command line's."""
+    words = sys.argv[1:] if words is None else words
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if (found := re.search(r"Could not override '([^']+)'", text)) and (CONF / found[1]).is_dir():
         return f"{found[1]}=...: nothing of that kind is chosen yet; write +{found[1]}=..., with a plus"
+    if found and found[1].startswith("env.kwargs"):
+        return f"{found[1]}: is passed on to the environment; write +{found[1]}=..., with a plus"
     if found:
-        return f"{found[1]}: unknown option{nearest_key(found[1], _known())}"
+        return f"{found[1]}: unknown option{nearest_key(found[1], _known(words))}"
     if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text):
         group, choice = found[1], found[2]
         choices = sorted(p.stem for p in (CONF / group).glob("*.yaml"))
@@ -31,8 +34,8 @@ def hydra_error(error: Exception) -> str:
     return "; ".join(lines[:2])
 
 
-def _known() -> list[str]:
-    """All options of the config with the groups that the command line chooses."""
+def _known(words: list[str]) -> list[str]:
+    """All options of the config with the groups that `words` choose."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
@@ -41,7 +44,7 @@ def _known() -> list[str]:
 
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        chosen = [word for word in sys.argv[1:] if (CONF / word.split("=")[0].lstrip("+")).is_dir()]
+        chosen = [word for word in words if (CONF / word.split("=")[0].lstrip("+")).is_dir()]
         try:
             config = compose("config", chosen)
         except (HydraException, OmegaConfBaseException):  # one of them is wrong as well

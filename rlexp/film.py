@@ -85,7 +85,7 @@ def film(env: EnvConfig, episode: Episode, path: Path, *, seconds: float, size: 
             now = time.perf_counter()
             return steps_left * (now - begun) / rendered / max(deadline - now, 1e-6)
 
-        native = simulator.metadata.get("render_fps", 30)
+        native = simulator.metadata.get("render_fps") or 30
         # A fifth of the time stays in reserve, so that the stride, and with it the playing speed, need not change.
         stride = max(math.ceil(native / MAX_FPS), math.ceil(1.25 * stride_within_time(steps)), 1)
         fps = max(native / stride, min(MIN_FPS, native))

@@ -58,6 +58,8 @@ class Folder:
             self.record: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
         except ValueError as error:
             raise UserError(f"{record}: cannot be read as JSON ({error})") from None
+        if not isinstance(self.record, dict) or not isinstance(self._seeds(), dict):
+            raise UserError(f"{record}: is no run's record")
         for key, facts in self.record.setdefault("inputs", inputs).items():
             if facts != inputs.get(key):
                 was, now = (", ".join(f"{k} {v}" for k, v in (x or {}).items()) for x in (facts, inputs.get(key)))
@@ -92,7 +94,7 @@ class Folder:
                 **self.record,
             }
         else:
-            self.record["resumed"].append({**this, "started": now()})
+            self.record.setdefault("resumed", []).append({**this, "started": now()})
         self.record["finished"] = None
         ckpt.write_text(self.path / "config.yaml", OmegaConf.to_yaml(self.config))
         self.write()
@@ -145,7 +147,8 @@ class Folder:
             plot.curves(self.path)
 
     def finals(self) -> dict[str, dict[str, float]]:
-        return {seed: facts["final"] for seed, facts in self.record["seeds"].items() if facts.get("final")}
+        seeds = self.record["seeds"].items()
+        return {seed: facts["final"] for seed, facts in seeds if facts["status"] == "done" and facts.get("final")}
 
     def aggregate(self) -> dict[str, Any]:
         """Mean over seeds of each final score, with its 95 % t-interval; n finished, and how many did not."""

@@ -59,8 +59,8 @@ def publish(run_folder: Path, variant: str | None = None, *, replace: bool = Fal
         raise UserError(f"{run_folder}: is a study; publish its arms, e.g. {run_folder}/<arm>")
     if not (run_folder / "run.json").is_file():
         raise UserError(f"{run_folder}: no run folder (it has no run.json)")
-    if variant is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", variant):
-        raise UserError(f"--variant {variant}: letters, digits, dots and dashes only")
+    if variant is not None:
+        _check_name("--variant", variant)
     record = json.loads((run_folder / "run.json").read_text())
     status = {seed: facts["status"] for seed, facts in record["seeds"].items()}
     if open_seeds := [f"seed {seed} is {word}" for seed, word in status.items() if word not in ("done", "failed")]:
@@ -97,6 +97,7 @@ def ship(
     that says what it scores in 100 episodes. Raises UserError where there is no such policy, or one of that name."""
     from rlexp import policies
 
+    _check_name("--policy", name)
     place = run_folder if seed is None else run_folder / f"seed_{seed}"
     source = (
         policies.find_policy(str(place), "best" if best else "final")[0]
@@ -126,6 +127,7 @@ def ship_ladder(
     the folder gallery/policies/`name`, with one card. Returns it. Raises UserError where there are none."""
     from rlexp import policies
 
+    _check_name("--ladder", name)
     place, folder = run_folder if seed is None else run_folder / f"seed_{seed}", policies.POLICIES / name
     found = _snapshots(place)
     steps = [step for step in found if not step % (every or 1) and (until is None or step < until)]
@@ -141,6 +143,11 @@ def ship_ladder(
     return folder
 
 
+def _check_name(option: str, name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", name):
+        raise UserError(f"{option} {name}: letters, digits, dots and dashes only")
+
+
 def _refuse(target: Path, replace: bool) -> None:
     if target.exists() and not replace:
         raise UserError(f"{target}: is there already; --replace it, or take another name")
@@ -148,7 +155,9 @@ def _refuse(target: Path, replace: bool) -> None:
 
 def _snapshots(place: Path) -> dict[int, Path]:
     """Policy files of one seed by their step; of the first seed where `place` is a run."""
-    seeds = [place] if (place / "checkpoints").is_dir() else sorted(place.glob("seed_*"))[:1]
+    from rlexp import policies
+
+    seeds = [place] if (place / "checkpoints").is_dir() else sorted(place.glob("seed_*"), key=policies.seed_number)[:1]
     files = [file for seed in seeds for file in sorted((seed / "checkpoints").glob("policy_*.safetensors"))]
     return {int(file.stem.removeprefix("policy_")): file for file in files}
 

@@ -29,9 +29,16 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
-        config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-        record = json.loads((folder / "run.json").read_text())
-        return cls(config, record, {k: log.read(folder / f"seed_{k}" / "metrics.jsonl") for k in record["seeds"]})
+        try:
+            config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+            record = json.loads((folder / "run.json").read_text())
+            seeds = list(config["seeds"] and record["seeds"])
+        except UserError:
+            raise
+        except Exception as error:  # of a yaml or json parser, or of what is no run's
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{folder}: its config.yaml or run.json cannot be read ({reason})") from None
+        return cls(config, record, {k: log.read(folder / f"seed_{k}" / "metrics.jsonl") for k in seeds})
 
     @property
     def clock(self) -> str:

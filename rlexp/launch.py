@@ -4,12 +4,13 @@ Exit codes: 0 all seeds finished; 1 a seed failed; 2 the user can mend it, nothi
 Only hydra and the standard library are imported at the top, so that --help and shell completion answer at once.
 """
 
+import json
 import os
 import re
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlexp.errors import UserError, nearest
 from rlexp.paths import CONF
@@ -38,21 +39,27 @@ def main(parallel: bool) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not a report
     try:
-        if {"-m", "--multirun"} & set(sys.argv[1:]):
+        if flags := [word for word in sys.argv[1:] if word in ("-m", "--multirun")]:
             from rlexp import sweep
 
             sweep.check(sys.argv[1:])
 
         _check_flags(sys.argv[1:])
-        words = sys.argv[1:]
+        typed = words = sys.argv[1:]
         if any(word.startswith("resume=") for word in words) and not any(word.startswith("-") for word in words):
             return resume(words, parallel)  # nothing to compose: the run has its config
+
+        study = any(word.startswith("+study=") for word in words) and not any(word.startswith("-") for word in words)
+        arms = [word for word in words if study and not _of_study(word)]  # what Hydra need not know of: they are
+        words = [word for word in words if word not in arms]  # the arms' options, maybe of another algorithm
+        sys.argv[1:] = flags + [word for word in words if word not in flags]
 
         @hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")
         def task(config: "DictConfig") -> None:
             global _exit_code
+            sys.argv[1:] = typed  # what the run's record says
             try:
-                _exit_code = max(_exit_code, start(config, parallel))
+                _exit_code = max(_exit_code, start(config, parallel, arms))
             except UserError as error:  # not to be announced by Hydra as a crashed job
                 _exit_code = _complain(str(error))
 
@@ -63,22 +70,34 @@ def main(parallel: bool) -> int:
         from rlexp import explain
 
         return _complain(explain.hydra_error(error))
+    except OSError as error:
+        return _complain(f"{error.filename or 'runs'}: {error.strerror or error}")
     except KeyboardInterrupt as stop:
         return _stopped(stop)
     return _exit_code
+
+
+def _of_study(word: str) -> bool:
+    """Whether an option says which study and how it is run, rather than what its arms are."""
+    return re.split(r"[.=/]", word.lstrip("+"))[0] in ("study", "runs", "workers", "hydra")
 
 
 def _check_flags(words: list[str]) -> None:
     """Raise UserError for a flag that Hydra does not have; its own parser would print its whole usage."""
     from hydra._internal.utils import get_args_parser
 
+    def wrong(message: str) -> NoReturn:
+        raise UserError(message.removeprefix("argument "))
+
     parser = get_args_parser()
+    parser.error = wrong  # type: ignore[method-assign]
     for word in words:
         flag = word.split("=")[0]
         if flag.startswith("-") and not any(known.startswith(flag) for known in parser._option_string_actions):
             raise UserError(
                 f"{flag}: unknown flag{nearest(flag, parser._option_string_actions)} (options are key=value)"
             )
+    parser.parse_known_args(words)
 
 
 def _complain(message: str) -> int:
@@ -94,24 +113,28 @@ def _stopped(stop: KeyboardInterrupt) -> int:
     return 143 if isinstance(stop, Terminated) else 130
 
 
-def start(config: "DictConfig", parallel: bool) -> int:
-    """Run one composed config: a run or a study. Returns the exit code."""
+def start(config: "DictConfig", parallel: bool, arms: list[str]) -> int:
+    """Run one composed config: a run or a study, of which `arms` go to all arms. Returns the exit code."""
     from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
 
-    _limit_threads(config.train.threads)
+    if config.get("resume") is not None:
+        raise UserError(f"resume={config.resume}: takes no flag and no plus; write it as resume=runs/DAY/RUN")
+    threads = OmegaConf.select(config, "train.threads")
+    _limit_threads(threads if isinstance(threads, int) and threads > 0 else 1)
     hydra = HydraConfig.get()
     workers = _workers(config.workers)
 
     from rlexp import plan
 
     if "study" in config:
-        overrides = [o for o in hydra.overrides.task if o.split("=")[0].lstrip("+") not in ("study", "workers")]
-        work = plan.study(config, str(hydra.runtime.choices.get("study")), overrides)
+        own = [word for word in hydra.overrides.task if not _of_study(word)]
+        work = plan.study(config, str(hydra.runtime.choices.get("study")), [*own, *arms])
     else:
         work = plan.single(config)
     if hydra.mode is not None and hydra.mode.name == "MULTIRUN":
-        with open(Path(hydra.sweep.dir) / "runs.txt", "a") as file:
-            file.write(f"{work.path}\n")
+        with open(Path(hydra.sweep.dir) / "runs.jsonl", "a") as file:
+            file.write(json.dumps({"run": str(work.path), "options": list(hydra.overrides.task)}) + "\n")
     return _execute(work, parallel, workers)
 
 
@@ -185,7 +208,7 @@ def _execute(work: Any, parallel: bool, workers: int | None) -> int:
 
 
 class Keeper:
-    """Keeps all folders' records up to date with what the seeds report. A full disk is said once, and survived."""
+    """Keeps all folders' records up to date with what the seeds report. What fails there is said once, and survived."""
 
     def __init__(self, work: Any):
         self.work, self.complained = work, False
@@ -195,7 +218,7 @@ class Keeper:
     def __call__(self, job: "Job", event: "Event") -> None:
         try:
             self._keep(job, event)
-        except OSError as error:
+        except Exception as error:  # a full disk, a picture that cannot be drawn: training goes on
             self._complain(error)
 
     def _keep(self, job: "Job", event: "Event") -> None:
@@ -206,6 +229,8 @@ class Keeper:
             k: v for k, v in event.data.items() if k in ("step", "env_steps", "updates", "seconds", "final", "best")
         }
         status = event.kind if event.kind in ("done", "failed") else "running"
+        if status == "running":  # a seed that goes on has no final score
+            folder.record["seeds"][str(job.seed)].pop("final", None)
         folder.update(job.seed, status=status, **facts)
         if event.kind in ("failed", "warning"):
             folder.update(job.seed, message=event.text)
@@ -226,10 +251,10 @@ class Keeper:
     def close(self, interrupted: bool) -> None:
         try:
             self.work.close(interrupted)
-        except OSError as error:
+        except Exception as error:
             self._complain(error)
 
-    def _complain(self, error: OSError) -> None:
+    def _complain(self, error: Exception) -> None:
         if not self.complained:
             self.complained = True
-            print(f"warning: cannot write the run's record: {error}", file=sys.stderr)
+            print(f"warning: cannot write the run's record: {type(error).__name__}: {error}", file=sys.stderr)

@@ -61,4 +61,10 @@ def read(path: Path) -> list[Row]:
     if not path.exists():
         return []
     *lines, _ = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines]
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            raise UserError(f"{path}: line {number} cannot be read; it has been changed since") from None
+    return rows

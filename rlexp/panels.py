@@ -1,7 +1,7 @@
 """Any metrics of a run, or of a study's arms, side by side in one picture.
 
-Without names it draws what iterated preference learning does to itself: the returns of sampled and of mean actions, the
-standard deviation, the spread of returns, and how much the labels still tell.
+Without names it draws, as far as there is any, what iterated preference learning does to itself: the returns of
+sampled and of mean actions, the standard deviation, the spread of returns, and how much the labels still tell.
 """
 
 import math
@@ -23,6 +23,15 @@ ITERATIONS = {
     "data/label_informativeness": "label informativeness |2p − 1|",
     "opt/accuracy_held_out": "accuracy on held-out pairs",
 }
+
+
+def default(folder: Path) -> dict[str, str]:
+    """Those of `ITERATIONS` that a run or study has. Raises UserError where there is none."""
+    known = {name for place in folders(folder).values() for name in Run.read(place).metrics("")}
+    if not (found := {name: title for name, title in ITERATIONS.items() if name in known}):
+        some = ", ".join(sorted(name for name in known if "/" in name)[:4])
+        raise UserError(f"{folder}: name the metrics to draw, such as {some}")
+    return found
 
 
 def draw(folder: Path, titles: dict[str, str], picture: Path) -> Path:

@@ -4,7 +4,7 @@ The value stands in yaml. `config.typed` merges the two and names the key of wha
 """
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 
@@ -19,12 +19,14 @@ def param(
     choices: tuple[str, ...] | None = None,
     source: str = "",
     file: bool = False,
+    default: Any = MISSING,
 ) -> Any:
     """A field of a `Params` class: what it means, its unit, the range it must lie in, and where the term comes from;
     `file`: whether it names one, on whose content the run depends."""
     bounds = {"≥": ge, ">": gt, "≤": le, "<": lt}
     return field(
-        metadata={"doc": doc, "unit": unit, "bounds": bounds, "choices": choices, "source": source, "file": file}
+        default=default,
+        metadata={"doc": doc, "unit": unit, "bounds": bounds, "choices": choices, "source": source, "file": file},
     )
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from rlexp import ckpt, config, folder
+from rlexp import ckpt, config, explain, folder, log
 from rlexp.config import RunConfig
 from rlexp.errors import UserError, nearest
 from rlexp.execute import Job
@@ -86,10 +87,10 @@ class Work:
                 continue
             mean, half = total[name]["mean"], total[name]["t95"]
             low, high = (0, 1) if name.endswith("_rate") else (-math.inf, math.inf)  # a share leaves [0, 1] in no sense
-            interval = "" if half is None else f"{max(low, mean - half):.3g} to {min(high, mean + half):.3g}"
+            interval = "" if half is None else f"{max(low, mean - half):.4g} to {min(high, mean + half):.4g}"
             lines.append(
-                f"| {run.path.name} | {len(values)} | {mean:.3g} | {interval} | {min(values):.3g} | "
-                f"{max(values):.3g} | {total['failed']} |"
+                f"| {run.path.name} | {len(values)} | {mean:.4g} | {interval} | {min(values):.4g} | "
+                f"{max(values):.4g} | {total['failed']} |"
             )
         return "\n".join(lines) + "\n"
 
@@ -111,6 +112,7 @@ def _root(composed: DictConfig) -> Path:
 def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
     """A new study: `conf/study/<name>.yaml` names arms, each a list of overrides; the command line overrides all."""
     from hydra import compose
+    from hydra.errors import HydraException
 
     node: Any = OmegaConf.to_container(composed.study, resolve=True)
     for key in ("title", "metric", "arms"):
@@ -120,8 +122,16 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
         if not isinstance(arm, str) or Path(arm).name != arm:
             raise UserError(f"study={name}: an arm is named {arm!r}, which is no folder's name; quote it?")
     common = node.get("common", []) + ([f"seeds={node['seeds']}"] if "seeds" in node else [])
-    runs = {arm: config.build(compose("config", [*common, *words, *overrides])) for arm, words in node["arms"].items()}
-    inputs = {arm: config.probe(run) for arm, run in runs.items()}
+    runs, inputs = {}, {}
+    for arm, words in node["arms"].items():
+        try:
+            runs[arm] = config.build(compose("config", [*common, *words, *overrides]))
+            inputs[arm] = config.probe(runs[arm])
+        except UserError as error:
+            raise UserError(f"arm {arm} of study={name}: {error}") from None
+        except (HydraException, OmegaConfBaseException) as error:
+            said = explain.hydra_error(error, [*common, *words, *overrides])
+            raise UserError(f"arm {arm} of study={name}: {said}") from None
     path = folder.create(_root(composed), f"study_{name}")
     ckpt.write_text(path / "study.yaml", OmegaConf.to_yaml({"name": name, **node}))
     folders = []
@@ -161,6 +171,9 @@ def _resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
         raise UserError(f"resume={folder}: no run folder (it has no config.yaml){near}")
     try:
         stored: Any = OmegaConf.to_container(OmegaConf.load(file))
+        config.require(stored)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
     except Exception as error:  # a yaml parser's many errors
         raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]})") from None
     for override in overrides:
@@ -175,6 +188,9 @@ def _resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
             node = node.get(parent, {}) if isinstance(node, dict) else {}
         if key == "video" and (CONF / "video" / f"{new}.yaml").is_file():
             new = OmegaConf.to_container(OmegaConf.load(CONF / "video" / f"{new}.yaml"))
+        elif key == "video":
+            choices = [file.stem for file in (CONF / "video").glob("*.yaml")]
+            raise UserError(f"video={text}: no such video{nearest(text, choices)} (there are {', '.join(choices)})")
         elif leaf not in node or isinstance(node[leaf], dict):
             raise UserError(
                 f"{override}: a resumed run keeps its {key}; only its options can be changed"
@@ -197,6 +213,13 @@ def _resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
 def _check_checkpoints(path: Path, run: RunConfig) -> None:
     """Broken or foreign checkpoints are found now, not in the middle."""
     for seed in run.seeds:
-        found = ckpt.latest(path / f"seed_{seed}" / "checkpoints")
-        if found and set(ckpt.load(found)) != {"policy", "algo", "run", "rng"}:
+        place = path / f"seed_{seed}"
+        if not (found := ckpt.latest(place / "checkpoints")):
+            continue
+        tree = ckpt.load(found)
+        if set(tree) != {"policy", "algo", "run", "rng"}:
             raise UserError(f"{found}: is a policy, not a checkpoint from which training can continue")
+        metrics = place / "metrics.jsonl"
+        if not metrics.is_file() or metrics.stat().st_size < tree["run"]["bytes"]:
+            raise UserError(f"{metrics}: is gone or shorter than the checkpoint says; it has been changed since")
+        log.read(metrics)

@@ -62,7 +62,8 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool | str =
     if not (returns := run.lines("eval/return_mean")):
         return
     with matplotlib.rc_context(STYLE):
-        panels = run.metrics("loss/") + (["sample return"] if run.lines("data/return_best") else [])
+        panels = [name for name in run.metrics("loss/") if _moves(run.lines(name))]
+        panels += ["sample return"] if run.lines("data/return_best") else []
         columns = math.ceil(len(panels) / 3)
         rows = math.ceil(len(panels) / columns) if panels else 1
         figure = Figure(figsize=(6.2 + 3.1 * columns, max(4.0, 1.9 * rows)))
@@ -127,7 +128,7 @@ def compare(
             _draw_final(right, place, run, metric, colour)
         _axis(left, clock)
         left.set_xlim(left=0)
-        left.set_ylabel(f"{name} ({kind})")
+        left.set_ylabel(f"{name}\n({kind})" if len(name + kind) > 40 else f"{name} ({kind})")
         left.set_title(f"mean over seeds and {BAND}")
         left.legend(loc="best")
         for axes in middle:
@@ -147,6 +148,11 @@ def compare(
             right.set_xlim(-0.02, 1.02)
         figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
         _save(figure, picture)
+
+
+def _moves(lines: Mapping[str, Line]) -> bool:
+    """Whether there is anything to draw over the clock: some stages of learning stand still in it."""
+    return any(np.ptp(x) > 0 for x, _ in lines.values())
 
 
 def _draw_against(axes: Axes, lines: list[Line], colour: str, label: str) -> None:
@@ -186,8 +192,8 @@ def _draw_seeds(axes: Axes, run: Run, lines: Mapping[str, Line], legend: bool = 
     if len(averaged) > 1:
         label = f"mean and {BAND}, n = {len(averaged)}" if legend else None
         _draw_mean(axes, averaged if legend else [smoothed(line) for line in averaged], INK, label, band=legend)
-    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
-    low, high = drawn.min(), drawn.max()
+    drawn = np.concatenate([[], *(np.asarray(line.get_ydata(), float) for line in axes.lines)])
+    low, high = (drawn.min(), drawn.max()) if len(drawn) else (0.0, 0.0)
     if high > low:  # the band of two or three seeds can be wider than all the rest: it may leave the picture
         axes.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
     _axis(axes, run.clock if legend else None)

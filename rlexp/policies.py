@@ -105,7 +105,7 @@ def find_policy(where: str, which: str = "final") -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        seeds = [path] if (path / "checkpoints").is_dir() else sorted(path.glob("seed_*"), key=_seed_number)
+        seeds = [path] if (path / "checkpoints").is_dir() else sorted(path.glob("seed_*"), key=seed_number)
         found = []
         for seed in seeds:
             named = seed / "checkpoints" / f"{which}.safetensors"
@@ -127,7 +127,8 @@ def digest(where: str) -> dict[str, str]:
     return {"name": path.name, "digest": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
 
 
-def _seed_number(folder: Path) -> int:
+def seed_number(folder: Path) -> int:
+    """k of a folder seed_<k>; −1 for others."""
     tail = folder.name.removeprefix("seed_")
     return int(tail) if tail.isdigit() else -1
 

@@ -138,6 +138,8 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
                 film.films(config.env.on_gymnasium(), evaluation, folder / "videos", config.video)
             except film.CannotRender as error:
                 yield Event(seed, "warning", f"no video: {error}")
+            except Exception as error:  # of the environment's own renderer: the training is done
+                yield Event(seed, "warning", f"no video: {type(error).__name__}: {error}")
     finally:
         for sink in sinks:
             sink.close()

@@ -44,19 +44,23 @@ class Summary(Callback):
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         place = Path(config.hydra.sweep.dir)
-        lines = ["| run | seeds | return mean | 95 % t-interval | score |", "|---|---|---|---|---|"]
-        listed = place / "runs.txt"
-        for run in listed.read_text().split() if listed.exists() else []:
+        lines = ["| options | run | seeds | return mean | 95 % t-interval | score |", "|---|---|---|---|---|---|"]
+        listed = place / "runs.jsonl"
+        runs = [json.loads(line) for line in listed.read_text().splitlines()] if listed.exists() else []
+        common = set.intersection(*(set(one["options"]) for one in runs)) if runs else set()
+        for one in runs:
+            run = one["run"]
+            options = " ".join(word for word in one["options"] if word not in common).replace("|", "\\|")
             record = json.loads((Path(run) / "run.json").read_text()) if (Path(run) / "run.json").exists() else {}
             final = record.get("final", {})
             if "return_mean" not in final:
-                lines.append(f"| {run} | {final.get('n', '')} | see its folder | | |")
+                lines.append(f"| {options} | {run} | {final.get('n', '')} | see its folder | | |")
                 continue
             mean, half = final["return_mean"]["mean"], final["return_mean"]["t95"]
             failed = f" ({final['failed']} failed)" if final["failed"] else ""
             interval = "" if half is None else f"{mean - half:.1f} to {mean + half:.1f}"
             score = f"{final['score']['mean']:.1f}" if "score" in final else ""
-            lines.append(f"| {run} | {final['n']}{failed} | {mean:.1f} | {interval} | {score} |")
+            lines.append(f"| {options} | {run} | {final['n']}{failed} | {mean:.1f} | {interval} | {score} |")
         text = "\n".join(lines) + "\n"
         (place / "summary.md").write_text(text)
         print(f"{place / 'summary.md'}\n{text}")

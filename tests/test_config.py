@@ -63,6 +63,24 @@ WRONG = [  # what is typed, what the line must hold
     ("--multirum", "unknown flag; did you mean '--multirun'"),
     ("-m algo=vpg,ppo algo.lr=-1", "algo.lr: must be > 0"),
     ("-m algo=vpg,ppo resume=x", "cannot be swept"),
+    ("algo.lr=-1 -m algo=vpg,ppo", "algo.lr: must be > 0"),
+    ("++resume=x", "takes no flag and no plus"),
+    ("--cfg nothing", "invalid choice"),
+    ("train.budget=inf", "train.budget: "),
+    ("~policy", "policy: is missing"),
+    ("~train", "has no value"),
+    ("~seeds", "seeds: is missing"),
+    ("env=hopper +env.kwargs.xml_file=nope.xml", "cannot make 'Hopper-v5'"),
+    ("env.kwargs.map_name=8x8", "write +env.kwargs.map_name=..., with a plus"),
+    ("env=hopper env.expert_return=-20.272305", "env.expert_return: is random_return too"),
+    (
+        "+study=swimmer_dpo algo.bta=0.5",
+        "arm offline of study=swimmer_dpo: algo.bta: unknown option; did you mean 'algo.beta'",
+    ),
+    ("algo=sac env=hopper algo.buffer_size=1 algo.envs=2", "algo.buffer_size: must be ≥ algo.envs=2"),
+    ("algo=dagger env=hopper algo.beta_decay=0.5", "algo.beta_decay: has no effect"),
+    ("algo=rlhf algo.passes=3", "algo.passes: is 3"),
+    ("algo=rlhf algo.reward=constant algo.relabel_every=10", "algo.relabel_every: has no effect"),
 ]
 
 

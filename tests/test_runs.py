@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rlexp import ckpt, folder, log
+from rlexp.errors import UserError
 from rlexp.run import Every
 from tests.helpers import ALGOS, QUIET, ROOT, built, command, metrics, toy, train
 from tests.test_dataset import episodes
@@ -225,13 +227,45 @@ def test_a_failed_seed_is_reported_and_the_others_go_on(tmp_path):
 def test_one_bad_seed_takes_no_other_down(script, tmp_path):
     done = command(script, *LONG, "train.budget=4000", cwd=tmp_path)
     run = only_run(tmp_path)
-    rows = run / "seed_0" / "metrics.jsonl"
-    rows.write_bytes(rows.read_bytes()[:50])  # its checkpoint now says more than is there
-    done = command(script, f"resume={run}", "train.budget=8000", cwd=tmp_path)
+    (run / "seed_0" / "tensorboard").write_text("")  # no folder: the seed fails
+    done = command(script, f"resume={run}", "train.budget=8000", "train.tensorboard=true", cwd=tmp_path)
     assert done.returncode == 1
     record = json.loads((run / "run.json").read_text())
     assert [record["seeds"][seed]["status"] for seed in "01"] == ["failed", "done"]
-    assert "shorter than the checkpoint says" in (run / "summary.md").read_text()
+    assert "FileExistsError" in (run / "summary.md").read_text()
+    assert (record["final"]["n"], record["final"]["failed"]) == (1, 1), "a seed that failed has no final score"
+    rows = run / "seed_0" / "metrics.jsonl"
+    rows.write_bytes(rows.read_bytes()[:50])  # its checkpoint now says more than is there
+    done = command(script, f"resume={run}", "train.budget=9000", cwd=tmp_path)
+    assert (done.returncode, "shorter than the checkpoint says" in done.stderr) == (2, True), done.stderr
+
+
+def test_what_cannot_be_drawn_does_not_stop_training(tmp_path):
+    """The value loss is infinite from the first step on."""
+    words = ["algo=vpg", "env=sphere", "env.kwargs.optimum=[1e15,1e15]", "train.budget=64", "seeds=[0,1]"]
+    done = command("main.py", *words, "algo.episodes=2", "algo.batch_steps=8", *QUIET, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    record = json.loads((only_run(tmp_path) / "run.json").read_text())
+    assert {facts["status"] for facts in record["seeds"].values()} == {"done"}
+
+
+def test_an_episode_without_end_is_said_and_a_limit_gives_it_one(tmp_path, monkeypatch):
+    from rlexp.envs import VecEnv, vector
+
+    monkeypatch.setattr(vector, "ENDLESS", 30)
+    env = built("env=gym", "env.id=CliffWalking-v1").env
+    for limit, autoreset, steps in ((None, False, 30), (40, False, 40), (None, True, 40)):
+        many = VecEnv(replace(env, max_episode_steps=limit), [0], autoreset=autoreset)
+        many.reset()
+        for _ in range(steps):
+            many.step(np.zeros(1, int))
+    many = VecEnv(env, [0], autoreset=False)
+    many.reset()
+    for _ in range(30):
+        many.step(np.zeros(1, int))
+    with pytest.raises(UserError, match=r"an episode of 'CliffWalking-v1' goes on .* env.max_episode_steps"):
+        many.step(np.zeros(1, int))
 
 
 def test_a_killed_worker_is_a_failed_seed(tmp_path):

@@ -307,7 +307,10 @@ class CMAES(Algorithm):
 
 def start_parameters(task: Task) -> np.ndarray:
     """Parameters (n,) of the policy that `policy.init` names. Raises UserError if it is not this run's kind."""
-    policy, sizes = load_policy(str(task.policy.init)).policy, CMAESPolicy.sizes(task.spec, task.policy.hidden)
+    try:
+        policy, sizes = load_policy(str(task.policy.init)).policy, CMAESPolicy.sizes(task.spec, task.policy.hidden)
+    except UserError as error:
+        raise UserError(f"policy.init={task.policy.init}: {error}") from None
     if not isinstance(policy, CMAESPolicy) or policy.sizes(policy.env, policy.hidden) != sizes:
         raise UserError(f"policy.init={task.policy.init}: is not a CMA-ES policy with layers of {sizes}")
     return policy.x_PN[0].numpy()

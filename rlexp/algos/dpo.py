@@ -170,7 +170,7 @@ class DPO(Algorithm):
         return Progress(steps, 0, metrics)
 
     def _play(self, n: int, generator: torch.Generator | None) -> Trajectories:
-        envs = self.task.envs(n, self.rounds)
+        envs = self.task.envs(n, self.rounds, autoreset=False)
         self.rounds += 1
         data = collect(envs, self.task.spec, self.actor, generator, self.normaliser)
         envs.close()

@@ -213,7 +213,7 @@ class RLHF(Algorithm):
         """Rounds of whole episodes until there are `epoch_steps` steps: none is cut, so short ones are not favoured."""
         c, parts, steps = self.config, [], 0
         while steps < c.epoch_steps:
-            envs = self.task.envs(c.episodes, self.rounds)
+            envs = self.task.envs(c.episodes, self.rounds, autoreset=False)
             parts.append(collect(envs, self.task.spec, actor, self.generator))
             envs.close()
             self.rounds += 1

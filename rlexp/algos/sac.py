@@ -32,7 +32,7 @@ from rlexp.envs import EnvSpec
 from rlexp.errors import UserError
 from rlexp.learner import Batch, Learner, mean_metrics
 from rlexp.nets import mlp
-from rlexp.params import Params, param
+from rlexp.params import OutOfRange, Params, param
 from rlexp.replay import Replay
 
 
@@ -79,6 +79,11 @@ class SAC(Algorithm):
         self.replay = Replay(config.buffer_size, spec.obs_dim, spec.n_actions)
         self.steps_done = 0
         self._begin(0)
+
+    @classmethod
+    def check(cls, config: Config, budget: int) -> None:
+        if config.buffer_size < config.envs:
+            raise OutOfRange("buffer_size", f"must be ≥ algo.envs={config.envs}, not {config.buffer_size}")
 
     def restart(self, step: int) -> None:
         self.envs.close()

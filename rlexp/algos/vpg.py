@@ -96,7 +96,7 @@ class VPG(Algorithm):
         """Rounds of whole episodes until there are `batch_steps` steps: none is cut, so short ones are not favoured."""
         c, rounds, steps = self.config, [], 0
         while steps < c.batch_steps:
-            envs = self.task.envs(c.episodes, self.iteration)
+            envs = self.task.envs(c.episodes, self.iteration, autoreset=False)
             self.iteration += 1
             rounds.append(collect_episodes(envs, self.task.spec, self.net.actor, self.generator))
             envs.close()

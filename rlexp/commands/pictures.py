@@ -92,7 +92,7 @@ def compare(args: argparse.Namespace) -> int:
     what = f"{args.metric}, mean of the last {args.last:,}" if args.last else f"last {args.metric}"
     print(f"| {what} | seeds | mean | 95 % t-interval | min | max |\n|---|---|---|---|---|---|")
     for row in rows:
-        cells = [f"{row[key]:.3g}" if row.get(key) is not None else "" for key in ("mean", "t95", "min", "max")]
+        cells = [f"{row[key]:.4g}" if row.get(key) is not None else "" for key in ("mean", "t95", "min", "max")]
         cells[1] = cells[1] and f"± {cells[1]}"
         missing = f", {row['missing']} failed or unfinished" if row["missing"] else ""
         print(f"| {row['run']} | {row['n']}{missing} | " + " | ".join(cells) + " |")
@@ -103,6 +103,6 @@ def compare(args: argparse.Namespace) -> int:
 def panels(args: argparse.Namespace) -> int:
     from rlexp import panels
 
-    names = {name: name for name in args.metric} or panels.ITERATIONS
+    names = {name: name for name in args.metric} or panels.default(args.folder)
     print(panels.draw(args.folder, names, args.out or args.folder / "panels.png"))
     return 0

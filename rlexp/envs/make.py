@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlexp.errors import UserError, nearest
-from rlexp.params import Params, param
+from rlexp.params import OutOfRange, Params, param
 
 for _id, _entry in {
     "GridWorld": "gridworld:GridWorld",
@@ -33,9 +33,14 @@ class EnvConfig(Params):
     name: str = param("short name, used for folders and gallery entries")
     kwargs: dict[str, Any] = field(default_factory=dict)  # passed to the environment's constructor
     max_episode_steps: int | None = param("time limit; null keeps the environment's own", unit="steps", ge=1)
-    backend: str = param("what simulates training environments", choices=("gymnasium", "envpool"))
+    backend: str = param("what simulates training environments", choices=("gymnasium", "envpool"), default="gymnasium")
     random_return: float | None = param("mean return of random actions, normalised score 0")
     expert_return: float | None = param("mean return of an expert, normalised score 100")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.random_return is not None and self.random_return == self.expert_return:
+            raise OutOfRange("expert_return", f"is random_return too, {self.expert_return}: no score is between them")
 
     @property
     def task(self) -> str:
@@ -95,15 +100,24 @@ def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
 
         mujoco.set_mju_user_warning(_mujoco_says)
     try:
-        env = gym.make(config.id, disable_env_checker=True, **limit, **config.kwargs, **kwargs)
+        with warnings.catch_warnings():  # of ids with a newer version
+            warnings.simplefilter("ignore", DeprecationWarning)
+            env = gym.make(config.id, disable_env_checker=True, **limit, **config.kwargs, **kwargs)
     except gym.error.UnregisteredEnv:
         known = [i for i in gym.registry if i.split("-v")[0] == config.id.split("-v")[0]] or list(gym.registry)
         raise UserError(f"env.id: Gymnasium knows no environment '{config.id}'{nearest(config.id, known)}") from None
-    except (gym.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:
+    except (gym.error.Error, ImportError, TypeError, ValueError, AssertionError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"env.id: cannot make '{config.id}' with env.kwargs={dict(config.kwargs)}: {reason}") from None
     flat = isinstance(env.observation_space, gym.spaces.Box) and len(env.observation_space.shape) == 1
-    return env if flat else gym.wrappers.FlattenObservation(env)
+    if flat:
+        return env
+    kind, env = type(env.observation_space).__name__, gym.wrappers.FlattenObservation(env)
+    if not isinstance(env.observation_space, gym.spaces.Box):
+        raise UserError(
+            f"env.id: observations of '{config.id}' are a {kind} of no fixed size, which nothing here learns"
+        )
+    return env
 
 
 def describe(config: EnvConfig) -> EnvSpec:

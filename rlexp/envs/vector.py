@@ -7,6 +7,7 @@
 - Environment i is seeded once with its own seed. Observations are float32; `ids` steps only some environments.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -35,11 +36,16 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
+ENDLESS = 50_000  # steps after which somebody who waits for the end of an episode is told that there is none
+
+
 class VecEnv:
-    """`len(seeds)` environments of one kind. `autoreset=False` leaves an ended one alone: do not step it again."""
+    """`len(seeds)` environments of one kind. `autoreset=False` leaves an ended one alone: do not step it again. Then
+    an episode that does not end raises UserError."""
 
     def __init__(self, config: EnvConfig, seeds: list[int], *, autoreset: bool = True):
-        self.n = len(seeds)
+        self.n, self.id = len(seeds), config.id
+        self._left = math.inf if autoreset or config.max_episode_steps else ENDLESS
         self._all = np.arange(self.n, dtype=np.int32)
         backend = EnvPoolBackend if config.backend == "envpool" else GymnasiumBackend
         self._backend: Backend = backend(config, seeds, autoreset)
@@ -50,6 +56,12 @@ class VecEnv:
 
     def step(self, action: np.ndarray, ids: np.ndarray | None = None) -> Step:
         """Execute `action[i]` in environment `ids[i]` (default: all). Actions must lie in the action space."""
+        self._left -= 1
+        if self._left < 0:
+            raise UserError(
+                f"env.id: an episode of '{self.id}' goes on after {ENDLESS:,} steps; give it an end with "
+                "env.max_episode_steps=..."
+            )
         return self._backend.step(action, self._all if ids is None else ids)
 
     def close(self) -> None:
