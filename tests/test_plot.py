@@ -316,7 +316,7 @@ def test_compare_command(tmp_path, capsys):
         assert message in capsys.readouterr().err
     assert cli.main([*words, "--last", "15000", "--json"]) == 0
     lines = history.Run.read(tmp_path / "a").lines("eval/return_mean").values()
-    means = [np.mean([b for a, b in zip(x, y, strict=True) if a >= x[-1] - 15_000]) for x, y in lines]
+    means = [np.mean([b for a, b in zip(x, y, strict=True) if a > x[-1] - 15_000]) for x, y in lines]
     assert all(mean not in (y[-1], np.mean(y)) for mean, (_, y) in zip(means, lines, strict=True))
     assert json.loads(capsys.readouterr().out)["runs"][0]["mean"] == pytest.approx(np.mean(means))
     write_run(tmp_path / "b", extra=lambda rng, t: {"data/labels": -1.0 * t})

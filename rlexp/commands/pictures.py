@@ -27,7 +27,13 @@ def add(commands: Any) -> None:
     c.add_argument("--names", help="of the runs, with commas between (default: their folders')")
     c.add_argument("--metric", default="eval/return_mean", help="a name in metrics.jsonl (default eval/return_mean)")
     c.add_argument("--against", metavar="METRIC", help="draw it over this metric too, such as data/labels")
-    c.add_argument("--last", type=int, default=0, metavar="N", help="table: mean over the last N steps or updates")
+    c.add_argument(
+        "--last",
+        type=int,
+        default=0,
+        metavar="N",
+        help="table: mean over the last N steps or updates, those after END - N",
+    )
     c.add_argument("--title", default="", help="of the picture")
     c.add_argument("--out", type=Path, default=Path("compare.png"), help="picture to write (default compare.png)")
     c.add_argument("--json", action="store_true", help="print JSON")
