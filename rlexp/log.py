@@ -16,13 +16,18 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+def check_kept(path: Path, keep: int) -> None:
+    """Raise UserError where `path` has not the `keep` bytes that a checkpoint counts on."""
+    if keep and (not path.is_file() or path.stat().st_size < keep):
+        raise UserError(f"{path}: is gone or shorter than the checkpoint says; it has been changed since")
+
+
 class JsonLines:
     """One JSON object a line; numbers are written exactly."""
 
     def __init__(self, path: Path, keep: int):
         """Append to `path` behind its first `keep` bytes: what a resumed run had not yet done is dropped."""
-        if keep and (not path.exists() or path.stat().st_size < keep):
-            raise UserError(f"{path}: shorter than the checkpoint says; it has been changed since")
+        check_kept(path, keep)
         self.file = open(path, "ab")
         self.file.truncate(keep)
 

@@ -219,7 +219,5 @@ def _check_checkpoints(path: Path, run: RunConfig) -> None:
         tree = ckpt.load(found)
         if set(tree) != {"policy", "algo", "run", "rng"}:
             raise UserError(f"{found}: is a policy, not a checkpoint from which training can continue")
-        metrics = place / "metrics.jsonl"
-        if not metrics.is_file() or metrics.stat().st_size < tree["run"]["bytes"]:
-            raise UserError(f"{metrics}: is gone or shorter than the checkpoint says; it has been changed since")
-        log.read(metrics)
+        log.check_kept(place / "metrics.jsonl", tree["run"]["bytes"])
+        log.read(place / "metrics.jsonl")

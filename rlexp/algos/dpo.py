@@ -180,10 +180,8 @@ class DPO(Algorithm):
         """Labels pairs of `data` and begins learning from them; returns what the labels tell."""
         c = self.config
         held = min(len(data) - 2, max(2, round(c.held_out * len(data))))
-        parts = [
-            data.take(np.arange(held, len(data))),
-            data.take(np.arange(held)),
-        ]  # rounds are alike: no order in them
+        # Rounds are alike: there is no order in them.
+        parts = [data.take(np.arange(held, len(data))), data.take(np.arange(held))]
         if c.fragment is not None:
             if (parts[1].length_E // c.fragment).sum() < 2:  # nothing to be compared among those held out
                 del parts[1]
@@ -196,11 +194,10 @@ class DPO(Algorithm):
         self._learn_from(Trajectories.join(parts), train.ordered_P2, held_P2)
         left_P, right_P = train.trajectories.return_E[train.index_P2].T
         p_P = preferred_probability(left_P, right_P, c.temperature, standardise=c.standardise)
+        lower_P = (left_P != right_P) & ((left_P > right_P) != train.first_P)  # the lower one is preferred
         return {
             "data/label_informativeness": float(np.abs(2 * p_P - 1).mean()),  # 1: sure labels; 0: tossed coins
-            "data/label_surprises": float(
-                ((left_P != right_P) & ((left_P > right_P) != train.first_P)).mean()
-            ),  # the lower one preferred
+            "data/label_surprises": float(lower_P.mean()),
             "data/return_gap": float(np.abs(left_P - right_P).mean()),
         }
 
