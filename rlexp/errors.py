@@ -1,11 +1,21 @@
 """The one exception that means "the user can mend this": it becomes one line and exit code 2."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
     """Something the user typed or supplied is wrong. The message says what, where, and the nearest valid choice."""
+
+
+@contextmanager
+def said_of(what: str, hint: str = "") -> Iterator[None]:
+    """Within, a UserError's message is told of `what` (an option, a file): `what: message`, then `hint`."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{what}: {error}{hint}") from None
 
 
 def nearest(word: str, choices: Iterable[str]) -> str:

@@ -184,11 +184,17 @@ class DeterministicActor(Actor):
         return self(obs_NO)
 
     def log_prob_entropy(self, obs_NO: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        raise UserError("a deterministic policy has no probabilities; train one with algo.head=gaussian")
+        raise NotImplementedError("a deterministic policy has no probabilities")
 
     def imitation_loss(self, obs_NO: Tensor, action: Tensor) -> Tensor:
         """Squared error, the mean over action dims."""
         return (self(obs_NO) - action).square().mean(-1)
+
+
+def require_probabilities(actor: Actor) -> None:
+    """Raises UserError if the actor's actions have none."""
+    if isinstance(actor, DeterministicActor):
+        raise UserError("is deterministic and has no probabilities; train one with algo.head=gaussian")
 
 
 def make_actor(

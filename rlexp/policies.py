@@ -20,8 +20,16 @@ import torch
 from rlexp import ckpt
 from rlexp.algo import Policy
 from rlexp.envs import EnvConfig, EnvSpec, task_of
-from rlexp.errors import UserError, nearest
-from rlexp.nets import Actor, DeterministicActor, GaussianActor, Normaliser, PolicyConfig, actor_for, make_actor
+from rlexp.errors import UserError, nearest, said_of
+from rlexp.nets import (
+    Actor,
+    GaussianActor,
+    Normaliser,
+    PolicyConfig,
+    actor_for,
+    make_actor,
+    require_probabilities,
+)
 from rlexp.paths import POLICIES
 
 
@@ -150,28 +158,26 @@ def load_policy(where: str | Path, which: str = "final") -> Saved:
 def load_expert(where: str, env: EnvConfig, spec: EnvSpec) -> Policy:
     """A policy to be asked for its mean action in any state. Raises UserError where there is none, it is of another
     task, or its actions depend on what it did before."""
-    try:
+    with said_of(f"expert.policy={where}", _shipped_for(env)):
         saved = load_policy(where)
-    except UserError as error:
-        raise UserError(f"expert.policy={where}: {error}{_shipped_for(env)}") from None
-    policy = saved.policy
-    if saved.env.task != env.task:
-        raise UserError(f"expert.policy={where}: is of {saved.env.id}, the environment is {env.id}{_shipped_for(env)}")
-    if policy.remembers:
-        raise UserError(
-            f"expert.policy={where}: a policy of kind '{policy.kind}' goes on from what it did itself, so it cannot "
-            f"say what to do in a state that another got into{_shipped_for(env)}"
-        )
-    policy.explore = False
-    try:
-        policy.start(1, np.random.default_rng(0))
-        action = policy.act(np.zeros((1, spec.obs_dim), np.float32))
-    except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"expert.policy={where}: takes other observations than the environment's ({reason})") from None
-    if action.shape[1:] != (() if spec.kind == "discrete" else (spec.n_actions,)):
-        raise UserError(f"expert.policy={where}: its actions are not the environment's")
-    return policy
+        policy = saved.policy
+        if saved.env.task != env.task:
+            raise UserError(f"is of {saved.env.id}, the environment is {env.id}")
+        if policy.remembers:
+            raise UserError(
+                f"a policy of kind '{policy.kind}' goes on from what it did itself, so it cannot say what to do in a "
+                "state that another got into"
+            )
+        policy.explore = False
+        try:
+            policy.start(1, np.random.default_rng(0))
+            action = policy.act(np.zeros((1, spec.obs_dim), np.float32))
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"takes other observations than the environment's ({reason})") from None
+        if action.shape[1:] != (() if spec.kind == "discrete" else (spec.n_actions,)):
+            raise UserError("its actions are not the environment's")
+        return policy
 
 
 def _shipped_for(env: EnvConfig) -> str:
@@ -188,12 +194,13 @@ def start_weights(actor: Actor, config: PolicyConfig, *, stats: bool = True) -> 
     if config.init is None:
         return None
     spec = EnvSpec(actor.spec["obs_dim"], actor.spec["kind"], actor.spec["n_actions"])
-    policy = _init(config, spec)
-    theirs = policy.actor
-    if theirs.spec != actor.spec:
-        raise UserError(f"policy.init={config.init}: holds {theirs.spec}; this run's policy is {actor.spec}")
-    if policy.normaliser is not None and not stats:
-        raise UserError(f"policy.init={config.init}: sees observations standardised; this algorithm takes them raw")
+    with said_of(f"policy.init={config.init}"):
+        policy = _init(config, spec)
+        theirs = policy.actor
+        if theirs.spec != actor.spec:
+            raise UserError(f"holds {theirs.spec}; this run's policy is {actor.spec}")
+        if policy.normaliser is not None and not stats:
+            raise UserError("sees observations standardised; this algorithm takes them raw")
     actor.load_state_dict(theirs.state_dict())
     return policy.normaliser
 
@@ -203,30 +210,23 @@ def start_policy(env: EnvSpec, config: PolicyConfig) -> ActorPolicy:
     as `policy` describes it where it names none. Raises UserError where it is of another task."""
     if config.init is None:
         return ActorPolicy(actor_for(env, config), env)
-    policy = _init(config, env)
-    if isinstance(policy.actor, DeterministicActor):
-        raise UserError(
-            f"policy.init={config.init}: is deterministic and has no probabilities; train one with algo.head=gaussian"
-        )
-    theirs, ours = ([s[k] for k in ("kind", "obs_dim", "n_actions")] for s in (policy.actor.spec, vars(env)))
-    if theirs != ours:
-        raise UserError(
-            f"policy.init={config.init}: its actions and observations are {theirs}, the environment's {ours}"
-        )
+    with said_of(f"policy.init={config.init}"):
+        policy = _init(config, env)
+        require_probabilities(policy.actor)
+        theirs, ours = ([s[k] for k in ("kind", "obs_dim", "n_actions")] for s in (policy.actor.spec, vars(env)))
+        if theirs != ours:
+            raise UserError(f"its actions and observations are {theirs}, the environment's {ours}")
     return ActorPolicy(policy.actor, env, policy.normaliser)
 
 
 def _init(config: PolicyConfig, env: EnvSpec) -> ActorPolicy:
     """The policy in the file or folder `policy.init`. Raises UserError where there is none, or it is no actor."""
     path = Path(str(config.init))
-    try:
-        if path.suffix in (".pt", ".pth") and path.is_file():
-            return ActorPolicy(_from_state_dict(path, env, config.activation), env)
-        policy = load_policy(str(config.init)).policy
-    except UserError as error:
-        raise UserError(f"policy.init={config.init}: {error}") from None
+    if path.suffix in (".pt", ".pth") and path.is_file():
+        return ActorPolicy(_from_state_dict(path, env, config.activation), env)
+    policy = load_policy(str(config.init)).policy
     if not isinstance(policy, ActorPolicy):
-        raise UserError(f"policy.init={config.init}: holds a {policy.kind} policy, not an actor network")
+        raise UserError(f"holds a {policy.kind} policy, not an actor network")
     return policy
 
 

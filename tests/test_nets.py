@@ -9,7 +9,7 @@ import torch
 from rlexp import ckpt, policies
 from rlexp.envs import EnvConfig, EnvSpec
 from rlexp.errors import UserError
-from rlexp.nets import ActorCritic, Normaliser, PolicyConfig, actor_for, make_actor, mlp
+from rlexp.nets import ActorCritic, Normaliser, PolicyConfig, actor_for, make_actor, mlp, require_probabilities
 from rlexp.paths import POLICIES
 
 RAW = [(200, 3.0, 5.0), (1, 100.0, 1.0), (37, -2.0, 0.1)]  # batches: size, mean, standard deviation
@@ -228,7 +228,7 @@ def test_a_deterministic_actor_has_one_action_and_no_probabilities():
     action = torch.randn(7, 2)
     assert torch.allclose(net.imitation_loss(x, action).mean(), torch.nn.functional.mse_loss(net(x), action))
     with pytest.raises(UserError, match=r"algo\.head=gaussian"):
-        net.log_prob_entropy(x, action)
+        require_probabilities(net)
 
 
 @pytest.mark.parametrize(("kind", "action"), [("discrete", torch.arange(7) % 2), ("continuous", torch.ones(7, 2))])

@@ -42,7 +42,7 @@ from torch import Tensor
 from rlexp import seeding
 from rlexp.algo import Algorithm, Policy, Progress, Task
 from rlexp.envs import EnvSpec, VecEnv
-from rlexp.errors import UserError
+from rlexp.errors import UserError, said_of
 from rlexp.nets import ACTIVATIONS
 from rlexp.params import OutOfRange, Params, param
 from rlexp.policies import load_policy
@@ -307,10 +307,8 @@ class CMAES(Algorithm):
 
 def start_parameters(task: Task) -> np.ndarray:
     """Parameters (n,) of the policy that `policy.init` names. Raises UserError if it is not this run's kind."""
-    try:
+    with said_of(f"policy.init={task.policy.init}"):
         policy, sizes = load_policy(str(task.policy.init)).policy, CMAESPolicy.sizes(task.spec, task.policy.hidden)
-    except UserError as error:
-        raise UserError(f"policy.init={task.policy.init}: {error}") from None
-    if not isinstance(policy, CMAESPolicy) or policy.sizes(policy.env, policy.hidden) != sizes:
-        raise UserError(f"policy.init={task.policy.init}: is not a CMA-ES policy with layers of {sizes}")
+        if not isinstance(policy, CMAESPolicy) or policy.sizes(policy.env, policy.hidden) != sizes:
+            raise UserError(f"is not a CMA-ES policy with layers of {sizes}")
     return policy.x_PN[0].numpy()

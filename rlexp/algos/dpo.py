@@ -32,7 +32,7 @@ from torch.nn.functional import logsigmoid
 
 from rlexp.algo import Algorithm, Progress, Task
 from rlexp.envs import task_of
-from rlexp.errors import UserError
+from rlexp.errors import UserError, said_of
 from rlexp.learner import Batch, Learner, mean_metrics
 from rlexp.nets import Actor, GaussianActor
 from rlexp.params import OutOfRange, Params, param
@@ -93,10 +93,8 @@ class DPO(Algorithm):
         self.data: dict[str, Any] | None = None  # what an iteration learns from; None while it collects
         self.train_P2 = self.held_P2 = np.empty((0, 2), np.int64)
         if config.preferences is not None:
-            try:
+            with said_of(f"algo.preferences={config.preferences}"):
                 self._given(load_pairs(config.preferences))
-            except UserError as error:
-                raise UserError(f"algo.preferences={config.preferences}: {error}") from None
         lowest = float(self.actor.log_std.detach().min().exp()) if isinstance(self.actor, GaussianActor) else math.inf
         if config.min_std > lowest and not config.freeze_std:
             raise UserError(f"algo.min_std={config.min_std}: the policy begins below it, with {lowest:.3g}")

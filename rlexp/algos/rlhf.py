@@ -35,7 +35,7 @@ from torch.nn import functional as F
 from rlexp import math
 from rlexp.algo import Algorithm, Progress, Task
 from rlexp.envs import EnvSpec
-from rlexp.errors import UserError
+from rlexp.errors import UserError, said_of
 from rlexp.learner import Batch, Learner, mean_metrics
 from rlexp.nets import Actor, actor_for, mlp
 from rlexp.params import OutOfRange, Params, param
@@ -345,13 +345,11 @@ def _actor(task: Task) -> Actor:
 
 def _reward_of(where: str, spec: EnvSpec) -> RewardNet:
     """The learned reward of another run. Raises UserError where there is none, or it is of another task."""
-    try:
+    with said_of(f"algo.reward_from={where}"):
         policy = load_policy(where).policy
-    except UserError as error:
-        raise UserError(f"algo.reward_from={where}: {error}") from None
-    if not isinstance(policy, RLHFPolicy):
-        raise UserError(f"algo.reward_from={where}: holds no learned reward; a policy of algo=rlhf's last stage does")
-    theirs = policy.reward
-    if (theirs.kind, theirs.obs_dim, theirs.n_actions) != (spec.kind, spec.obs_dim, spec.n_actions):
-        raise UserError(f"algo.reward_from={where}: its observations or actions are not the environment's")
+        if not isinstance(policy, RLHFPolicy):
+            raise UserError("holds no learned reward; a policy of algo=rlhf's last stage does")
+        theirs = policy.reward
+        if (theirs.kind, theirs.obs_dim, theirs.n_actions) != (spec.kind, spec.obs_dim, spec.n_actions):
+            raise UserError("its observations or actions are not the environment's")
     return theirs

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlexp.errors import UserError
+from rlexp.errors import UserError, said_of
 
 if TYPE_CHECKING:
     from rlexp.data import Dataset
@@ -276,8 +276,6 @@ def _one(word: str) -> str:
     if not word.endswith(FILES):
         if "/" not in word and not word.startswith("minari:"):
             raise UserError(f"{word}: no data set; name one like hopper/medium, {', '.join(kinds())}, or a file")
-        try:
+        with said_of(word):
             find(word)
-        except UserError as error:
-            raise UserError(f"{word}: {error}") from None
     return word

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlexp.errors import UserError
+from rlexp.errors import UserError, said_of
 
 
 def add(commands: Any) -> None:
@@ -125,7 +125,7 @@ def pairs(args: argparse.Namespace) -> int:
     import numpy as np
 
     from rlexp import envs, policies, preferences, seeding
-    from rlexp.nets import DeterministicActor
+    from rlexp.nets import require_probabilities
 
     bounds = {
         "trajectories": args.trajectories >= 2,
@@ -146,8 +146,8 @@ def pairs(args: argparse.Namespace) -> int:
     policy = saved.policy
     if not isinstance(policy, policies.ActorPolicy):
         raise UserError(f"{saved.path}: has no log-probabilities, its policy is no actor network")
-    if isinstance(policy.actor, DeterministicActor):
-        raise UserError(f"{saved.path}: is deterministic and has no probabilities; train one with algo.head=gaussian")
+    with said_of(str(saved.path)):
+        require_probabilities(policy.actor)
     spec = envs.describe(saved.env)
     generator = seeding.torch_generator(seeding.stream(args.seed, "explore"))
     rounds = []

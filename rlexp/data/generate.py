@@ -16,7 +16,7 @@ from rlexp.data.dataset import Dataset
 from rlexp.data.recipes import Share
 from rlexp.data.shards import Job
 from rlexp.envs import EnvConfig
-from rlexp.errors import UserError
+from rlexp.errors import UserError, said_of
 
 LANES = 16  # episodes side by side, at most
 
@@ -63,10 +63,8 @@ def make(env_name: str, kind: str, processes: int | None = None, *, replace: boo
             data = Dataset.concat(kind, [store.read(part) for part in parts])
             made_of = [policy for part in parts for policy in store.facts(part)["rlexp"]["policies"]]
         else:
-            try:
+            with said_of(f"{env_name}/{kind} cannot be made"):
                 shares = recipes.shares(recipe)
-            except UserError as error:
-                raise UserError(f"{env_name}/{kind} cannot be made: {error}") from None
             data, counts = play(env, shares, recipes.seed(dataset_id), processes, f"{env_name}/{kind}")
             made_of = [_card(share, *count) for share, count in zip(shares, counts, strict=True)]
         facts = {

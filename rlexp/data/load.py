@@ -9,7 +9,7 @@ from typing import Any
 
 from rlexp.data.dataset import Dataset
 from rlexp.envs import EnvConfig, EnvSpec, task_of
-from rlexp.errors import UserError, nearest
+from rlexp.errors import UserError, nearest, said_of
 from rlexp.params import Params, param
 
 
@@ -44,20 +44,15 @@ def load(buffer: BufferConfig, env: EnvConfig, spec: EnvSpec) -> Dataset:
     """The data set that `buffer` names for `env`, made on first use. Raises UserError."""
     from rlexp.data import formats
 
-    try:
+    with said_of("buffer.path" if buffer.path is not None else f"buffer.dataset={buffer.dataset}"):
         if buffer.path is not None:
             file = Path(buffer.path)
             data = _once(formats.read, file, file.stat().st_mtime_ns if file.is_file() else 0)
         else:
             data = named(str(buffer.dataset), env)
         data.check(spec)
-    except UserError as error:
-        key = "buffer.path" if buffer.path is not None else f"buffer.dataset={buffer.dataset}"
-        raise UserError(f"{key}: {error}") from None
-    try:
+    with said_of(f"buffer.top_percent={buffer.top_percent:g}"):
         data = data.top(buffer.top_percent)
-    except UserError as error:
-        raise UserError(f"buffer.top_percent={buffer.top_percent:g}: {error}") from None
     if buffer.trajectories is not None:
         if buffer.trajectories > len(data.length_E):
             raise UserError(f"buffer.trajectories={buffer.trajectories}: {data.name} has {len(data.length_E)} episodes")
