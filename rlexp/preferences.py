@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from rlexp import ckpt
-from rlexp.envs import EnvSpec, VecEnv
+from rlexp.envs import EnvConfig, EnvSpec, VecEnv
 from rlexp.errors import UserError
 from rlexp.nets import Actor, Normaliser
 
@@ -112,6 +112,12 @@ def collect(
     obs_ETO, action, reward_ET = columns
     logp_ET = actor.log_prob_entropy(torch.from_numpy(see(obs_ETO)), torch.from_numpy(action))[0].numpy()
     return Trajectories(obs_ETO, action, reward_ET, length_E, logp_ET)
+
+
+def check_fragment(length: int | None, env: EnvConfig) -> None:
+    """Raise UserError where no episode of `env` can be as long as algo.fragment."""
+    if length is not None and env.time_limit is not None and length > env.time_limit:
+        raise UserError(f"algo.fragment={length}: an episode of '{env.id}' has at most {env.time_limit} steps")
 
 
 def fragments(data: Trajectories, length: int, rng: np.random.Generator | None = None) -> Trajectories:

@@ -37,7 +37,16 @@ from rlexp.learner import Batch, Learner, mean_metrics
 from rlexp.nets import Actor, GaussianActor
 from rlexp.params import OutOfRange, Params, param
 from rlexp.policies import ActorPolicy, start_policy
-from rlexp.preferences import Pairs, Trajectories, collect, fragments, label, load_pairs, preferred_probability
+from rlexp.preferences import (
+    Pairs,
+    Trajectories,
+    check_fragment,
+    collect,
+    fragments,
+    label,
+    load_pairs,
+    preferred_probability,
+)
 
 
 class DPO(Algorithm):
@@ -95,6 +104,7 @@ class DPO(Algorithm):
         if config.preferences is not None:
             with said_of(f"algo.preferences={config.preferences}"):
                 self._given(load_pairs(config.preferences))
+        check_fragment(config.fragment, task.env)
         lowest = float(self.actor.log_std.detach().min().exp()) if isinstance(self.actor, GaussianActor) else math.inf
         if config.min_std > lowest and not config.freeze_std:
             raise UserError(f"algo.min_std={config.min_std}: the policy begins below it, with {lowest:.3g}")

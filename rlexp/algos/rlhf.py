@@ -40,7 +40,7 @@ from rlexp.learner import Batch, Learner, mean_metrics
 from rlexp.nets import Actor, actor_for, mlp
 from rlexp.params import OutOfRange, Params, param
 from rlexp.policies import ActorPolicy, load_policy, start_weights
-from rlexp.preferences import Pairs, Trajectories, collect, fragments, label
+from rlexp.preferences import Pairs, Trajectories, check_fragment, collect, fragments, label
 
 
 class RewardNet(nn.Module):
@@ -149,6 +149,7 @@ class RLHF(Algorithm):
         self.novice, self.learner = (
             Learner(actor, self.policy_loss, lr=config.lr, compile=task.compile) for actor in self.actors
         )
+        check_fragment(config.fragment, task.env)
         self.reward = RewardNet(spec.kind, spec.obs_dim, spec.n_actions, config.reward_hidden, config.ensemble)
         if config.reward_from is not None:
             self.reward = _reward_of(config.reward_from, spec)

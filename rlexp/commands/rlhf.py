@@ -131,7 +131,7 @@ def _novices(seed: Path) -> list[dict[str, Any]]:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from rlexp import envs, policies
+    from rlexp import policies
     from rlexp.preferences import Trajectories
 
     if args.export.suffix != ".npz":
@@ -140,10 +140,7 @@ def _export(args: argparse.Namespace) -> int:
         raise UserError(f"{args.folder}: --export takes one seed's folder, such as {args.folder / 'seed_0'}")
     parts = _novices(args.folder)
     episodes = Trajectories.join([Trajectories(**columns) for columns in parts])
-    env = envs.make(policies.load_policy(args.folder).env)
-    limit = env.spec.max_episode_steps if env.spec else None
-    env.close()
-    arrays: dict[str, Any] = flat(episodes, limit)
+    arrays: dict[str, Any] = flat(episodes, policies.load_policy(args.folder).env.time_limit)
     np.savez_compressed(args.export, **arrays)
     facts = {"episodes": len(episodes), "steps": int(episodes.length_E.sum()), "return_mean": episodes.return_E.mean()}
     text = "{episodes} episodes, {steps:,} steps, mean return {return_mean:.1f}".format(**facts)

@@ -92,11 +92,8 @@ class Plan:
     """Which shards are still to be played: each share's in order, until those at hand and in hand will fill it."""
 
     def __init__(self, env: EnvConfig, shares: list[Share], seed: int):
-        import gymnasium as gym
-
         self.env, self.shares, self.seed = env, shares, seed
-        spec = gym.spec(env.id)
-        self.limit = env.max_episode_steps or (spec.max_episode_steps if spec else None) or 1
+        self.limit = env.time_limit or 1
         self.shards: list[dict[int, Dataset]] = [{} for _ in shares]
         self.given = [0] * len(shares)
         self.open = 0  # the first share that may need more

@@ -47,6 +47,12 @@ class EnvConfig(Params):
         """Gymnasium's id without its version: Hopper, of Hopper-v5."""
         return task_of(self.id)
 
+    @property
+    def time_limit(self) -> int | None:
+        """Steps after which an episode is cut; None where the environment knows no limit."""
+        spec = None if self.max_episode_steps else gym.spec(self.id)
+        return spec.max_episode_steps if spec else self.max_episode_steps
+
     def on_gymnasium(self) -> "EnvConfig":
         """The same, simulated by Gymnasium: scores and films come from there whatever trains. One name, one meaning."""
         return replace(self, backend="gymnasium")

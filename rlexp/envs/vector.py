@@ -11,7 +11,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import gymnasium as gym
 import numpy as np
 
 from rlexp.envs.make import EnvConfig, make
@@ -113,7 +112,7 @@ class EnvPoolBackend:
                 f"env.backend=envpool: EnvPool has no '{config.id}'{nearest(config.id, known)}; "
                 "use env.backend=gymnasium"
             )
-        self.limit = config.max_episode_steps or gym.spec(config.id).max_episode_steps or 10**9
+        self.limit = config.time_limit or 10**9
         # EnvPool calls a fall in the very step of its limit truncated. So it never comes to its own limit: we count.
         limit = {"max_episode_steps": self.limit + 1}
         settings = {**limit, **config.kwargs, "num_envs": len(seeds), "seed": list(seeds), "num_threads": 1}
