@@ -15,7 +15,6 @@ def main(argv: list[str] | None = None) -> int:
     """Run `rlexp argv`; returns the exit code: 0, 1 (doctor found a fault), 2 (the user can mend it)."""
     parser = Parser(prog="rlexp", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-
     for each in (evaluate, runs, pictures, targets, chunks, preferences, rlhf, data, doctor):
         each.add(commands)
     try:

@@ -171,6 +171,9 @@ class GaussianActor(Actor):
         return logp, entropy.expand_as(logp)
 
 
+_NO_PROBABILITIES = "is deterministic and has no probabilities; train one with algo.head=gaussian"
+
+
 class DeterministicActor(Actor):
     """One action per state and no spread: what it samples is that action too."""
 
@@ -184,7 +187,7 @@ class DeterministicActor(Actor):
         return self(obs_NO)
 
     def log_prob_entropy(self, obs_NO: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
-        raise NotImplementedError("a deterministic policy has no probabilities")
+        raise UserError(_NO_PROBABILITIES)
 
     def imitation_loss(self, obs_NO: Tensor, action: Tensor) -> Tensor:
         """Squared error, the mean over action dims."""
@@ -194,7 +197,7 @@ class DeterministicActor(Actor):
 def require_probabilities(actor: Actor) -> None:
     """Raises UserError if the actor's actions have none."""
     if isinstance(actor, DeterministicActor):
-        raise UserError("is deterministic and has no probabilities; train one with algo.head=gaussian")
+        raise UserError(_NO_PROBABILITIES)
 
 
 def make_actor(

@@ -116,8 +116,8 @@ def collect(
 
 def check_fragment(length: int | None, env: EnvConfig) -> None:
     """Raise UserError where no episode of `env` can be as long as algo.fragment."""
-    if length is not None and env.time_limit is not None and length > env.time_limit:
-        raise UserError(f"algo.fragment={length}: an episode of '{env.id}' has at most {env.time_limit} steps")
+    if length is not None and (limit := env.time_limit) is not None and length > limit:
+        raise UserError(f"algo.fragment={length}: an episode of '{env.id}' has at most {limit} steps")
 
 
 def fragments(data: Trajectories, length: int, rng: np.random.Generator | None = None) -> Trajectories:

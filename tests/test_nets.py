@@ -228,6 +228,8 @@ def test_a_deterministic_actor_has_one_action_and_no_probabilities():
     action = torch.randn(7, 2)
     assert torch.allclose(net.imitation_loss(x, action).mean(), torch.nn.functional.mse_loss(net(x), action))
     with pytest.raises(UserError, match=r"algo\.head=gaussian"):
+        net.log_prob_entropy(x, action)
+    with pytest.raises(UserError, match=r"algo\.head=gaussian"):
         require_probabilities(net)
 
 

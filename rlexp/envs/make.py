@@ -49,9 +49,14 @@ class EnvConfig(Params):
 
     @property
     def time_limit(self) -> int | None:
-        """Steps after which an episode is cut; None where the environment knows no limit."""
-        spec = None if self.max_episode_steps else gym.spec(self.id)
-        return spec.max_episode_steps if spec else self.max_episode_steps
+        """Steps after which an episode is cut; None where the environment knows no limit. Raises UserError where it is
+        not installed."""
+        if self.max_episode_steps is not None:
+            return self.max_episode_steps
+        try:
+            return gym.spec(self.id).max_episode_steps
+        except (gym.error.Error, ImportError) as error:
+            raise UserError(f"env.id: {' '.join(str(error).split())}") from None
 
     def on_gymnasium(self) -> "EnvConfig":
         """The same, simulated by Gymnasium: scores and films come from there whatever trains. One name, one meaning."""
