@@ -118,6 +118,7 @@ class Algorithm(ABC):
     actions: ClassVar[frozenset[str]] = frozenset({"discrete", "continuous"})  # kinds of action it can choose
     needs: ClassVar[frozenset[str]] = frozenset()  # of "data", "expert": checked before anything starts
     starts_from_policy: ClassVar[bool] = True  # whether policy.init has a meaning
+    own_network: ClassVar[bool] = False  # of sizes among its hyperparameters: the rest of policy.* has no meaning
     devices: ClassVar[frozenset[str]] = frozenset({"cpu"})  # what train.device may be
     state: ClassVar[tuple[str, ...]]
 

@@ -22,6 +22,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, Vali
 
 from rlexp.errors import UserError, nearest
 from rlexp.params import OutOfRange, Params, param
+from rlexp.paths import CONF
 
 if typing.TYPE_CHECKING:
     from rlexp.algo import Algorithm, Task
@@ -234,6 +235,11 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         raise UserError(f"{buffer.limited}: {algo_class.__name__} uses no data; leave it out")
     if policy.init is not None and not algo_class.starts_from_policy:
         raise UserError(f"policy.init={policy.init}: {algo_class.__name__} starts from no policy; leave it null")
+    if algo_class.own_network:
+        usual: Any = OmegaConf.load(CONF / "policy" / "mlp.yaml")
+        for key, value in dataclasses.asdict(policy).items():
+            if value != usual[key]:
+                raise UserError(f"policy.{key}={value}: {algo_class.__name__} has a network of its own; see algo.*")
     plain = {
         **plain,
         "algo": {"_target_": plain["algo"]["_target_"], **dataclasses.asdict(algo)},

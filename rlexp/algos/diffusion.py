@@ -223,7 +223,7 @@ class Diffusion(Algorithm):
         updates_per_step: int = param("updates per row of metrics", unit="updates", ge=1)
 
     clock = "updates"
-    starts_from_policy = False
+    starts_from_policy, own_network = False, True
     actions = frozenset({"continuous"})
     needs = frozenset({"data"})
     devices = frozenset({"cpu", "cuda"})

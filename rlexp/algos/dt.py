@@ -268,7 +268,7 @@ class DT(Algorithm):
         precision: str = param("of products; weights stay float32", choices=("float32", "bfloat16"))
 
     clock = "updates"
-    starts_from_policy = False
+    starts_from_policy, own_network = False, True
     needs = frozenset({"data"})
     devices = frozenset({"cpu", "cuda"})
     state = ("learner", "rng", "updates")
