@@ -22,6 +22,8 @@ from rlexp import envs, film, rollout, seeding
 from rlexp.errors import UserError
 from rlexp.policies import Saved
 
+SIDE_BY_SIDE = 500  # episodes; each has a simulator of its own, of some megabytes
+
 
 def has_display() -> bool:
     """Whether a window can open here."""
@@ -34,10 +36,13 @@ def play(saved: Saved, n: int, *, sampled: bool = False, seed: int = 0) -> rollo
     if n < 1:
         raise UserError(f"episodes must be ≥ 1, not {n}")
     before, saved.policy.explore = saved.policy.explore, sampled
+    episodes: list[rollout.Episode] = []
     try:
-        return rollout.evaluate(
-            saved.policy, saved.env.on_gymnasium(), seeding.stream(seed, "final"), n, sampled=sampled
-        )
+        while (left := n - len(episodes)) > 0:
+            sequence = seeding.stream(seed, "final", *([len(episodes)] if episodes else []))
+            count = min(left, SIDE_BY_SIDE)
+            episodes += rollout.evaluate(saved.policy, saved.env.on_gymnasium(), sequence, count).episodes
+        return rollout.Evaluation(episodes, sampled)
     finally:
         saved.policy.explore = before
 

@@ -58,6 +58,16 @@ def test_eval_counts_episodes_at_a_bar(run, capsys):
     assert f", ≥ -1.5 in {count / 20:.0%} (Wilson" in line
 
 
+def test_many_episodes_are_played_in_rounds_of_which_none_repeats_another(run, monkeypatch):
+    saved = policies.load_policy(run / "seed_0")
+    whole = rlexp.api.play(saved, 7)
+    monkeypatch.setattr(rlexp.api, "SIDE_BY_SIDE", 7)
+    rounds = rlexp.api.play(saved, 18)
+    seeds = [episode.seed for episode in rounds.episodes]
+    assert len(seeds) == len(set(seeds)) == 18
+    assert [(e.seed, e.total) for e in rounds.episodes[:7]] == [(e.seed, e.total) for e in whole.episodes]
+
+
 def test_eval_takes_checkpoints_and_seeds_and_best(run, capsys):
     for place in (run / "seed_1", run / "seed_1" / "checkpoints" / "best.safetensors"):
         code, out, _ = said(capsys, "eval", place, "--episodes", 2, "--best", "--json")
