@@ -265,7 +265,19 @@ def test_a_pickle_cannot_ask_for_memory_that_it_does_not_fill(tmp_path):
     with pytest.raises(UserError, match="holds no episodes"):
         formats.read(path)
     assert tracemalloc.get_traced_memory()[1] < 1e6
+    lots = (2**28).to_bytes(4, "little")
+    for asking in (b"cbuiltins\nbytearray\n(J" + lots + b"tR.", b"\x96" + lots + bytes(4) + b"."):
+        write(path, b"\x80\x05" + asking)
+        with pytest.raises(UserError, match=r"x\.pkl: "):
+            formats.read(path)
+    assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()
+
+
+def test_a_bytearray_is_read_as_python_writes_it(tmp_path):
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        write(tmp_path / "x.pkl", pickle.dumps({"a": bytearray(b"\x00\xffb"), "b": bytearray()}, protocol))
+        assert formats._unpickle(tmp_path / "x.pkl") == {"a": b"\x00\xffb", "b": b""}
 
 
 def test_a_file_that_is_not_there(tmp_path):

@@ -9,6 +9,7 @@ What an episode's last action led to (`final_obs_EO`) is in `next_observations`,
 rewards are that were not recorded.
 """
 
+import mmap
 import pickle
 import re
 from collections.abc import Iterable, Mapping
@@ -160,7 +161,10 @@ def _pickle(path: Path) -> Dataset:
         return _padded(path)
     episodes = _unpickle(path)
     if not isinstance(episodes, list | tuple) or not all(isinstance(episode, dict) for episode in episodes):
-        raise _Wrong(f"holds a {type(episodes).__name__}, not a list of dicts, one for each episode")
+        what = "an array" if isinstance(episodes, _Array) else f"a {type(episodes).__name__}"
+        states = path.with_name(path.name.replace("actions", "states", 1))
+        hint = f"; name {states.name}, which it lies beside" if states != path and states.is_file() else ""
+        raise _Wrong(f"holds {what}, not a list of dicts, one for each episode{hint}")
     parts = []
     for i, episode in enumerate(episodes):
         _check_keys(episode, ("observations", "actions", "rewards", "terminals"), f"episode {i}: ")
@@ -241,6 +245,12 @@ def _latin1(text: str, how: str) -> bytes:
     return text.encode("latin1")
 
 
+def _bytearray(content: bytes | str = b"", how: str = "latin1") -> bytearray:
+    if not isinstance(content, bytes | str):  # a length: of nothing, and of any size
+        raise _Wrong("asks for an empty array of bytes")
+    return bytearray(content if isinstance(content, bytes) else _latin1(content, how.replace("-", "")))
+
+
 _ADMITTED = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
@@ -248,7 +258,7 @@ _ADMITTED = {
     ("builtins", "list"): list,
     ("builtins", "dict"): dict,
     ("collections", "OrderedDict"): dict,
-    ("builtins", "bytearray"): bytearray,
+    ("builtins", "bytearray"): _bytearray,
 }
 for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
     _ADMITTED[_core + ".multiarray", "_reconstruct"] = _Array
@@ -256,14 +266,23 @@ for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
     _ADMITTED[_core + ".numeric", "_frombuffer"] = _frombuffer
 
 
-class _Unpickler(pickle._Unpickler):  # Python's own: the faster one makes as long a list as a file's bytes tell it to
+_Python: Any = pickle._Unpickler  # the faster one makes as long a list as a file's bytes tell it to
+
+
+class _Unpickler(_Python):
     def find_class(self, module: str, name: str) -> Any:
         module = {"__builtin__": "builtins"}.get(module, module)
         if (module, name) not in _ADMITTED:
             raise _Wrong(f"asks for {module}.{name}; only numpy arrays in plain containers are read, for safety")
         return _ADMITTED[module, name]
 
+    def load_bytearray8(self) -> None:
+        """As many bytes as the file has, where Python's own makes room for as many as it claims."""
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytearray8}
+
 
 def _unpickle(path: Path) -> Any:
-    with open(path, "rb") as file:
-        return _Unpickler(file).load()
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return _Unpickler(content).load()  # of a map one cannot read, or make room for, more than there is
