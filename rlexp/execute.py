@@ -4,10 +4,8 @@
 any other; the rest go on. KeyboardInterrupt (Ctrl-C, or SIGTERM: see `launch`) ends all of it within seconds.
 """
 
-import multiprocessing
 import os
 import signal
-import threading
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from rlexp.errors import UserError
+from rlexp.processes import spawn
 
 if TYPE_CHECKING:
     from rlexp.config import RunConfig
@@ -62,7 +61,6 @@ def serial(jobs: Iterable[Job], handle: Handle) -> None:
 
 def parallel(jobs: Iterable[Job], handle: Handle, workers: int) -> None:
     """Jobs in `workers` spawned processes, each of which takes the next job when it has finished one."""
-    context = multiprocessing.get_context("spawn")
     waiting = list(jobs)
     busy: dict[Connection, tuple[Any, Job]] = {}
 
@@ -80,12 +78,7 @@ def parallel(jobs: Iterable[Job], handle: Handle, workers: int) -> None:
             pipe.close()
 
     def start() -> None:
-        pipe, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs,), daemon=True)
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for this process, which ends its workers:
-        process.start()  # they ignore it from their birth
-        signal.signal(signal.SIGINT, before)
-        theirs.close()
+        process, pipe = spawn(_work)
         give(pipe, process)
 
     try:
@@ -120,9 +113,7 @@ def parallel(jobs: Iterable[Job], handle: Handle, workers: int) -> None:
 
 def _work(pipe: Connection) -> None:
     """A worker process: run jobs from `pipe` until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows inherits no handlers
     signal.signal(signal.SIGTERM, lambda *_: os._exit(1))  # at once: files are whole at every moment
-    threading.Thread(target=_die_with_parent, daemon=True).start()
     from rlexp.config import build
     from rlexp.run import run_seed
 
@@ -135,12 +126,4 @@ def _work(pipe: Connection) -> None:
             except Exception as error:
                 pipe.send(failure(seed, error))
     except (EOFError, BrokenPipeError):
-        os._exit(1)
-
-
-def _die_with_parent() -> None:
-    """A killed parent must not leave workers that write into a folder which somebody resumes."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
         os._exit(1)

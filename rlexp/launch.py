@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlexp.errors import UserError, nearest
 from rlexp.paths import CONF
+from rlexp.processes import cores, limit_threads
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -121,7 +122,7 @@ def start(config: "DictConfig", parallel: bool, arms: list[str]) -> int:
     if config.get("resume") is not None:
         raise UserError(f"resume={config.resume}: takes no flag and no plus; write it as resume=runs/DAY/RUN")
     threads = OmegaConf.select(config, "train.threads")
-    _limit_threads(threads if isinstance(threads, int) and threads > 0 else 1)
+    limit_threads(threads if isinstance(threads, int) and threads > 0 else 1)
     hydra = HydraConfig.get()
     workers = _workers(config.workers)
 
@@ -148,17 +149,11 @@ def resume(words: list[str], parallel: bool) -> int:
     workers = _workers(None if written == "null" else int(written) if written.isdigit() else written)
     stored = [*path.glob("config.yaml"), *path.glob("*/config.yaml")]  # of a run, or of a study's arms
     threads = re.search(r"^  threads: (\d+)$", stored[0].read_text(), re.MULTILINE) if stored else None
-    _limit_threads(int(threads[1]) if threads else 1)
+    limit_threads(int(threads[1]) if threads else 1)
 
     from rlexp import plan
 
     return _execute(plan.resume(path, [f"{key}={value}" for key, value in options.items()]), parallel, workers)
-
-
-def _limit_threads(n: int) -> None:
-    """Before numpy and torch are imported; workers inherit it."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(n)
 
 
 def _workers(workers: Any) -> int | None:
@@ -189,7 +184,7 @@ def _execute(work: Any, parallel: bool, workers: int | None) -> int:
         try:
             if parallel:
                 threads = jobs[0].config.train.threads
-                execute.parallel(jobs, handle, workers or max(1, (os.cpu_count() or 1) // threads))
+                execute.parallel(jobs, handle, workers or max(1, cores() // threads))
             else:
                 execute.serial(jobs, handle)
         except KeyboardInterrupt as caught:

@@ -118,5 +118,6 @@ def test_data_without_rewards(place, capsys):
 def test_command_errors_are_one_line(place, capsys, words, message):
     code, _, err = run(capsys, *words)
     assert code == 2
-    assert err.splitlines()[-1].startswith(f"error: {message}")
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
     assert "Traceback" not in err

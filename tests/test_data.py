@@ -29,6 +29,7 @@ def test_shipped_recipes_can_be_read():
             assert sum(map(bool, (recipe.policy, recipe.ladder, recipe.parts))) == 1
             assert set(recipe.parts) <= set(kinds)
             assert bool(recipe.policy) == bool(recipe.steps or recipe.episodes)
+        assert all(recipes.fingerprint(env, kind) for kind in kinds), "every policy that it names is shipped"
 
 
 def test_a_ladder_is_shared_out_by_how_long_each_policy_was_live(place):
@@ -185,11 +186,25 @@ def test_data_of_older_policies_are_not_taken_for_the_present_ones(place):
     assert generate.outdated("lineworld", "medium")
     assert len(asked("minari:rlexp/lineworld/medium-v0")) == 130
     before = store.read("rlexp/lineworld/medium-v0")
-    generate.make("lineworld", "medium", 1, replace=True)
+    generate.make("lineworld", "medium-expert", 1, replace=True)  # as told, and with it the part that it is made of
     assert not generate.outdated("lineworld", "medium")
     assert not same(asked("medium"), before)
+    assert not generate.outdated("lineworld", "medium-expert")
     (place / "policies" / "good.safetensors").unlink()  # what cannot be compared is believed
     assert len(asked("medium")) == 130
+
+
+def test_a_policy_that_is_replaced_while_it_plays_is_found_out(place, monkeypatch):
+    def pulled(*args):
+        made = original(*args)
+        policy_file(place / "policies" / "good.safetensors", seed=9)
+        return made
+
+    original = generate.play
+    monkeypatch.setattr(generate, "play", pulled)
+    with pytest.raises(UserError, match="lineworld/medium: its policies changed while it was being made"):
+        generate.make("lineworld", "medium", 1)
+    assert not store.exists("rlexp/lineworld/medium-v0")
 
 
 def test_broken_files_of_the_store(place):

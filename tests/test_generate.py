@@ -16,6 +16,7 @@ import torch
 from rlexp import envs
 from rlexp.data import generate, recipes, shards
 from rlexp.data.recipes import Share
+from rlexp.errors import UserError
 from rlexp.policies import load_policy
 from tests.datasets import HOPPER, LINE, asked, names, play, policy_file
 from tests.helpers import ROOT, Unsaved, built
@@ -132,6 +133,15 @@ def test_episodes_of_every_length_are_kept(place, monkeypatch):
     assert data.terminated_E[:-1].all()
 
 
+def test_no_more_processes_than_shards(place, small_shards):
+    plan = generate.Plan(LINE, [Share(place / "policies" / "good.safetensors", 900, None, True)], 0)
+    most = 0
+    for job, played in shards.played(plan.next, 50):
+        plan.add(job, played)
+        most = max(most, len(multiprocessing.active_children()))
+    assert most == 2, "three shards fill it, the first of them from this process"
+
+
 def test_threads_of_this_process_are_left_alone(place):
     before = torch.get_num_threads()
     play(Share(place / "policies" / "good.safetensors", 20, None, False))
@@ -148,7 +158,7 @@ def test_a_worker_that_fails_or_dies_is_said(place):
     next(running)
     for process in multiprocessing.active_children():
         os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match="a process that made data ended with code -9"):
+    with pytest.raises(UserError, match="a process that made data ended with code -9, perhaps for want of memory"):
         list(running)
     assert not multiprocessing.active_children()
 

@@ -10,7 +10,7 @@ from tests.helpers import ALGOS, ROOT
 
 # Each layer may import itself partly and the layers before it, nothing after.
 LAYERS = [
-    {"errors", "params", "paths", "math", "stats"},
+    {"errors", "params", "paths", "math", "processes", "stats"},
     {"seeding", "ckpt", "envs", "decoder", "denoise", "nets", "learner", "log"},
     {"data"},
     {"algo"},

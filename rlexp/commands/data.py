@@ -92,10 +92,14 @@ def _short(x: float | None) -> str:
 
 
 def make(args: argparse.Namespace) -> int:
-    from rlexp.data import generate, recipes, store
+    from rlexp.processes import limit_threads
 
     if args.processes is not None and args.processes < 1:
         raise UserError(f"--processes: must be ≥ 1, not {args.processes}")
+    limit_threads(1)  # before what needs numpy
+
+    from rlexp.data import generate, recipes, store
+
     made = []
     for name in _names(args.names, unions=True):
         env, _, kind = name.partition("/")
@@ -247,11 +251,13 @@ def _opened(name: str) -> "tuple[Dataset, EnvConfig | None, dict[str, Any]]":
     dataset_id = find(name)
     if not store.exists(dataset_id):
         raise UserError(f"{name}: is not on this machine" + ("" if ":" in name else f"; rlexp data make {name}"))
+    data = store.read(dataset_id)
+    data.check_numbers()
     facts = store.facts(dataset_id)
     own = facts.get("rlexp", {})
     by = store.made_by(own.get("policies", []))
     made = {"here": True, "id": dataset_id, "mb": round(store.size(dataset_id), 1), "made_by": by, "made": own}
-    return store.read(dataset_id), recipes.environment(own["env"]) if own else None, made
+    return data, recipes.environment(own["env"]) if own else None, made
 
 
 def _names(words: list[str], *, unions: bool) -> list[str]:

@@ -6,7 +6,6 @@ cut, as by a time limit, at the last of them.
 """
 
 import json
-import os
 import sys
 import time
 from typing import Any
@@ -17,6 +16,7 @@ from rlexp.data.recipes import Share
 from rlexp.data.shards import Job
 from rlexp.envs import EnvConfig
 from rlexp.errors import UserError, said_of
+from rlexp.processes import cores
 
 LANES = 16  # episodes side by side, at most
 
@@ -53,11 +53,12 @@ def make(env_name: str, kind: str, processes: int | None = None, *, replace: boo
     dataset_id = store.own_id(env_name, kind)
     recipe = recipes.table()[env_name][kind]
     for part in recipe.parts:
-        ensure(env_name, part, processes)
+        old = replace and store.exists(store.own_id(env_name, part)) and outdated(env_name, part)
+        make(env_name, part, processes, replace=old)
     with store.locked(dataset_id):
         if store.exists(dataset_id) and not replace:
             return _refuse_outdated(env_name, kind)
-        env = recipes.environment(env_name)
+        env, fingerprint = recipes.environment(env_name), recipes.fingerprint(env_name, kind)
         if recipe.parts:
             parts = [store.own_id(env_name, part) for part in recipe.parts]
             data = Dataset.concat(kind, [store.read(part) for part in parts])
@@ -65,11 +66,13 @@ def make(env_name: str, kind: str, processes: int | None = None, *, replace: boo
         else:
             with said_of(f"{env_name}/{kind} cannot be made"):
                 shares = recipes.shares(recipe)
-            data, counts = play(env, shares, recipes.seed(dataset_id), processes, f"{env_name}/{kind}")
+                data, counts = play(env, shares, recipes.seed(dataset_id), processes, f"{env_name}/{kind}")
             made_of = [_card(share, *count) for share, count in zip(shares, counts, strict=True)]
+        if recipes.fingerprint(env_name, kind) != fingerprint:
+            raise UserError(f"{env_name}/{kind}: its policies changed while it was being made; make it again")
         facts = {
             "seed": recipes.seed(dataset_id),
-            "fingerprint": recipes.fingerprint(env_name, kind),
+            "fingerprint": fingerprint,
             "recipe": {key: value for key, value in vars(recipe).items() if value},
             "policies": made_of,
         }
@@ -82,7 +85,7 @@ def play(
     """The episodes of all shares, and how many (episodes, steps) of them are each share's."""
     plan = Plan(env, shares, seed)
     with Progress(name, plan) as progress:
-        for job, played in shards.played(plan.next, processes or os.cpu_count() or 1):
+        for job, played in shards.played(plan.next, processes or cores()):
             plan.add(job, played)
             progress.update()
     return plan.result(name)

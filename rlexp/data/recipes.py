@@ -1,8 +1,9 @@
 """Which data sets this project has, and from which policies each is made: `gallery/datasets.yaml`.
 
 A *share* is one policy's part of a data set. A *ladder* is a folder of snapshots of one training run, at equal
-distances from the untrained policy on; each plays for the share of training that it was live for, so that together
-they stand for what training would have left in a replay buffer.
+distances from the untrained policy on; each plays for the share of training until the next. Together they stand for
+what training would have left in a replay buffer, a little younger: a buffer holds what every policy between them did
+too, and of SAC's first steps uniform actions, not the untrained policy's.
 """
 
 import hashlib

@@ -8,9 +8,7 @@ do its episodes.
 import contextlib
 import functools
 import multiprocessing
-import os
-import signal
-import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -24,6 +22,7 @@ from rlexp.data.dataset import Dataset
 from rlexp.data.recipes import Share
 from rlexp.envs import EnvConfig, VecEnv
 from rlexp.errors import UserError
+from rlexp.processes import spawn
 
 STEPS = 10_000  # of a shard, at least; fewer where its share has fewer
 
@@ -121,24 +120,20 @@ def _here(job: Job) -> Dataset:
 
 
 def _elsewhere(first: Job, next_job: Next, processes: int) -> Iterator[tuple[Job, Dataset]]:
-    context = multiprocessing.get_context("spawn")
     workers: dict[Connection, Any] = {}
     busy: dict[Connection, Job] = {}
     waiting: Job | None = first
     try:
-        for _ in range(processes):
-            pipe, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs,), daemon=True)
-            _start(process)
-            theirs.close()
-            workers[pipe] = process
         while True:
-            for pipe in workers.keys() - busy.keys():
-                job, waiting = waiting or next_job(), None
-                if job:
-                    with contextlib.suppress(OSError):  # it died: said where its answer is missing
-                        pipe.send(job)
-                    busy[pipe] = job
+            while len(busy) < processes and (job := waiting or next_job()):
+                waiting = None
+                if not (idle := workers.keys() - busy.keys()):
+                    process, new = spawn(_work)
+                    workers[new], idle = process, {new}
+                pipe = idle.pop()
+                with contextlib.suppress(OSError):  # it died: said where its answer is missing
+                    pipe.send(job)
+                busy[pipe] = job
             if not busy:
                 return
             for ready in wait(list(busy)):
@@ -147,7 +142,10 @@ def _elsewhere(first: Job, next_job: Next, processes: int) -> Iterator[tuple[Job
                     result = pipe.recv()
                 except (EOFError, OSError):
                     workers[pipe].join(1)
-                    raise RuntimeError(f"a process that made data ended with code {workers[pipe].exitcode}") from None
+                    raise UserError(
+                        f"a process that made data ended with code {workers[pipe].exitcode}, perhaps for want of "
+                        "memory: fewer need less, rlexp data make NAME --processes 1"
+                    ) from None
                 if isinstance(result, BaseException):
                     raise result
                 yield busy.pop(pipe), result
@@ -158,20 +156,7 @@ def _elsewhere(first: Job, next_job: Next, processes: int) -> Iterator[tuple[Job
             process.join()
 
 
-def _start(process: Any) -> None:
-    """Ctrl-C is for this process, which ends its workers: they ignore it from their birth."""
-    if threading.current_thread() is not threading.main_thread():
-        return process.start()
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        process.start()
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _work(pipe: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows inherits no handlers
-    threading.Thread(target=_die_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(1)
@@ -181,11 +166,5 @@ def _work(pipe: Connection) -> None:
         except (EOFError, BrokenPipeError):
             return
         except Exception as error:
-            pipe.send(error if isinstance(error, UserError) else RuntimeError(f"{type(error).__name__}: {error}"))
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+            known = isinstance(error, UserError)
+            pipe.send(error if known else RuntimeError(f"in a process that makes data:\n{traceback.format_exc()}"))
