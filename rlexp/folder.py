@@ -61,7 +61,7 @@ class Folder:
         if not isinstance(self.record, dict) or not isinstance(self._seeds(), dict):
             raise UserError(f"{record}: is no run's record")
         for key, facts in self.record.setdefault("inputs", inputs).items():
-            if facts != inputs.get(key):
+            if facts["digest"] != inputs.get(key, {}).get("digest"):
                 was, now = (", ".join(f"{k} {v}" for k, v in (x or {}).items()) for x in (facts, inputs.get(key)))
                 raise UserError(f"resume={path}: what {key} names has changed since it began; it was {was}, is {now}")
         for seed in config["seeds"]:

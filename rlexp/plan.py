@@ -159,6 +159,7 @@ FREE_ON_RESUME = (
     *("train.budget", "train.keep", "train.snapshot_every", "train.tensorboard"),
     *("video", "seeds", "reference", "workers"),
     "algo.iterations",  # DPO's, with the budget
+    *("buffer.dataset", "buffer.path"),  # the same data, wherever they are now: their digest is remembered
 )
 
 

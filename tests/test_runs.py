@@ -196,6 +196,9 @@ def test_resume_refuses_other_data(tmp_path):
     run = only_run(tmp_path)
     recorded = json.loads((run / "run.json").read_text())["inputs"]["buffer"]
     assert recorded == {"name": "mine.npz", "steps": 29, "episodes": 2, "digest": data.digest}
+    file = file.rename(tmp_path / "moved.npz")
+    done = command("main.py", f"resume={run}", "train.budget=150", f"buffer.path={file}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     write(file, flat(replace(data, action=2 - data.action)))
     done = command("main.py", f"resume={run}", "train.budget=200", cwd=tmp_path)
     assert (done.returncode, "what buffer names has changed since it began" in done.stderr) == (2, True), done.stderr
