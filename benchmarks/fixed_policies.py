@@ -19,6 +19,6 @@ with initialize_config_dir(str(CONF), version_base="1.3"):
     env = config.build(compose("config", ["algo=cmaes", "env=cartpole200"])).env
 for x in POLICIES:
     policy = CMAESPolicy(np.array([x]), envs.describe(env), [], "tanh", explore=True)
-    scores = rollout.evaluate(policy, env, seeding.stream(0, "final"), EPISODES, sampled=True).summary(env)
+    scores = rollout.evaluate(policy, env, seeding.stream(0, "final"), EPISODES).summary(env)
     error = scores["return_std"] / EPISODES**0.5
     print(f"x = {x}: mean {scores['return_mean']:.2f} ± {1.96 * error:.2f} (95 %, n = {EPISODES}, sampled actions)")

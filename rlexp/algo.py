@@ -45,7 +45,12 @@ class Policy(ABC):
     kinds: ClassVar[dict[str, type[Policy]]] = {}
     kind: ClassVar[str]
     remembers: ClassVar[bool] = False  # its action depends on more than the present observation
-    explore: bool = False  # act by sampling instead of by the mean (most likely) action
+    explore: bool = False  # act by sampling instead of by the mean (most likely) action, if it can
+
+    @property
+    def samples(self) -> bool:
+        """Whether its actions are random now. Some policies have no spread to sample from; some always sample."""
+        return self.explore
 
     def __init_subclass__(cls, kind: str, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -32,17 +32,20 @@ def has_display() -> bool:
 
 def play(saved: Saved, n: int, *, sampled: bool = False, seed: int = 0) -> rollout.Evaluation:
     """`n` fresh episodes of a policy in the environment it was trained on, on Gymnasium, from a stream of their own:
-    training never saw these episodes. `sampled`: sampled instead of mean (most likely) actions."""
+    training never saw these episodes. `sampled`: sampled instead of mean (most likely) actions; raises UserError for a
+    policy that has none."""
     if n < 1:
         raise UserError(f"episodes must be ≥ 1, not {n}")
     before, saved.policy.explore = saved.policy.explore, sampled
     episodes: list[rollout.Episode] = []
     try:
+        if sampled and not saved.policy.samples:
+            raise UserError(f"{saved.path}: has no spread to sample from; its actions are the mean ones")
         while (left := n - len(episodes)) > 0:
             sequence = seeding.stream(seed, "final", *([len(episodes)] if episodes else []))
             count = min(left, SIDE_BY_SIDE)
             episodes += rollout.evaluate(saved.policy, saved.env.on_gymnasium(), sequence, count).episodes
-        return rollout.Evaluation(episodes, sampled)
+        return rollout.Evaluation(episodes, saved.policy.samples)
     finally:
         saved.policy.explore = before
 

@@ -282,11 +282,14 @@ def probe(config: RunConfig) -> dict[str, dict[str, Any]]:
     seeding.seed_globals(seeding.stream(0, "init"))
     eager = dataclasses.replace(config.task(spec, config.seeds[0]), compile=False)
     try:
-        algo(config.algo, eager)
+        learner = algo(config.algo, eager)
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
         raise UserError(f"algo={algo.__name__.lower()}: does not fit into memory; make its sizes smaller") from None
+    if (sampled := learner.policy(explore=config.train.eval_sampled).samples) != config.train.eval_sampled:
+        what = "are sampled" if sampled else "are its mean ones: there is no spread to sample from"
+        raise UserError(f"train.eval_sampled={str(not sampled).lower()}: actions of this {algo.__name__} {what}")
     inputs: dict[str, dict[str, Any]] = {}
     if (data := eager.data) is not None:
         facts = {"steps": len(data), "episodes": len(data.length_E), "digest": data.digest}

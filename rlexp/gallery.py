@@ -175,9 +175,12 @@ def _card(policy: Path) -> dict[str, Any]:
 def _scores(policy: Path, episodes: int) -> dict[str, Any]:
     from rlexp import api, policies
 
-    saved = policies.load_policy(policy)
-    both = {name: api.evaluate(saved, episodes, sampled=name == "sampled") for name in ("mean", "sampled")}
-    return {"episodes": episodes, "scores": both}
+    saved, scores = policies.load_policy(policy), {}
+    for name, explore in (("mean", False), ("sampled", True)):
+        saved.policy.explore = explore
+        if saved.policy.samples == explore:
+            scores[name] = api.evaluate(saved, episodes, sampled=explore)
+    return {"episodes": episodes, "scores": scores}
 
 
 def _write_card(path: Path, card: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from rlexp.envs import EnvConfig, EnvSpec, task_of
 from rlexp.errors import UserError, nearest, said_of
 from rlexp.nets import (
     Actor,
+    DeterministicActor,
     GaussianActor,
     Normaliser,
     PolicyConfig,
@@ -43,6 +44,10 @@ class ActorPolicy(Policy, kind="actor"):
             self.normaliser = Normaliser(len(normaliser.mean), normaliser.clip)
             self.normaliser.load_state_dict(normaliser.state_dict())
         self.generator = torch.Generator().manual_seed(0)
+
+    @property
+    def samples(self) -> bool:
+        return self.explore and not isinstance(self.actor, DeterministicActor)
 
     def start(self, batch: int, rng: np.random.Generator) -> None:
         self.generator.manual_seed(int(rng.integers(2**62)))

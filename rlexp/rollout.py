@@ -52,16 +52,11 @@ class Evaluation:
         return {name: float(value) for name, value in out.items()}
 
 
-def evaluate(
-    policy: Policy, env: EnvConfig, sequence: np.random.SeedSequence, episodes: int, *, sampled: bool = False
-) -> Evaluation:
-    """Run `episodes` fresh episodes side by side, each in a new environment; training is not touched.
-
-    `sampled` only labels the result: whether a policy samples is its own property.
-    """
+def evaluate(policy: Policy, env: EnvConfig, sequence: np.random.SeedSequence, episodes: int) -> Evaluation:
+    """Run `episodes` fresh episodes side by side, each in a new environment; training is not touched."""
     env_sequence, policy_sequence = sequence.spawn(2)
     policy.start(episodes, np.random.default_rng(policy_sequence))
-    return Evaluation(play(env, seeding.env_seeds(env_sequence, episodes), policy.act, policy.observe), sampled)
+    return Evaluation(play(env, seeding.env_seeds(env_sequence, episodes), policy.act, policy.observe), policy.samples)
 
 
 def play(

@@ -82,7 +82,6 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
             config.env.on_gymnasium(),
             seeding.stream(seed, "eval", counters.step),
             train.eval_episodes,
-            sampled=train.eval_sampled,
         )
 
     def policy_file() -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_policy_file_acts_like_the_policy(algo, tmp_path):
     run = toy(algo)
     learner = run.algo_class(run.algo, run.task(envs.describe(run.env), 0))
     learner.step()
-    before = json.dumps(ckpt._pack(learner.state_dict(), "", {}))
+    before, chance = whole(learner.state_dict()), whole(seeding.globals_state())
     for explore in (False, True):
         policy = learner.policy(explore=explore)
         policies.save_policy(tmp_path / "p.safetensors", policy, run.env, {})
@@ -96,7 +96,13 @@ def test_policy_file_acts_like_the_policy(algo, tmp_path):
 
         a, b = (rollout.evaluate(p, run.env, seeding.stream(3, "eval"), 5) for p in (policy, again.policy))
         assert [e.reward_T.tolist() for e in a.episodes] == [e.reward_T.tolist() for e in b.episodes]
-    assert json.dumps(ckpt._pack(learner.state_dict(), "", {})) == before
+    assert whole(learner.state_dict()) == before
+    assert whole(seeding.globals_state()) == chance, "no dropout mask depends on how often it is evaluated"
+
+
+def whole(state):
+    tensors = {}
+    return json.dumps(ckpt._pack(state, "", tensors)), {name: t.tolist() for name, t in tensors.items()}
 
 
 @pytest.mark.parametrize("algo", ALGOS)

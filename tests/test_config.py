@@ -21,6 +21,7 @@ WRONG = [  # what is typed, what the line must hold
     ("study=lineworld_lesson", "write +study=..., with a plus"),
     ("experiment=cmaes_cartpole", "write +experiment=..., with a plus"),
     ("algo=sac env=hopper policy.init=swimmer-start", "SAC starts from no policy"),
+    ("algo=cmaes env=sphere train.eval_sampled=true", "actions of this CMAES are its mean ones: there is no spread"),
     ("algo=dt env=hopper policy.hidden=[512]", "policy.hidden=[512]: DT has a network of its own"),
     ("algo=diffusion env=hopper policy=residual", "Diffusion has a network of its own"),
     ("algo=rlhf env=cartpole200 algo.fragment=201", "algo.fragment=201: an episode of 'CartPole-v1' has at most 200"),

@@ -35,7 +35,7 @@ class RandomPolicy(Unsaved, kind="test_random"):
 def played(name, episodes=1, *overrides):
     """(env, evaluation) of random actions, exactly as a run's evaluation records it."""
     env = built(f"env={name}", *overrides).env
-    return env, evaluate(RandomPolicy(describe(env)), env, seeding.stream(0, "eval", 0), episodes, sampled=True)
+    return env, evaluate(RandomPolicy(describe(env)), env, seeding.stream(0, "eval", 0), episodes)
 
 
 def frames(path):

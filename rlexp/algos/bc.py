@@ -12,7 +12,7 @@ percentile BC, which imitates the best episodes only (Chen et al. 2021).
 
 Actions are learned as executed, clipped to the action space. Observations are standardised by the mean and standard
 deviation of the training episodes, which belong to the policy. A share of whole episodes is held out: steps of one
-episode are too alike to be on both sides. With the deterministic head `explore` acts no differently. `data/labels`
+episode are too alike to be on both sides. The deterministic head has no spread to sample from. `data/labels`
 counts the actions that the demonstrator showed, the held-out ones too.
 
 Shapes: N samples, U updates, O observation dims. Clock: updates.

@@ -68,6 +68,10 @@ class CMAESPolicy(Policy, kind="cmaes"):
             start += (n_in + 1) * n_out
         self.start(1, np.random.default_rng(0))
 
+    @property
+    def samples(self) -> bool:
+        return self.explore and self.env.kind == "discrete"
+
     @staticmethod
     def sizes(env: EnvSpec, hidden: Sequence[int]) -> list[int]:
         """Widths of all layers, input to output."""

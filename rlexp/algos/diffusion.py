@@ -143,6 +143,10 @@ class DiffusionPolicy(Policy, kind="diffusion"):
         self.generator = torch.Generator()
         self.start(1, np.random.default_rng(0))
 
+    @property
+    def samples(self) -> bool:
+        return True  # a plan begins as noise
+
     def start(self, batch: int, rng: np.random.Generator) -> None:
         self.generator.manual_seed(int(rng.integers(2**62)))
         context = self.net.context

@@ -188,6 +188,10 @@ class DTPolicy(Policy, kind="dt"):
         self.generator = torch.Generator()
         self.start(1, np.random.default_rng(0))
 
+    @property
+    def samples(self) -> bool:
+        return self.explore and bool(self.net.discrete or self.net.spec["learned_std"])
+
     def start(self, batch: int, rng: np.random.Generator) -> None:
         self.generator.manual_seed(int(rng.integers(2**62)))
         self.step, self.to_go_B = 0, np.full(batch, self.target / self.return_scale)

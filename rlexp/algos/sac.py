@@ -17,6 +17,7 @@ task terminated does the value of s' not count. Actions are kept in [−1, 1] an
 Shapes: N samples, O observation dims, A action dims, 2 critics. Clock: env_steps.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log, pi
@@ -191,8 +192,7 @@ class SACPolicy(Policy, kind="sac"):
     """Acts by tanh(μ), or samples with `explore`."""
 
     def __init__(self, actor: SquashedActor, env: EnvSpec, explore: bool = False):
-        self.actor, self.env, self.explore = SquashedActor(**actor.spec), env, explore
-        self.actor.load_state_dict(actor.state_dict())
+        self.actor, self.env, self.explore = copy.deepcopy(actor).requires_grad_(False), env, explore
         self.generator = torch.Generator().manual_seed(0)
 
     def start(self, batch: int, rng: np.random.Generator) -> None:

@@ -29,7 +29,7 @@ def evaluate(args: argparse.Namespace) -> int:
 
     if args.episodes < 1:
         raise UserError(f"--episodes: must be ≥ 1, not {args.episodes}")
-    actions, unfinished = "sampled" if args.sampled else "mean", _unfinished(Path(args.policy))
+    unfinished = _unfinished(Path(args.policy))
     scores: list[dict[str, Any]] = []
     for path in policies.find_policy(args.policy, "best" if args.best else "final"):
         saved = policies.load_policy(path)
@@ -37,6 +37,7 @@ def evaluate(args: argparse.Namespace) -> int:
             api.show(saved, args.episodes, sampled=args.sampled, seed=args.seed)
             continue
         result = api.play(saved, args.episodes, sampled=args.sampled, seed=args.seed)
+        actions = "sampled" if result.sampled else "mean"
         scores.append({"policy": str(path), "env": saved.env.id, "card": saved.card, **result.summary(saved.env)})
         reached = ""
         if args.bar is not None:
