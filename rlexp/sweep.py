@@ -40,10 +40,17 @@ def check(argv: list[str]) -> None:
 
 
 class Summary(Callback):
-    """Prints and stores the table of a sweep's runs."""
+    """Stores the table of a sweep's runs after each of them, and prints it at the end."""
+
+    def on_job_end(self, config: Any, job_return: Any, **kwargs: Any) -> None:
+        if config.hydra.mode.name == "MULTIRUN":
+            self._table(Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
         place = Path(config.hydra.sweep.dir)
+        print(f"{place / 'summary.md'}\n{self._table(place)}")
+
+    def _table(self, place: Path) -> str:
         lines = ["| options | run | seeds | return mean | 95 % t-interval | score |", "|---|---|---|---|---|---|"]
         listed = place / "runs.jsonl"
         runs = [json.loads(line) for line in listed.read_text().splitlines()] if listed.exists() else []
@@ -63,4 +70,4 @@ class Summary(Callback):
             lines.append(f"| {options} | {run} | {final['n']}{failed} | {mean:.1f} | {interval} | {score} |")
         text = "\n".join(lines) + "\n"
         (place / "summary.md").write_text(text)
-        print(f"{place / 'summary.md'}\n{text}")
+        return text

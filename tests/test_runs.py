@@ -114,6 +114,20 @@ def wait_for_checkpoint(process: subprocess.Popen, place: Path) -> None:
         time.sleep(0.05)
 
 
+def test_an_interrupted_sweep_has_a_table_of_what_it_did(tmp_path):
+    process = start("main.py", "-m", "train.budget=512,10000000", "env=lineworld", "seeds=[0]", *QUIET, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while len(list(tmp_path.glob("runs/*/*/seed_0/metrics.jsonl"))) < 2:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    (table,) = tmp_path.glob("runs/*/*_sweep/summary.md")
+    assert table.read_text().count("ppo_lineworld") == 1
+
+
 LONG = ["env=lineworld", "train.budget=12000", "algo.steps=64", "seeds=[0,1]", *QUIET]
 
 
