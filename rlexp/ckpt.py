@@ -73,7 +73,9 @@ def save_step(folder: Path, step: int, tree: Mapping[str, Any], keep: int) -> No
 def latest(folder: Path) -> Path | None:
     """The newest full checkpoint in `folder`, or None."""
     pointer = folder / "latest"
-    return folder / pointer.read_text().strip() if pointer.exists() else None
+    if pointer.exists():
+        return folder / pointer.read_text().strip()
+    return max(folder.glob("step_*.safetensors"), default=None)
 
 
 def write_text(path: Path, text: str) -> None:

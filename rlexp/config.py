@@ -251,8 +251,12 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         "video": dataclasses.asdict(video),
         "seeds": seed_list(plain["seeds"]),
     }
+    if not isinstance(reference := plain.get("reference"), str | None):
+        raise UserError(
+            f"reference: {reference!r} is no name of a gallery entry; null: <algo>_<env>, where there is one"
+        )
     seeds = tuple(plain["seeds"])
-    return RunConfig(algo_class, algo, env, trainc, policy, buffer, expert, video, seeds, plain.get("reference"), plain)
+    return RunConfig(algo_class, algo, env, trainc, policy, buffer, expert, video, seeds, reference, plain)
 
 
 def probe(config: RunConfig) -> dict[str, dict[str, Any]]:
@@ -261,7 +265,7 @@ def probe(config: RunConfig) -> dict[str, dict[str, Any]]:
     Returns what is to be remembered of the data and files that its results depend on, by option."""
     import torch
 
-    from rlexp import envs, gallery, policies, seeding
+    from rlexp import envs, gallery, policies, rollout, seeding
 
     gallery.find(config.reference, config.name)
     if config.train.device == "cuda" and not torch.cuda.is_available():
@@ -290,6 +294,10 @@ def probe(config: RunConfig) -> dict[str, dict[str, Any]]:
     if (sampled := learner.policy(explore=config.train.eval_sampled).samples) != config.train.eval_sampled:
         what = "are sampled" if sampled else "are its mean ones: there is no spread to sample from"
         raise UserError(f"train.eval_sampled={str(not sampled).lower()}: actions of this {algo.__name__} {what}")
+    if config.env.time_limit is None:  # an episode that never ends is found out now
+        rollout.evaluate(
+            learner.policy(explore=config.train.eval_sampled), config.env.on_gymnasium(), seeding.stream(0, "eval"), 1
+        )
     inputs: dict[str, dict[str, Any]] = {}
     if (data := eager.data) is not None:
         facts = {"steps": len(data), "episodes": len(data.length_E), "digest": data.digest}

@@ -25,6 +25,8 @@ def hydra_error(error: Exception, words: list[str] | None = None) -> str:
         return f"{group}={choice}: no such {group}{nearest(choice, choices)} (there are {', '.join(choices)})"
     if found := re.search(r"Could not override '?([\w./]+)'?\.? ?No match in the defaults list", text):
         return f"{found[1]}: no such group{nearest(found[1], [p.name for p in CONF.iterdir()])}"
+    if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{found[1]}: several values are a sweep; write -m {found[1]}, or brackets around a list"
     if "full_key" in text and "issing" in text:
         missing = re.search(r"Missing mandatory value: ([\w.]+)|full_key: ([\w.]+)", text)
         key = next(filter(None, missing.groups())) if missing else "?"

@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 
 from rlexp import __version__, ckpt, log, stats
 from rlexp.errors import UserError
+from rlexp.history import read_record
 
 CURVE = ("return_mean", "return_std", "return_min", "return_median", "return_max", "length_mean", "score")
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "Box2D", "envpool", "hydra-core", "safetensors")
@@ -53,13 +54,7 @@ class Folder:
         """`inputs`: what is to be remembered of the data and files that it learns from. Raises UserError where a run
         was begun with others, or its record is broken."""
         self.path, self.config = path, config
-        record = path / "run.json"
-        try:
-            self.record: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
-        except ValueError as error:
-            raise UserError(f"{record}: cannot be read as JSON ({error})") from None
-        if not isinstance(self.record, dict) or not isinstance(self._seeds(), dict):
-            raise UserError(f"{record}: is no run's record")
+        self.record = read_record(path) if (path / "run.json").exists() else {}
         for key, facts in self.record.setdefault("inputs", inputs).items():
             if facts["digest"] != inputs.get(key, {}).get("digest"):
                 was, now = (", ".join(f"{k} {v}" for k, v in (x or {}).items()) for x in (facts, inputs.get(key)))

@@ -10,10 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from rlexp.config import names
 from rlexp.errors import UserError, nearest
+from rlexp.history import Run, read_record
 from rlexp.paths import GALLERY
 
 CARD = (
@@ -61,7 +60,7 @@ def publish(run_folder: Path, variant: str | None = None, *, replace: bool = Fal
         raise UserError(f"{run_folder}: no run folder (it has no run.json)")
     if variant is not None:
         _check_name("--variant", variant)
-    record = json.loads((run_folder / "run.json").read_text())
+    record = read_record(run_folder)
     status = {seed: facts["status"] for seed, facts in record["seeds"].items()}
     if open_seeds := [f"seed {seed} is {word}" for seed, word in status.items() if word not in ("done", "failed")]:
         raise UserError(f"{run_folder}: {', '.join(open_seeds)}; finish it first: python main.py resume={run_folder}")
@@ -70,7 +69,7 @@ def publish(run_folder: Path, variant: str | None = None, *, replace: bool = Fal
 
     from rlexp import plot  # matplotlib takes a while to import, and `find` does without
 
-    config: Any = OmegaConf.to_container(OmegaConf.load(run_folder / "config.yaml"))
+    config = Run.read(run_folder).config
     GALLERY.mkdir(exist_ok=True)
     stem = "_".join(names(config)) + (f"-{variant}" if variant else "")
     entry = GALLERY / f"{stem}.csv"
@@ -167,7 +166,7 @@ def _card(policy: Path) -> dict[str, Any]:
     from rlexp import policies
 
     run = next((folder for folder in policy.parents if (folder / "run.json").is_file()), None)
-    record = json.loads((run / "run.json").read_text()) if run else {}
+    record = read_record(run) if run else {}
     saved = policies.load_policy(policy)
     return {"env": saved.env.id, **saved.card, **{k: record.get(k) for k in ("command", "commit", "dirty", "versions")}}
 

@@ -69,10 +69,26 @@ class Run:
         return sorted({name for rows in self.rows.values() for row in rows for name in row if name.startswith(prefix)})
 
 
+def read_record(run: Path) -> dict[str, Any]:
+    """What run.json in the folder `run` says. Raises UserError where it is broken."""
+    file = run / "run.json"
+    try:
+        record = json.loads(file.read_text())
+    except ValueError as error:
+        raise UserError(f"{file}: cannot be read as JSON ({error})") from None
+    if not isinstance(record, dict) or not isinstance(record.setdefault("seeds", {}), dict):
+        raise UserError(f"{file}: is no run's record")
+    return record
+
+
 def folders(place: Path) -> dict[str, Path]:
     """The run folders by name that `place` stands for: a study's arms, or itself. UserError for anything else."""
     if (place / "study.yaml").is_file():
-        return {str(arm): place / str(arm) for arm in OmegaConf.load(place / "study.yaml").arms}
+        try:
+            study: Any = OmegaConf.load(place / "study.yaml")
+            return {str(arm): place / str(arm) for arm in study["arms"]}
+        except Exception as error:  # of a yaml parser, or of what is no study's
+            raise UserError(f"{place / 'study.yaml'}: cannot be read ({' '.join(str(error).split())[:200]})") from None
     if (place / "run.json").is_file():
         return {place.name: place}
     raise UserError(f"{place}: no run or study folder")

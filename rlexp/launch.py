@@ -40,12 +40,13 @@ def main(parallel: bool) -> int:
     signal.signal(signal.SIGTERM, _terminate)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not a report
     try:
+        _check_flags(sys.argv[1:])
+        if not any(word.startswith("resume=") for word in sys.argv[1:]):
+            _check_groups(sys.argv[1:])
         if flags := [word for word in sys.argv[1:] if word in ("-m", "--multirun")]:
             from rlexp import sweep
 
             sweep.check(sys.argv[1:])
-
-        _check_flags(sys.argv[1:])
         typed = words = sys.argv[1:]
         if any(word.startswith("resume=") for word in words) and not any(word.startswith("-") for word in words):
             return resume(words, parallel)  # nothing to compose: the run has its config
@@ -61,8 +62,8 @@ def main(parallel: bool) -> int:
             sys.argv[1:] = typed  # what the run's record says
             try:
                 _exit_code = max(_exit_code, start(config, parallel, arms))
-            except UserError as error:  # not to be announced by Hydra as a crashed job
-                _exit_code = _complain(str(error))
+            except (UserError, OSError) as error:  # not to be announced by Hydra as a crashed job
+                _exit_code = _complain(_said(error))
 
         task()
     except UserError as error:
@@ -72,7 +73,7 @@ def main(parallel: bool) -> int:
 
         return _complain(explain.hydra_error(error))
     except OSError as error:
-        return _complain(f"{error.filename or 'runs'}: {error.strerror or error}")
+        return _complain(_said(error))
     except KeyboardInterrupt as stop:
         return _stopped(stop)
     return _exit_code
@@ -99,6 +100,23 @@ def _check_flags(words: list[str]) -> None:
                 f"{flag}: unknown flag{nearest(flag, parser._option_string_actions)} (options are key=value)"
             )
     parser.parse_known_args(words)
+
+
+def _check_groups(words: list[str]) -> None:
+    """A group is chosen by a word: of true, null, a number or a list Hydra makes a traceback."""
+    for word in words:
+        group, _, value = word.lstrip("+~").partition("=")
+        if "." in group or not (CONF / group).is_dir() or not value:
+            continue
+        choices = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+        for choice in [value] if value.startswith("[") else value.split(","):
+            if choice not in choices and re.fullmatch(r"(?i)true|false|null|[-+.\deE]+|\[.*", choice):
+                listed = f"{nearest(choice, choices)} (there are {', '.join(choices)})"
+                raise UserError(f"{group}={choice}: no such {group}{listed}")
+
+
+def _said(error: Exception) -> str:
+    return f"{error.filename or 'runs'}: {error.strerror or error}" if isinstance(error, OSError) else str(error)
 
 
 def _complain(message: str) -> int:
@@ -167,12 +185,13 @@ def _execute(work: Any, parallel: bool, workers: int | None) -> int:
     from rlexp.board import Board, say
 
     jobs = work.jobs()
-    say(f"\033[1m{work.path}\033[0m" if sys.stdout.isatty() else str(work.path))
     if not jobs:
+        say(str(work.path))
         work.sum_up()
-        say("every seed has already finished; train.budget can grow (resume=... train.budget=...)")
+        say("every seed has already finished; resume=... train.budget=... goes on, where no schedule has ended")
         return 0
     work.begin()
+    say(f"\033[1m{work.path}\033[0m" if sys.stdout.isatty() else str(work.path))
     keeper = Keeper(work)
     stop: KeyboardInterrupt | None = None
     with Board(jobs, jobs[0].config.algo_class.clock, arms=work.is_study) as board:

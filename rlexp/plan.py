@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlexp import ckpt, config, explain, folder, log
+from rlexp import ckpt, config, explain, folder, history, log
 from rlexp.config import RunConfig
 from rlexp.errors import UserError, nearest
 from rlexp.execute import Job
@@ -39,8 +40,15 @@ class Work:
         ]
 
     def begin(self) -> None:
-        for run, _ in self.runs:
-            run.begin()
+        """Write every folder's config and record. Of a new run that is interrupted here, nothing is left."""
+        new = not any((run.path / "config.yaml").exists() for run, _ in self.runs)
+        try:
+            for run, _ in self.runs:
+                run.begin()
+        except BaseException:
+            if new:
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
 
     def close(self, interrupted: bool) -> None:
         """Bring every record up to date; seeds that did not end are interrupted."""
@@ -76,7 +84,7 @@ class Work:
             "",
             f"`{folder.command()}`",
             "",
-            f"| arm | seeds | {name.replace('_', ' ')} | 95 % t-interval | min | max | failed |",
+            f"| arm | seeds | {name.replace('_', ' ')} | 95 % t-interval | min | max | not finished |",
             "|---|---|---|---|---|---|---|",
         ]
         for run, _ in self.runs:
@@ -144,7 +152,7 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
 def resume(path: Path, overrides: list[str]) -> Work:
     """An old run or study, continued. Raises UserError where that would alter what has been done."""
     is_study = (path / "study.yaml").is_file()
-    places = [path / arm for arm in OmegaConf.load(path / "study.yaml").arms] if is_study else [path]
+    places = list(history.folders(path).values()) if is_study else [path]
     runs = []
     for place in places:
         run = config.build(_resumed(place, overrides))
@@ -220,5 +228,7 @@ def _check_checkpoints(path: Path, run: RunConfig) -> None:
         tree = ckpt.load(found)
         if set(tree) != {"policy", "algo", "run", "rng"}:
             raise UserError(f"{found}: is a policy, not a checkpoint from which training can continue")
+        if (theirs := tree["policy"]["card"]["algo"]) != run.algo_name:
+            raise UserError(f"{found}: is a checkpoint of {theirs}, the run is one of {run.algo_name}")
         log.check_kept(place / "metrics.jsonl", tree["run"]["bytes"])
         log.read(place / "metrics.jsonl")

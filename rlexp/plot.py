@@ -264,7 +264,7 @@ def _draw_final(axes: Axes, place: int, run: Run, metric: str, colour: str) -> N
         axes.errorbar(
             mean, place - 0.12, xerr=None if math.isnan(half) else half, fmt="D", color=colour, ms=6, capsize=4, lw=1.8
         )
-    note = f"n = {n}" + (f", {missing} failed or unfinished" if missing else "")
+    note = f"n = {n}" + (f", {missing} without a value" if missing else "")
     axes.annotate(note, (1, place), xycoords=axes.get_yaxis_transform(), xytext=(4, 0), textcoords="offset points",
                   va="center", fontsize=8, color="#555555")  # fmt: skip
 

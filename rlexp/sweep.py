@@ -64,7 +64,7 @@ class Summary(Callback):
                 lines.append(f"| {options} | {run} | {final.get('n', '')} | see its folder | | |")
                 continue
             mean, half = final["return_mean"]["mean"], final["return_mean"]["t95"]
-            failed = f" ({final['failed']} failed)" if final["failed"] else ""
+            failed = f" ({final['failed']} not finished)" if final["failed"] else ""
             interval = "" if half is None else f"{mean - half:.1f} to {mean + half:.1f}"
             score = f"{final['score']['mean']:.1f}" if "score" in final else ""
             lines.append(f"| {options} | {run} | {final['n']}{failed} | {mean:.1f} | {interval} | {score} |")

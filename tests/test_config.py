@@ -5,7 +5,7 @@ import sys
 import pytest
 from hydra import compose, initialize_config_dir
 
-from rlexp import config, explain, launch, plan
+from rlexp import config, explain, folder, launch, plan
 from rlexp.errors import UserError
 from tests.helpers import ROOT, STUDIES, built, command
 
@@ -21,6 +21,14 @@ WRONG = [  # what is typed, what the line must hold
     ("study=lineworld_lesson", "write +study=..., with a plus"),
     ("experiment=cmaes_cartpole", "write +experiment=..., with a plus"),
     ("algo=sac env=hopper policy.init=swimmer-start", "SAC starts from no policy"),
+    ("env=gym env.id=CliffWalking-v1", "goes on after 50,000 steps; give it an end with env.max_episode_steps="),
+    ("video=true", "video=true: no such video (there are default, none"),
+    ("algo=[ppo,vpg]", "algo=[ppo,vpg]: no such algo"),
+    ("env=null", "env=null: no such env"),
+    ("algo=1", "algo=1: no such algo"),
+    ("algo=ppo,vpg", "algo=ppo,vpg: several values are a sweep; write -m algo=ppo,vpg"),
+    ("reference=true", "reference: True is no name of a gallery entry"),
+    ("algo=bc env=hopper buffer.dataset=walker2d/expert", "was recorded in Walker2d, env=hopper is Hopper"),
     ("algo=cmaes env=sphere train.eval_sampled=true", "actions of this CMAES are its mean ones: there is no spread"),
     ("algo=dt env=hopper policy.hidden=[512]", "policy.hidden=[512]: DT has a network of its own"),
     ("algo=diffusion env=hopper policy=residual", "Diffusion has a network of its own"),
@@ -103,6 +111,17 @@ def test_one_line_exit_2_nothing_written(typed, said, tmp_path, monkeypatch, cap
     assert err.count("\n") == 1, err
     assert out == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_interrupted_before_it_begins_leaves_nothing(tmp_path, monkeypatch, capsys):
+    def stopped(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    monkeypatch.setattr(folder.Folder, "begin", stopped)
+    assert launch.main(parallel=False) == 130
+    assert not list(tmp_path.glob("runs/*/*"))
 
 
 def test_as_a_user_sees_it(tmp_path):

@@ -279,8 +279,8 @@ def test_study_shows_every_arm_and_every_seed(tmp_path, drawn):
     assert [len(line.get_xdata()) for line in right.lines if line.get_marker() == "o"] == [3, 2]
     assert [text.get_text() for text in right.texts] == [
         "n = 3",
-        "n = 2, 1 failed or unfinished",
-        "n = 0, 3 failed or unfinished",
+        "n = 2, 1 without a value",
+        "n = 0, 3 without a value",
     ]
 
 
@@ -324,7 +324,7 @@ def test_compare_command(tmp_path, capsys):
     assert "data/labels: falls in b" in capsys.readouterr().err
     write_run(tmp_path / "b")  # has no labels
     assert cli.main([*words, "--metric", "data/labels"]) == 0
-    assert "| b | 0, 3 failed or unfinished |  |  |  |  |" in capsys.readouterr().out
+    assert "| b | 0, 3 without a value |  |  |  |  |" in capsys.readouterr().out
     write_run(tmp_path / "b", (1.0, 1.0, 0.5))
     assert cli.main([*words, "--json"]) == 0
     assert [(row["n"], row["missing"]) for row in json.loads(capsys.readouterr().out)["runs"]] == [(3, 0), (2, 1)]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlexp import ckpt, folder, log
+from rlexp import ckpt, folder, gallery, history, log, plan
 from rlexp.errors import UserError
 from rlexp.run import Every
 from tests.helpers import ALGOS, QUIET, ROOT, built, command, metrics, toy, train
@@ -216,6 +216,31 @@ def test_resume_refuses_other_data(tmp_path):
     write(file, flat(replace(data, action=2 - data.action)))
     done = command("main.py", f"resume={run}", "train.budget=200", cwd=tmp_path)
     assert (done.returncode, "what buffer names has changed since it began" in done.stderr) == (2, True), done.stderr
+
+
+def test_checkpoints_of_another_algorithm_are_refused(tmp_path):
+    train(toy("vpg"), tmp_path / "seed_0")
+    plan._check_checkpoints(tmp_path, toy("vpg", "seeds=[0]"))
+    with pytest.raises(UserError, match="is a checkpoint of vpg, the run is one of bc"):
+        plan._check_checkpoints(tmp_path, toy("bc", "seeds=[0]"))
+    found = ckpt.latest(tmp_path / "seed_0" / "checkpoints")
+    (tmp_path / "seed_0" / "checkpoints" / "latest").unlink()
+    assert ckpt.latest(tmp_path / "seed_0" / "checkpoints") == found
+
+
+def test_broken_records_are_one_line(tmp_path, capsys):
+    (tmp_path / "run.json").write_text("{")
+    for call in (lambda: gallery.publish(tmp_path), lambda: history.read_record(tmp_path)):
+        with pytest.raises(UserError, match=r"run\.json: cannot be read as JSON"):
+            call()
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(UserError, match="is no run's record"):
+        history.read_record(tmp_path)
+    for text in ("arms: [", "title: x"):
+        (tmp_path / "study.yaml").write_text(text)
+        for call in (history.folders, lambda place: plan.resume(place, [])):
+            with pytest.raises(UserError, match=r"study\.yaml: cannot be read"):
+                call(tmp_path)
 
 
 def test_growing_the_budget_is_training_longer(tmp_path):

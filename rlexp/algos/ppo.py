@@ -82,7 +82,7 @@ class PPO(Algorithm):
             raise OutOfRange(
                 "horizon",
                 f"is {config.horizon}, where the linear schedules reach zero, but train.budget "
-                f"is {budget}: nothing would be learned beyond it",
+                f"is {budget}: nothing would be learned beyond it; a longer run has to begin anew",
             )
 
     def restart(self, step: int) -> None:

@@ -87,7 +87,9 @@ def _unfinished(run: Path) -> list[str]:
     """The seeds of a run folder that have not reached its budget, each with its status."""
     if not (run / "run.json").is_file():
         return []
-    seeds = json.loads((run / "run.json").read_text())["seeds"]
+    from rlexp.history import read_record
+
+    seeds = read_record(run)["seeds"]
     return [f"seed {seed} ({facts['status']})" for seed, facts in seeds.items() if facts["status"] != "done"]
 
 

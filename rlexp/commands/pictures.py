@@ -100,7 +100,7 @@ def compare(args: argparse.Namespace) -> int:
     for row in rows:
         cells = [f"{row[key]:.4g}" if row.get(key) is not None else "" for key in ("mean", "t95", "min", "max")]
         cells[1] = cells[1] and f"± {cells[1]}"
-        missing = f", {row['missing']} failed or unfinished" if row["missing"] else ""
+        missing = f", {row['missing']} without a value" if row["missing"] else ""
         print(f"| {row['run']} | {row['n']}{missing} | " + " | ".join(cells) + " |")
     print(args.out)
     return 0

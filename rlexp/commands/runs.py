@@ -120,6 +120,8 @@ def publish(args: argparse.Namespace) -> int:
     from rlexp import gallery
 
     run = Path(args.folder)
+    if given := [f"--{name}" for name in ("variant", "policy", "ladder") if getattr(args, name)][1:]:
+        raise UserError(f"{given[0]}: one thing at a time; a curve, a --policy or a --ladder")
     for option, needs in (("step", "policy or --ladder"), ("seed", "policy or --ladder"), ("best", "policy")):
         if getattr(args, option) not in (None, False) and not (args.policy or (args.ladder and option != "best")):
             raise UserError(f"--{option}: goes with --{needs}")

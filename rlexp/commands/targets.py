@@ -16,6 +16,7 @@ def add(commands: Any) -> None:
     """Add `targets` to the parser's commands."""
     t = commands.add_parser("targets", help="the return of a Decision Transformer against the one it is asked for")
     t.add_argument("policies", nargs="+", metavar="POLICY", help="run folders (all their seeds) or policy files")
+    t.add_argument("--names", help="of these in the picture, with commas between (default: their folders')")
     t.add_argument(
         "--returns",
         type=float,
@@ -36,6 +37,10 @@ def run(args: argparse.Namespace) -> int:
     for asked in args.returns or ():
         if not math.isfinite(asked):
             raise UserError(f"--returns: must be finite numbers, not {asked}")
+    stems = [Path(where).stem for where in args.policies]
+    names = args.names.split(",") if args.names else stems if len(set(stems)) == len(stems) else args.policies
+    if len(set(names)) != len(names) or len(names) != len(args.policies):
+        raise UserError(f"--names: {len(args.policies)} take as many different names, with commas between")
     policies = {where: load(where, args) for where in args.policies}
     found = {where: measure(saved, args) for where, saved in policies.items()}
     if args.json:
@@ -47,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             mean, half = stats.t_interval(returns)
             print(f"| {asked:.1f} | {mean:.1f} | {'' if half != half else f'± {half:.1f}'} | {len(returns)} |")
     if args.plot is not None:
-        draw(found, args.plot, args.episodes)
+        draw(dict(zip(names, found.values(), strict=True)), args.plot, args.episodes)
     return 0
 
 
@@ -92,8 +97,8 @@ def draw(found: dict[str, dict[str, Any]], path: Path, episodes: int) -> None:
         every = [asked for result in found.values() for asked in result["asked"]]
         ends = [min(every), max(every)]
         axes.plot(ends, ends, color=plot.GREY, linewidth=1, linestyle="--", label="as asked")
-        for i, (where, result) in enumerate(found.items()):
-            colour, name = plot.COLOURS[i % len(plot.COLOURS)], Path(where).stem or where
+        for i, (name, result) in enumerate(found.items()):
+            colour = plot.COLOURS[i % len(plot.COLOURS)]
             intervals = [stats.t_interval(returns) for returns in result["returns"]]
             means, halves = [mean for mean, _ in intervals], [0.0 if half != half else half for _, half in intervals]
             n = len(result["returns"][0])

@@ -73,13 +73,17 @@ def named(name: str, env: EnvConfig) -> Dataset:
     if not name.startswith("minari:"):
         _, owner, kind = dataset_id.removesuffix("-v0").split("/")
         if kind in recipes.table().get(owner, {}):
+            _require_same(recipes.environment(owner).task, env)
             generate.ensure(owner, kind)
     elif not store.exists(dataset_id):
         store.download(dataset_id)
-    recorded = task_of(store.env_id(dataset_id) or env.id)
+    _require_same(task_of(store.env_id(dataset_id) or env.id), env)
+    return _once(store.read, dataset_id, store.changed(dataset_id))
+
+
+def _require_same(recorded: str, env: EnvConfig) -> None:
     if recorded != env.task:
         raise UserError(f"was recorded in {recorded}, env={env.name} is {env.task}")
-    return _once(store.read, dataset_id, store.changed(dataset_id))
 
 
 def find(name: str, env_name: str | None = None) -> str:
