@@ -291,13 +291,12 @@ def probe(config: RunConfig) -> dict[str, dict[str, Any]]:
         if isinstance(error, RuntimeError) and "memory" not in str(error):
             raise
         raise UserError(f"algo={algo.__name__.lower()}: does not fit into memory; make its sizes smaller") from None
-    if (sampled := learner.policy(explore=config.train.eval_sampled).samples) != config.train.eval_sampled:
-        what = "are sampled" if sampled else "are its mean ones: there is no spread to sample from"
-        raise UserError(f"train.eval_sampled={str(not sampled).lower()}: actions of this {algo.__name__} {what}")
+    policy = learner.policy(explore=config.train.eval_sampled)
+    if policy.samples != config.train.eval_sampled:
+        what = "are sampled" if policy.samples else "are its mean ones: there is no spread to sample from"
+        raise UserError(f"train.eval_sampled={str(not policy.samples).lower()}: actions of this {algo.__name__} {what}")
     if config.env.time_limit is None:  # an episode that never ends is found out now
-        rollout.evaluate(
-            learner.policy(explore=config.train.eval_sampled), config.env.on_gymnasium(), seeding.stream(0, "eval"), 1
-        )
+        rollout.evaluate(policy, config.env.on_gymnasium(), seeding.stream(0, "eval"), 1)
     inputs: dict[str, dict[str, Any]] = {}
     if (data := eager.data) is not None:
         facts = {"steps": len(data), "episodes": len(data.length_E), "digest": data.digest}

@@ -20,9 +20,7 @@ def hydra_error(error: Exception, words: list[str] | None = None) -> str:
     if found:
         return f"{found[1]}: unknown option{nearest_key(found[1], _known(words))}"
     if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text):
-        group, choice = found[1], found[2]
-        choices = sorted(p.stem for p in (CONF / group).glob("*.yaml"))
-        return f"{group}={choice}: no such {group}{nearest(choice, choices)} (there are {', '.join(choices)})"
+        return no_such(found[1], found[2])
     if found := re.search(r"Could not override '?([\w./]+)'?\.? ?No match in the defaults list", text):
         return f"{found[1]}: no such group{nearest(found[1], [p.name for p in CONF.iterdir()])}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
@@ -34,6 +32,12 @@ def hydra_error(error: Exception, words: list[str] | None = None) -> str:
     if "LexerNoViableAltException" in text or "mismatched input" in text or "no viable alternative" in text:
         return f"{lines[0]} (quote values with spaces, brackets or braces: 'seeds=[0,1]')"
     return "; ".join(lines[:2])
+
+
+def no_such(group: str, choice: str) -> str:
+    """That conf/`group` has no `choice`, with what it has."""
+    choices = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    return f"{group}={choice}: no such {group}{nearest(choice, choices)} (there are {', '.join(choices)})"
 
 
 def _known(words: list[str]) -> list[str]:

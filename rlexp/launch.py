@@ -108,11 +108,12 @@ def _check_groups(words: list[str]) -> None:
         group, _, value = word.lstrip("+~").partition("=")
         if "." in group or not (CONF / group).is_dir() or not value:
             continue
-        choices = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
         for choice in [value] if value.startswith("[") else value.split(","):
-            if choice not in choices and re.fullmatch(r"(?i)true|false|null|[-+.\deE]+|\[.*", choice):
-                listed = f"{nearest(choice, choices)} (there are {', '.join(choices)})"
-                raise UserError(f"{group}={choice}: no such {group}{listed}")
+            known = (CONF / group / f"{choice}.yaml").is_file()
+            if not known and re.fullmatch(r"(?i)true|false|null|[-+.\deE]+|\[.*", choice):
+                from rlexp import explain
+
+                raise UserError(explain.no_such(group, choice))
 
 
 def _said(error: Exception) -> str:

@@ -198,8 +198,7 @@ def _resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
         if key == "video" and (CONF / "video" / f"{new}.yaml").is_file():
             new = OmegaConf.to_container(OmegaConf.load(CONF / "video" / f"{new}.yaml"))
         elif key == "video":
-            choices = [file.stem for file in (CONF / "video").glob("*.yaml")]
-            raise UserError(f"video={text}: no such video{nearest(text, choices)} (there are {', '.join(choices)})")
+            raise UserError(explain.no_such("video", text))
         elif leaf not in node or isinstance(node[leaf], dict):
             raise UserError(
                 f"{override}: a resumed run keeps its {key}; only its options can be changed"
