@@ -326,9 +326,9 @@ def _resolve(config: DictConfig) -> dict[str, Any]:
     try:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
     except OmegaConfBaseException as error:
-        key = re.search(r"andatory value: ([\w.]+)", str(error))
-        if key or isinstance(error, MissingMandatoryValue):
-            name = key[1] if key else error.full_key
+        led_to = re.search(r"interpolation: Missing mandatory value: ([\w.]+)", str(error))
+        if led_to or isinstance(error, MissingMandatoryValue):
+            name = led_to[1] if led_to else error.full_key
             raise UserError(f"{name}: a value is missing; give one with {name}=...") from None
         raise UserError(str(error).splitlines()[0]) from None
 

@@ -31,6 +31,8 @@ def hydra_error(error: Exception, words: list[str] | None = None) -> str:
         return f"{key}: a value is missing; give one with {key}=..."
     if "LexerNoViableAltException" in text or "mismatched input" in text or "no viable alternative" in text:
         return f"{lines[0]} (quote values with spaces, brackets or braces: 'seeds=[0,1]')"
+    if found := re.search(r"Error merging override ([^=]+)=(.*)", text):
+        return f"{found[1].lstrip('+')}: {found[2]!r} is no value that it can have"
     return "; ".join(lines[:2])
 
 

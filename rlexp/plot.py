@@ -120,11 +120,8 @@ def compare(
         kind = " or ".join(f"{actions} actions, {episodes} episodes" for actions, episodes in sorted(kinds))
         for place, (arm, run) in enumerate(arms.items()):
             colour = COLOURS[place % len(COLOURS)]
-            lines = run.averaged(run.lines(metric, clock))
-            if lines:
-                _draw_mean(left, lines, colour, arm)
-            for axes in middle:
-                _draw_against(axes, run.averaged(run.lines(metric, against or clock)), colour, arm)
+            for axes, x in zip((left, *middle), (clock, against or clock), strict=False):
+                _draw_arm(axes, run.averaged(run.lines(metric, x)), colour, arm)
             _draw_final(right, place, run, metric, colour)
         _axis(left, clock)
         left.set_xlim(left=0)
@@ -155,7 +152,7 @@ def _moves(lines: Mapping[str, Line]) -> bool:
     return any(np.ptp(x) > 0 for x, _ in lines.values())
 
 
-def _draw_against(axes: Axes, lines: list[Line], colour: str, label: str) -> None:
+def _draw_arm(axes: Axes, lines: list[Line], colour: str, label: str) -> None:
     """A mean with its band; where all of it lies at one x, the last value with its interval."""
     if not lines:
         return
@@ -164,7 +161,8 @@ def _draw_against(axes: Axes, lines: list[Line], colour: str, label: str) -> Non
         return
     mean, half = stats.t_interval([float(y[-1]) for _, y in lines])
     x = float(np.mean([x[-1] for x, _ in lines]))
-    axes.errorbar(x, mean, yerr=None if math.isnan(half) else half, fmt="o", color=colour, ms=5, capsize=3, lw=1.4)
+    spread = None if math.isnan(half) else half
+    axes.errorbar(x, mean, yerr=spread, fmt="o", color=colour, ms=5, capsize=3, lw=1.4, label=label)
 
 
 def _draw_seeds(axes: Axes, run: Run, lines: Mapping[str, Line], legend: bool = True) -> None:

@@ -298,6 +298,18 @@ def test_a_comparison_over_another_metric_is_a_curve_or_where_that_stands_still_
     assert (list(point.get_xdata()), list(point.get_ydata())) == ([500.0], [pytest.approx(np.mean(last))])
 
 
+def test_a_learner_from_data_beside_one_that_plays_is_a_point_at_no_steps(tmp_path, drawn):
+    write_run(tmp_path / "plays")
+    write_run(tmp_path / "copies", clock="updates", extra=lambda rng, t: {"env_steps": 0})
+    arms = {name: history.Run.read(tmp_path / name) for name in ("plays", "copies")}
+    plot.compare(arms, "eval/return_mean", tmp_path / "c.png")
+    left = drawn["c.png"].axes[0]
+    assert left.get_xlabel() == "environment steps" and labels(left) == ["plays", "copies"]
+    (point,) = (line for line in left.lines if line.get_marker() == "o")
+    last = [float(y[-1]) for _, y in arms["copies"].lines("eval/return_mean").values()]
+    assert (list(point.get_xdata()), list(point.get_ydata())) == ([0.0], [pytest.approx(np.mean(last))])
+
+
 def test_compare_command(tmp_path, capsys):
     for name in ("a", "b"):
         write_run(tmp_path / name, extra=lambda rng, t: {"data/labels": 1.0 + t})

@@ -39,6 +39,9 @@ class EnvConfig(Params):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for key in ("id", "name"):
+            if not getattr(self, key):
+                raise OutOfRange(key, "is empty")
         if self.random_return is not None and self.random_return == self.expert_return:
             raise OutOfRange("expert_return", f"is random_return too, {self.expert_return}: no score is between them")
 
