@@ -65,30 +65,17 @@ def play(
     act: Callable[[np.ndarray], np.ndarray],
     observe: Callable[[np.ndarray], None],
 ) -> list[Episode]:
-    """One whole episode in a new environment for each of B seeds, side by side.
-
-    At each step `act` is given observations (B, O) and returns actions for all, `observe` the rewards (B,): the rows
-    of ended episodes stay, with their last observation and no reward, so that whoever remembers keeps its place.
-    The array of observations is written over at the next step.
-    """
+    """One whole episode in a new environment for each of B seeds; `act` and `observe` as in `VecEnv.episodes`."""
     envs = VecEnv(env, seeds, autoreset=False)
-    obs_BO, active = envs.reset(), np.arange(len(seeds))
     actions: list[list[np.ndarray]] = [[] for _ in seeds]
     rewards: list[list[float]] = [[] for _ in seeds]
     success: list[float | None] = [None] * len(seeds)
-    while active.size:
-        action = act(obs_BO)
-        step = envs.step(action[active], active)
-        obs_BO[active] = step.obs
-        reward_B = np.zeros(len(seeds), np.float32)
-        reward_B[active] = step.reward
-        observe(reward_B)
+    for active, action, reward_B, step in envs.episodes(envs.reset(), act, observe):
         for row, i in enumerate(active):
             actions[i].append(action[i])
-            rewards[i].append(step.reward[row])
+            rewards[i].append(reward_B[i])
             if "is_success" in step.info[row]:
                 success[i] = float(step.info[row]["is_success"])
-        active = active[~(step.terminated | step.truncated)]
     envs.close()
     return [
         Episode(s, np.array(a), np.array(r, np.float32), ok)

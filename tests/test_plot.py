@@ -304,7 +304,8 @@ def test_a_learner_from_data_beside_one_that_plays_is_a_point_at_no_steps(tmp_pa
     arms = {name: history.Run.read(tmp_path / name) for name in ("plays", "copies")}
     plot.compare(arms, "eval/return_mean", tmp_path / "c.png")
     left = drawn["c.png"].axes[0]
-    assert left.get_xlabel() == "environment steps" and labels(left) == ["plays", "copies"]
+    assert left.get_xlabel() == "environment steps"
+    assert labels(left) == ["plays", "copies"]
     (point,) = (line for line in left.lines if line.get_marker() == "o")
     last = [float(y[-1]) for _, y in arms["copies"].lines("eval/return_mean").values()]
     assert (list(point.get_xdata()), list(point.get_ydata())) == ([0.0], [pytest.approx(np.mean(last))])

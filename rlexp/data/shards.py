@@ -62,20 +62,12 @@ def _round(policy: Any, envs: VecEnv, obs_BO: np.ndarray, rng: np.random.Generat
     policy.start(envs.n, rng)
     obs_T, action_T, reward_T = [], [], []
     length_B, terminated_B, final_obs_BO = np.zeros(envs.n, np.int64), np.zeros(envs.n, bool), np.empty_like(obs_BO)
-    active = np.arange(envs.n)
-    while active.size:
-        action = policy.act(obs_BO)
-        step = envs.step(action[active], active)
-        reward_B = np.zeros(envs.n, np.float32)
-        reward_B[active] = step.reward
-        policy.observe(reward_B)
+    for active, action, reward_B, step in envs.episodes(obs_BO, policy.act, policy.observe):
         obs_T.append(obs_BO.copy())
         action_T.append(action)
         reward_T.append(reward_B)
-        obs_BO[active], final_obs_BO[active] = step.obs, step.final_obs
-        terminated_B[active] = step.terminated
+        final_obs_BO[active], terminated_B[active] = step.final_obs, step.terminated
         length_B[active] += 1
-        active = active[~(step.terminated | step.truncated)]
     obs_TBO, action_TB, reward_TB = np.stack(obs_T), np.stack(action_T), np.stack(reward_T)
     return [
         Dataset(

@@ -8,6 +8,7 @@
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,6 +63,27 @@ class VecEnv:
                 "env.max_episode_steps=..."
             )
         return self._backend.step(action, self._all if ids is None else ids)
+
+    def episodes(
+        self, obs_BO: np.ndarray, act: Callable[[np.ndarray], np.ndarray], observe: Callable[[np.ndarray], None]
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Step]]:
+        """One whole episode of each of the B environments, side by side, from their first observations `obs_BO`.
+
+        At each step `act` is given the observations (B, O) and returns actions for all, `observe` the rewards (B,): the
+        rows of ended episodes stay, without reward, so that whoever remembers keeps its place. Yields (environments
+        that took the step (n,), actions (B, …), rewards (B,), what the step returned (n,)); only then writes the next
+        observations into `obs_BO`.
+        """
+        active = np.arange(self.n)
+        while active.size:
+            action = act(obs_BO)
+            step = self.step(action[active], active)
+            reward_B = np.zeros(self.n, np.float32)
+            reward_B[active] = step.reward
+            observe(reward_B)
+            yield active, action, reward_B, step
+            obs_BO[active] = step.obs
+            active = active[~(step.terminated | step.truncated)]
 
     def close(self) -> None:
         self._backend.close()
