@@ -519,7 +519,7 @@ def test_targets_command(tmp_path, capsys, monkeypatch):
     table = call(tmp_path / "run", "--returns", -9, -3, "--plot", tmp_path / picture)
     assert "best return in the data -1.5, 20 episodes" in table
     assert "| -9.0 | -4.0 | ± 6.4 | 2 |\n| -3.0 | -1.0 | ± 6.4 | 2 |" in table
-    with pytest.raises(UserError, match="--names: 1 take as many different names"):
+    with pytest.raises(UserError, match="--names: takes as many different names"):
         call(tmp_path / "run", "--names", "a,b")
     assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     assert "| -3.0 |" in call(tmp_path / "run/seed_0"), "twice as bad as the best episode"

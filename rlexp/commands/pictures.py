@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from rlexp.commands import distinct
 from rlexp.errors import UserError, nearest
 
 
@@ -68,9 +69,7 @@ def compare(args: argparse.Namespace) -> int:
     from rlexp.history import Run, folders
 
     places = [(name, run) for folder in args.folder for name, run in folders(folder).items()]
-    names = args.names.split(",") if args.names else [name for name, _ in places]
-    if len(set(names)) != len(names) or len(names) != len(places):
-        raise UserError(f"--names: {len(places)} runs take as many different names, with commas between")
+    names = distinct(args.names, [name for name, _ in places])
     arms = dict(zip(names, (Run.read(run) for _, run in places), strict=True))
     known = sorted({name for run in arms.values() for name in run.metrics("") if "/" in name})
     for metric in filter(None, (args.metric, args.against)):

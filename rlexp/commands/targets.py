@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlexp.commands import distinct
 from rlexp.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ def run(args: argparse.Namespace) -> int:
         if not math.isfinite(asked):
             raise UserError(f"--returns: must be finite numbers, not {asked}")
     stems = [Path(where).stem for where in args.policies]
-    names = args.names.split(",") if args.names else stems if len(set(stems)) == len(stems) else args.policies
-    if len(set(names)) != len(names) or len(names) != len(args.policies):
-        raise UserError(f"--names: {len(args.policies)} take as many different names, with commas between")
+    names = distinct(args.names, stems if len(set(stems)) == len(stems) else args.policies)
     policies = {where: load(where, args) for where in args.policies}
     found = {where: measure(saved, args) for where, saved in policies.items()}
     if args.json:
