@@ -209,11 +209,12 @@ def _execute(work: Any, parallel: bool, workers: int | None) -> int:
                 execute.serial(jobs, handle)
         except KeyboardInterrupt as caught:
             stop = caught
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the record is being closed
+    answers = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGINT, signal.SIGTERM)]
     try:
-        keeper.close(stop is not None)
+        keeper.close(stop is not None)  # and is not to be interrupted in that
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, answer in answers:
+            signal.signal(number, answer)
     if stop is not None:
         program = "main_mp.py" if parallel else "main.py"
         say(f"interrupted; continue with: python {program} resume={work.path}")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlexp import ckpt, folder, gallery, history, log, plan
+from rlexp import ckpt, folder, gallery, history, launch, log, plan
 from rlexp.errors import UserError
 from rlexp.run import Every
 from tests.helpers import ALGOS, QUIET, ROOT, built, command, metrics, toy, train
@@ -307,6 +307,25 @@ def test_an_episode_without_end_is_said_and_a_limit_gives_it_one(tmp_path, monke
         many.step(np.zeros(1, int))
     with pytest.raises(UserError, match=r"an episode of 'CliffWalking-v1' goes on .* env.max_episode_steps"):
         many.step(np.zeros(1, int))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_does_not_keep_the_record_from_being_closed(number, tmp_path, monkeypatch):
+    real = launch.Keeper.close
+
+    def close(keeper, interrupted):
+        os.kill(os.getpid(), number)
+        real(keeper, interrupted)
+
+    monkeypatch.setattr(launch.Keeper, "close", close)
+    work = plan.Work(tmp_path, [(folder.Folder(tmp_path, (run := toy("vpg")).plain, "env_steps", {}), run)])
+    before = signal.signal(number, launch._terminate)
+    try:
+        assert launch._execute(work, parallel=False, workers=None) == 0
+        assert signal.getsignal(number) == launch._terminate
+    finally:
+        signal.signal(number, before)
+    assert json.loads((tmp_path / "run.json").read_text())["finished"]
 
 
 def test_a_killed_worker_is_a_failed_seed(tmp_path):
