@@ -32,16 +32,28 @@ CARD = (
 )
 
 
-def find(reference: str | None, name: str) -> Path | None:
-    """The csv of the entry `reference` or, where that is None, of `name` if there is one. Raises UserError."""
+def find(reference: str | None, name: str, data: str | None = None) -> Path | None:
+    """The csv of the entry `reference`. Where that is None: of `name` or, if it has learned from other data than
+    `data` and a variant from the same, of that; None if there is no such entry. Raises UserError."""
     file = GALLERY / f"{reference or name}.csv"
-    if file.is_file():
-        return file
-    if reference is None:
-        return None
+    if reference is None and file.is_file():
+        entries = [file, *sorted(GALLERY.glob(f"{name}-*.csv"))]
+        return next((entry for entry in entries if data_of(card(entry).get("config")) == data), file)
+    if reference is None or file.is_file():
+        return file if file.is_file() else None
     known = sorted(entry.stem for entry in GALLERY.glob("*.csv"))
     listed = nearest(reference, known) or (f"; there are {', '.join(known)}" if known else "; the gallery is empty")
     raise UserError(f"reference={reference}: no such gallery entry{listed}")
+
+
+def data_of(config: dict[str, Any] | None) -> str | None:
+    """What a resolved config learns from, in short: medium, where that is rlexp/<its env>/medium-v0."""
+    buffer = (config or {}).get("buffer")
+    if not config or not buffer:
+        return None
+    known = buffer.get("path") or buffer.get("dataset")
+    own = re.fullmatch(rf"(?:minari:rlexp/)?{re.escape(names(config)[1])}/([-\w]+?)(?:-v0)?", known or "")
+    return own[1] if own else known
 
 
 def card(entry: Path) -> dict[str, Any]:

@@ -212,7 +212,8 @@ def _draw_reference(axes: Axes, run: Run, end: float, column: str = "return_mean
     """The gallery's curve of the same algorithm and environment, in this run's clock and as far as `end`; nothing where
     the entry has no such column (other people's curves may have one of the loss)."""
     try:
-        file = gallery.find(run.config.get("reference"), "_".join(names(run.config)))
+        data = gallery.data_of(run.config)
+        file = gallery.find(run.config.get("reference"), "_".join(names(run.config)), data)
     except UserError:  # it was there when the run began; a training run is not stopped for a picture
         return
     if file is None:
@@ -231,6 +232,7 @@ def _draw_reference(axes: Axes, run: Run, end: float, column: str = "return_mean
     if lines:
         actions = card["eval"]["actions"]
         note = "" if actions == run.record["eval"]["actions"] else f", {actions} actions"
+        note += "" if (theirs := gallery.data_of(card.get("config"))) in (data, None) else f", on {theirs}"
         label = f"gallery {file.stem}: mean{f' and {BAND}' * (len(lines) > 1)}, n = {len(lines)}{note}"
         _draw_mean(axes, lines, GREY, label, ls="--", lw=1.6, zorder=1.5)
 
@@ -302,6 +304,8 @@ def _axis(axes: Axes, clock: str | None) -> None:
 
 def _title(run: Run) -> str:
     title = " on ".join(names(run.config))
+    if data := gallery.data_of(run.config):
+        title += f", {data}"
     counts = Counter(run.status(seed) for seed in run.rows)
     if set(counts) == {"done"}:
         return title

@@ -25,6 +25,7 @@ def write_run(
     actions="mean",
     kwargs=None,
     reference=None,
+    data=None,
     extra=lambda rng, t: {},
     final=lambda seed: 2000.0 + 100 * seed,
     steps=STEPS,
@@ -37,6 +38,7 @@ def write_run(
         "env": {"id": "Hopper-v5", "name": env, "kwargs": kwargs or {}},
         "train": {"budget": int(steps[-1])},
         "seeds": list(range(len(lengths))),
+        "buffer": {"dataset": data, "path": None},
         "reference": reference,
     }
     (folder / "config.yaml").write_text(json.dumps(config))  # JSON is yaml
@@ -218,6 +220,21 @@ def test_reference_is_drawn_in_this_runs_clock(tmp_path, drawn):
     assert labels(main)[0] == "gallery ppo_hopper: mean and 95 % t-interval, n = 2, sampled actions"
     assert main.lines[0].get_xdata()[-1] == len(STEPS) - 1
     assert "gallery" not in str(labels(_redraw(tmp_path / "new", drawn, reference=False)))
+
+
+def test_reference_has_learned_from_the_same_data_or_it_is_said(tmp_path, drawn):
+    gallery.publish(write_run(tmp_path / "old", data="medium"))
+    gallery.publish(write_run(tmp_path / "other", data="hopper/expert"), "expert")
+    for data, title, label in (
+        ("minari:rlexp/hopper/medium-v0", "ppo on hopper, medium", "gallery ppo_hopper: mean"),
+        ("expert", "ppo on hopper, expert", "gallery ppo_hopper-expert: mean"),
+        ("minari:mujoco/hopper/expert-v0", "ppo on hopper, minari:mujoco/hopper/expert-v0", "n = 3, on medium"),
+    ):
+        plot.curves(write_run(tmp_path / "new", data=data))
+        main = drawn["curves.png"].axes[0]
+        assert main.get_title(loc="left") == title
+        assert label in labels(main)[0]
+        assert (", on " in labels(main)[0]) == ("mujoco" in data)
 
 
 def test_reference_ends_where_the_run_does(tmp_path, drawn):
