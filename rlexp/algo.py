@@ -125,6 +125,7 @@ class Algorithm(ABC):
     starts_from_policy: ClassVar[bool] = True  # whether policy.init has a meaning
     own_network: ClassVar[bool] = False  # of sizes among its hyperparameters: the rest of policy.* has no meaning
     devices: ClassVar[frozenset[str]] = frozenset({"cpu"})  # what train.device may be
+    compiles: ClassVar[bool] = False  # whether train.compile may be true: for batches of one size or two
     state: ClassVar[tuple[str, ...]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

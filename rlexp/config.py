@@ -273,6 +273,11 @@ def probe(config: RunConfig) -> dict[str, dict[str, Any]]:
     if config.train.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++", "cl"))):
         raise UserError("train.compile=true: no C++ compiler found (c++, g++, clang++ or cl); use train.compile=false")
     algo = config.algo_class
+    if config.train.compile and not algo.compiles:
+        raise UserError(
+            f"train.compile=true: {algo.__name__} has no batches of one size, for which code could be compiled; use "
+            "train.compile=false"
+        )
     if config.train.device not in algo.devices:
         raise UserError(
             f"train.device={config.train.device}: {algo.__name__} runs on {', '.join(sorted(algo.devices))} only"

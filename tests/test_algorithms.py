@@ -72,6 +72,8 @@ def test_compiled_updates_agree_with_eager_ones(algo):
         seeding.seed_globals(seeding.stream(0, "init"))
         return run.algo_class(run.algo, run.task(envs.describe(run.env), 0)).step().metrics
 
+    if not toy(algo).algo_class.compiles:
+        pytest.skip("its batches are of many sizes")
     drops = "dropout" in toy(algo).plain["algo"]
     none = ["algo.dropout=0"] * drops
     assert step(*none, "train.compile=true") == pytest.approx(step(*none), rel=1e-3, abs=1e-5)

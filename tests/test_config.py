@@ -48,6 +48,7 @@ WRONG = [  # what is typed, what the line must hold
     ("algo.horizon=10 algo.lr_schedule=linear", "algo.horizon: is 10"),
     ("train.budget=-5", "train.budget: must be ≥ 1"),
     ("train.device=cuda", "train.device=cuda"),
+    ("algo=vpg train.compile=true", "train.compile=true: VPG has no batches of one size"),
     ("runs=null", "runs: None is not a folder's name"),
     ("runs=[a]", "is not a folder's name"),
     ("seeds=1.5", "seeds: 1.5 is not a whole number"),

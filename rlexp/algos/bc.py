@@ -45,6 +45,7 @@ class BC(Algorithm):
         normalise_obs: bool = param("standardise observations by the data's statistics")
 
     clock = "updates"
+    compiles = True
     needs = frozenset({"data"})
     state = ("learner", "rng")
 

@@ -54,6 +54,7 @@ class DAgger(Algorithm):
         normalise_obs: bool = param("standardise observations by the aggregated data's statistics")
 
     clock = "updates"
+    compiles = True
     needs = frozenset({"expert"})
     state = ("learner", "rng", "obs_stats", "obs_NO", "label", "updates")
 

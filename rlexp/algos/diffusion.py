@@ -227,6 +227,7 @@ class Diffusion(Algorithm):
         updates_per_step: int = param("updates per row of metrics", unit="updates", ge=1)
 
     clock = "updates"
+    compiles = True
     starts_from_policy, own_network = False, True
     actions = frozenset({"continuous"})
     needs = frozenset({"data"})

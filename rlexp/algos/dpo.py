@@ -93,9 +93,7 @@ class DPO(Algorithm):
             fixed = self.actor.log_std.detach().clone()
             del self.actor.log_std  # a buffer of the same name is saved alike, but not learned
             self.actor.register_buffer("log_std", fixed)
-        self.learner = Learner(
-            self.actor, self.loss, lr=config.lr, clip=config.max_grad_norm, compile=task.compile
-        )  # fmt: skip
+        self.learner = Learner(self.actor, self.loss, lr=config.lr, clip=config.max_grad_norm)
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
         self.rounds = self.epoch = 0
         self.collected: list[dict[str, Any]] = []  # trajectories so far, while an iteration collects

@@ -272,6 +272,7 @@ class DT(Algorithm):
         precision: str = param("of products; weights stay float32", choices=("float32", "bfloat16"))
 
     clock = "updates"
+    compiles = True
     starts_from_policy, own_network = False, True
     needs = frozenset({"data"})
     devices = frozenset({"cpu", "cuda"})

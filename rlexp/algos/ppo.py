@@ -59,6 +59,7 @@ class PPO(Algorithm):
         horizon: int = param("where linear schedules reach zero", unit="env steps", ge=1)
 
     clock = "env_steps"
+    compiles = True
     state = ("learner", "generator", "rng", "obs_stats", "return_stats", "steps_done")
 
     def __init__(self, config: Config, task: Task):

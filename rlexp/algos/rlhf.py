@@ -146,9 +146,7 @@ class RLHF(Algorithm):
     def __init__(self, config: Config, task: Task):
         self.config, self.task, spec = config, task, task.spec
         self.actors = [_actor(task), _actor(task)]  # the novice, the policy
-        self.novice, self.learner = (
-            Learner(actor, self.policy_loss, lr=config.lr, compile=task.compile) for actor in self.actors
-        )
+        self.novice, self.learner = (Learner(actor, self.policy_loss, lr=config.lr) for actor in self.actors)
         check_fragment(config.fragment, task.env)
         self.reward = RewardNet(spec.kind, spec.obs_dim, spec.n_actions, config.reward_hidden, config.ensemble)
         if config.reward_from is not None:

@@ -54,6 +54,7 @@ class SAC(Algorithm):
         target_entropy: float | None = param("H̄; null: minus the number of action dims", unit="nats")
 
     clock = "env_steps"
+    compiles = True
     starts_from_policy = False
     actions = frozenset({"continuous"})
     state = ("critic", "actor", "generator", "rng", "replay", "steps_done")

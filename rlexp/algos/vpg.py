@@ -52,7 +52,7 @@ class VPG(Algorithm):
         self.config, self.task = config, task
         self.net = ActorCritic(task.spec, task.policy)
         start_weights(self.net.actor, task.policy, stats=False)
-        self.learner = Learner(self.net, self.loss, lr=config.lr, compile=task.compile)
+        self.learner = Learner(self.net, self.loss, lr=config.lr)
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
         self.iteration = 0
 
