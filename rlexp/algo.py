@@ -76,7 +76,8 @@ class Policy(ABC):
 
     @classmethod
     @abstractmethod
-    def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> Policy: ...
+    def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, torch.Tensor]) -> Policy:
+        """May draw from torch's global generator, as new networks do: whoever loads a file puts it back."""
 
 
 @dataclass(frozen=True)

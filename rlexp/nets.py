@@ -283,7 +283,7 @@ class Normaliser:
 
     def __call__(self, x_NO: np.ndarray) -> np.ndarray:
         """(x − mean) / std, clipped, float32."""
-        return np.clip((x_NO - self._mean) * self._scale, -self.clip, self.clip)
+        return np.clip((x_NO - self._mean) * self._scale, -self.clip, self.clip).astype(np.float32, copy=False)
 
     def scale(self, x_N: np.ndarray) -> np.ndarray:
         """x / std, clipped: for rewards, whose mean must stay."""

@@ -73,8 +73,7 @@ class ActorPolicy(Policy, kind="actor"):
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Any]) -> "ActorPolicy":
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-            actor = make_actor(**spec["actor"])
+        actor = make_actor(**spec["actor"])
         actor.load_state_dict(state["actor"])
         normaliser = None
         if "normaliser" in state:
@@ -156,7 +155,8 @@ def load_policy(where: str | Path, which: str = "final") -> Saved:
         importlib.import_module(module)
     if kind not in Policy.kinds:
         raise UserError(f"{path}: holds a policy of kind '{kind}', which this version of rlexp does not know")
-    policy = Policy.kinds[kind].from_spec(tree["spec"], tree["state"])
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+        policy = Policy.kinds[kind].from_spec(tree["spec"], tree["state"])
     return Saved(policy, EnvConfig(**tree["env"]), tree["card"], path)
 
 

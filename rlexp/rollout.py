@@ -47,8 +47,8 @@ class Evaluation:
         }
         if (score := env.score(out["return_mean"])) is not None:
             out["score"] = score
-        if self.episodes[0].success is not None:
-            out["success_rate"] = np.mean([e.success for e in self.episodes])
+        if any(e.success is not None for e in self.episodes):  # some environments say so only where they end
+            out["success_rate"] = np.mean([e.success or 0.0 for e in self.episodes])
         return {name: float(value) for name, value in out.items()}
 
 

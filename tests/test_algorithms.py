@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 
 from rlexp import ckpt, config, envs, policies, seeding
@@ -98,6 +99,12 @@ def test_policy_file_acts_like_the_policy(algo, tmp_path):
 
         a, b = (rollout.evaluate(p, run.env, seeding.stream(3, "eval"), 5) for p in (policy, again.policy))
         assert [e.reward_T.tolist() for e in a.episodes] == [e.reward_T.tolist() for e in b.episodes]
+        obs_BO = np.random.default_rng(0).uniform(0, 1, (2, learner.task.spec.obs_dim))
+        actions = []
+        for precision in (np.float32, np.float64):  # Gymnasium gives either
+            again.policy.start(2, np.random.default_rng(0))
+            actions.append(again.policy.act(obs_BO.astype(precision)))
+        assert np.array_equal(*actions)
     assert whole(learner.state_dict()) == before
     assert whole(seeding.globals_state()) == chance, "no dropout mask depends on how often it is evaluated"
 

@@ -1,11 +1,14 @@
 """CMA-ES against the formulas, against the package `cmaes`, and against known returns of fixed policies."""
 
+import re
+from dataclasses import replace
+
 import cmaes
 import numpy as np
 import pytest
 import torch
 
-from rlexp import ckpt, rollout, seeding
+from rlexp import ckpt, policies, rollout, seeding
 from rlexp.algo import Policy, Task
 from rlexp.algos.cmaes import CMAES, CMAESPolicy, Elites, Full
 from rlexp.envs import EnvConfig, EnvSpec, describe
@@ -254,6 +257,37 @@ def test_policy_rebuilt_from_its_file_acts_the_same(env_id, hidden, tmp_path):
         assert actions[0] == actions[1]
         varies = any(a != actions[0][0] for a in actions[0])
         assert varies == (explore and t.spec.kind == "discrete")
+
+
+@pytest.mark.parametrize(
+    ("env_id", "hidden", "activation", "said"),
+    [
+        (
+            "InvertedPendulum-v5",
+            [],
+            "tanh",
+            "has continuous actions and layers of [4, 1]; this run",
+        ),
+        (
+            "CartPole-v1",
+            [3],
+            "tanh",
+            "layers of [4, 3, 1], tanh; this run's policy has discrete actions",
+        ),
+        ("CartPole-v1", [], "relu", None),  # without hidden layers there is nothing to activate
+    ],
+)
+def test_starts_from_a_policy_of_its_own_shape_only(env_id, hidden, activation, said, tmp_path):
+    theirs, file = task(env_id, hidden=hidden), tmp_path / "p.safetensors"
+    x = np.arange(1.0, 1 + CMAESPolicy.n_parameters(theirs.spec, hidden))[None]
+    policies.save_policy(file, CMAESPolicy(x, theirs.spec, hidden, activation), theirs.env, {})
+    ours = task("CartPole-v1")
+    ours = replace(ours, policy=replace(ours.policy, init=str(file)))
+    if said is None:
+        assert np.array_equal(learner(ours).search.mean, x[0])
+    else:
+        with pytest.raises(UserError, match=re.escape(said)):
+            learner(ours)
 
 
 def test_refuses_what_cannot_work():

@@ -33,7 +33,11 @@ WRONG = [  # what is typed, what the line must hold
     ("algo=dt env=hopper policy.hidden=[512]", "policy.hidden=[512]: DT has a network of its own"),
     ("algo=diffusion env=hopper policy=residual", "Diffusion has a network of its own"),
     ("algo=rlhf env=cartpole200 algo.fragment=201", "algo.fragment=201: an episode of 'CartPole-v1' has at most 200"),
-    ("algo=rlhf algo.kept=2 algo.novice_epochs=1", "algo.kept: is 2"),
+    ("algo=rlhf algo.kept=2 algo.novice_epochs=1", "algo.kept=2: as few as 2 episodes may be compared"),
+    (
+        "algo=rlhf algo.episodes=2 algo.epoch_steps=1 algo.relabel_every=1 algo.novice_epochs=4",
+        "algo.episodes=2: as few as 2 episodes may be compared",
+    ),
     ("algo.lr=abc", "algo.lr: 'abc' is not a number"),
     ("algo.lr=nan", "algo.lr: must be a finite number, not nan"),
     ("algo.lr=-1", "algo.lr: must be > 0"),

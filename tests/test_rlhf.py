@@ -320,7 +320,9 @@ def test_the_learned_reward_is_in_the_policy_file_and_another_run_can_take_it(tm
     algo.step()
     file, config = tmp_path / "policy.safetensors", built("algo=rlhf", "env=cartpole").env
     policies.save_policy(file, algo.policy(), config, {})
+    chance = torch.get_rng_state()
     loaded = policies.load_policy(file).policy
+    assert torch.equal(torch.get_rng_state(), chance)
     assert isinstance(loaded, RLHFPolicy)
     obs_NO, action = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32), np.arange(9) % 2
     assert np.array_equal(loaded.reward.pay(obs_NO, action), algo.reward.pay(obs_NO, action))

@@ -90,6 +90,13 @@ def test_evaluation_records_every_episode_whole():
     assert "score" not in summary
 
 
+def test_an_episode_that_says_nothing_of_success_had_none():
+    episodes = [rollout.Episode(0, np.zeros(1, int), np.ones(1, np.float32), success) for success in (None, 1.0, None)]
+    for some, rate in ((episodes, 1 / 3), (episodes[1:], 1 / 2)):
+        assert rollout.Evaluation(some, sampled=False).summary(COUNTDOWN)["success_rate"] == rate
+    assert "success_rate" not in rollout.Evaluation(episodes[:1], sampled=False).summary(COUNTDOWN)
+
+
 def test_one_episode_has_no_deviation_rather_than_a_nan():
     assert rollout.evaluate(Witness(), COUNTDOWN, seeding.stream(0, "eval"), 1).summary(COUNTDOWN)["return_std"] == 0
 

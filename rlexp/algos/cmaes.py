@@ -171,8 +171,8 @@ class Elites(Search):
 class Full(Search):
     """CMA-ES with evolution paths, step size, rank-one and rank-μ updates and negative weights.
 
-    Default constants of the tutorial's table 1. Step by step the package `cmaes`, whose h_σ counts generations one
-    further than the tutorial does.
+    Default constants of the tutorial's table 1; c_μ is that of its first edition, of 2016. Step by step the package
+    `cmaes`, whose h_σ counts generations one further than the tutorial does.
     """
 
     state = ("mean", "cov", "path_cov", "path_sigma", "sigma", "axes", "scales", "generation")
@@ -312,7 +312,16 @@ class CMAES(Algorithm):
 def start_parameters(task: Task) -> np.ndarray:
     """Parameters (n,) of the policy that `policy.init` names. Raises UserError if it is not this run's kind."""
     with said_of(f"policy.init={task.policy.init}"):
-        policy, sizes = load_policy(str(task.policy.init)).policy, CMAESPolicy.sizes(task.spec, task.policy.hidden)
-        if not isinstance(policy, CMAESPolicy) or policy.sizes(policy.env, policy.hidden) != sizes:
-            raise UserError(f"is not a CMA-ES policy with layers of {sizes}")
+        policy, net = load_policy(str(task.policy.init)).policy, task.policy
+        if not isinstance(policy, CMAESPolicy):
+            raise UserError(f"holds a {policy.kind} policy, not one of CMA-ES")
+        theirs, ours = (
+            f"{env.kind} actions and layers of {CMAESPolicy.sizes(env, hidden)}{f', {activation}' if hidden else ''}"
+            for env, hidden, activation in (
+                (policy.env, policy.hidden, policy.activation),
+                (task.spec, net.hidden, net.activation),
+            )
+        )
+        if theirs != ours:
+            raise UserError(f"has {theirs}; this run's policy has {ours}")
     return policy.x_PN[0].numpy()

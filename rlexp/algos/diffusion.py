@@ -14,7 +14,7 @@ them, and plans anew. It uses the average of the weights over updates.
 queries. A token is a linear map of the scaled vector, plus a learned vector for its place in the window, plus sinusoids
 of its step in the episode; queries also carry a learned vector for t. Places before an episode's start or after its end
 exist neither as memory nor as queries, and are no part of the loss. Steps beyond the longest recorded episode count as
-its last one: every step has been seen in training.
+its last one.
 
 What is learned is a distribution, and a plan is a sample of it, drawn from the generator that an evaluation hands to
 the policy: "mean" and "sampled" actions are the same. Actions are scaled to [−1, 1] (`action_range`), where estimates
@@ -194,8 +194,7 @@ class DiffusionPolicy(Policy, kind="diffusion"):
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> DiffusionPolicy:
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-            net = Denoiser(**spec["net"])
+        net = Denoiser(**spec["net"])
         net.load_state_dict(state)
         bounds = [np.asarray(spec[k], np.float32) if k in spec else None for k in ("low", "high")]
         env = EnvSpec(net.spec["obs_dim"], "continuous", net.spec["n_actions"], *bounds)

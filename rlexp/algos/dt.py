@@ -241,8 +241,7 @@ class DTPolicy(Policy, kind="dt"):
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Any]) -> DTPolicy:
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-            net = Transformer(**spec["net"])
+        net = Transformer(**spec["net"])
         net.load_state_dict(state["net"])
         stats = Normaliser(spec["net"]["obs_dim"])
         stats.load_state_dict(state["stats"])

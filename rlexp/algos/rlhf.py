@@ -148,6 +148,7 @@ class RLHF(Algorithm):
         self.actors = [_actor(task), _actor(task)]  # the novice, the policy
         self.novice, self.learner = (Learner(actor, self.policy_loss, lr=config.lr) for actor in self.actors)
         check_fragment(config.fragment, task.env)
+        self._check_enough(task.env.time_limit)
         self.reward = RewardNet(spec.kind, spec.obs_dim, spec.n_actions, config.reward_hidden, config.ensemble)
         if config.reward_from is not None:
             self.reward = _reward_of(config.reward_from, spec)
@@ -171,10 +172,19 @@ class RLHF(Algorithm):
             raise OutOfRange("novice_epochs", f"is {config.novice_epochs}: train.budget, {budget} epochs, ends there")
         elif config.reward in ("learned", "random") and not config.novice_epochs:
             raise OutOfRange("novice_epochs", "is 0: nobody plays what a reward is learned from")
-        compared = config.kept if config.relabel_every else config.kept * config.novice_epochs
-        labelled = config.reward in ("learned", "random") and (config.reward_from is None or config.relabel_every)
-        if labelled and compared < 4:
-            raise OutOfRange("kept", f"is {config.kept}: two episodes to learn from and two held out are the least")
+
+    def _check_enough(self, limit: int | None) -> None:
+        """Raise UserError unless as many episodes are compared as learning from some and holding out others takes."""
+        c = self.config
+        rounds = -(-c.epoch_steps // (c.episodes * limit)) if limit else 1  # of an epoch, at the least
+        kept = min(c.kept, c.episodes * rounds)
+        compared = kept if c.relabel_every else kept * c.novice_epochs
+        if c.reward in ("learned", "random") and (c.reward_from is None or c.relabel_every) and compared < 4:
+            option, given = ("kept", c.kept) if kept == c.kept else ("episodes", c.episodes)
+            raise UserError(
+                f"algo.{option}={given}: as few as {compared} episodes may be compared; two to learn from and two held "
+                "out are the least"
+            )
 
     @property
     def stage(self) -> int:

@@ -141,8 +141,8 @@ class SAC(Algorithm):
         batch = self.replay.sample(self.config.batch, self.rng)
         noise_2NA = torch.randn(2, *batch["action"].shape, generator=self.generator)
         batch |= {"noise": noise_2NA[0], "noise_next": noise_2NA[1]}
-        metrics = self.critic.update(batch)
-        return metrics | self.actor.update(batch)
+        critic = self.critic.update(batch)
+        return {**critic, "opt/grad_norm_critic": critic["opt/grad_norm"], **self.actor.update(batch)}
 
     def policy(self, *, explore: bool = False) -> "SACPolicy":
         return SACPolicy(self.pi, self.task.spec, explore)
@@ -215,8 +215,7 @@ class SACPolicy(Policy, kind="sac"):
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Any]) -> "SACPolicy":
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-            actor = SquashedActor(**spec["actor"])
+        actor = SquashedActor(**spec["actor"])
         actor.load_state_dict(state)
         low, high = (np.asarray(spec[k], np.float32) for k in ("low", "high"))
         env = EnvSpec(actor.spec["obs_dim"], "continuous", actor.spec["n_actions"], low, high)
