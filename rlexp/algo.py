@@ -123,8 +123,7 @@ class Algorithm(ABC):
     clock: ClassVar[str] = "env_steps"  # or "updates": the x-axis and the unit of train.budget
     actions: ClassVar[frozenset[str]] = frozenset({"discrete", "continuous"})  # kinds of action it can choose
     needs: ClassVar[frozenset[str]] = frozenset()  # of "data", "expert": checked before anything starts
-    starts_from_policy: ClassVar[bool] = True  # whether policy.init has a meaning
-    own_network: ClassVar[bool] = False  # of sizes among its hyperparameters: the rest of policy.* has no meaning
+    ignores: ClassVar[frozenset[str]] = frozenset()  # options of policy.* without meaning for it: they keep mlp.yaml's
     devices: ClassVar[frozenset[str]] = frozenset({"cpu"})  # what train.device may be
     compiles: ClassVar[bool] = False  # whether train.compile may be true: for batches of one size or two
     state: ClassVar[tuple[str, ...]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import json
 import math
 import os
 import re
@@ -233,13 +234,12 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
             raise UserError(f"{key}: {algo_class.__name__} learns from {need}; give it with {key}=...")
     if buffer.limited and "data" not in algo_class.needs:
         raise UserError(f"{buffer.limited}: {algo_class.__name__} uses no data; leave it out")
-    if policy.init is not None and not algo_class.starts_from_policy:
-        raise UserError(f"policy.init={policy.init}: {algo_class.__name__} starts from no policy; leave it null")
-    if algo_class.own_network:
-        usual: Any = OmegaConf.load(CONF / "policy" / "mlp.yaml")
-        for key, value in dataclasses.asdict(policy).items():
-            if value != usual[key]:
-                raise UserError(f"policy.{key}={value}: {algo_class.__name__} has a network of its own; see algo.*")
+    usual: Any = OmegaConf.to_container(OmegaConf.load(CONF / "policy" / "mlp.yaml"))
+    for key, value in dataclasses.asdict(policy).items():
+        if key in algo_class.ignores and value != usual[key]:
+            what = "a network of its own, see algo.*" if algo_class.ignores >= set(usual) else "no use for it"
+            given, kept = (json.dumps(x).strip('"') for x in (value, usual[key]))
+            raise UserError(f"policy.{key}={given}: {algo_class.__name__} has {what}; leave it {kept}")
     plain = {
         **plain,
         "algo": {"_target_": plain["algo"]["_target_"], **dataclasses.asdict(algo)},

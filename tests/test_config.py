@@ -20,7 +20,12 @@ WRONG = [  # what is typed, what the line must hold
     ("+study=lineworld_leson", "did you mean 'lineworld_lesson'"),
     ("study=lineworld_lesson", "write +study=..., with a plus"),
     ("experiment=cmaes_cartpole", "write +experiment=..., with a plus"),
-    ("algo=sac env=hopper policy.init=swimmer-start", "SAC starts from no policy"),
+    (
+        "algo=sac env=hopper policy.init=swimmer-start",
+        "SAC has no use for it; leave it null",
+    ),
+    ("algo=sac env=hopper policy=residual", "policy.residual=true: SAC has no use for it; leave it false"),
+    ("algo=cmaes policy.log_std=-1", "policy.log_std=-1.0: CMAES has no use for it; leave it 0.0"),
     ("env=gym env.id=CliffWalking-v1", "goes on after 50,000 steps; give it an end with env.max_episode_steps="),
     ("video=true", "video=true: no such video (there are default, none"),
     ("algo=[ppo,vpg]", "algo=[ppo,vpg]: no such algo"),

@@ -239,6 +239,7 @@ class CMAES(Algorithm):
         sample: bool = param("candidates sample discrete actions, instead of taking the most likely one")
 
     clock = "updates"
+    ignores = frozenset({"residual", "bounded", "log_std"})
     state = ("search", "generation")
 
     def __init__(self, config: Config, task: Task):

@@ -41,6 +41,7 @@ from rlexp.decoder import Decoder
 from rlexp.envs import EnvSpec
 from rlexp.errors import UserError
 from rlexp.learner import Batch, Learner, mean_metrics
+from rlexp.nets import PolicyConfig
 from rlexp.params import OutOfRange, Params, param
 
 
@@ -227,7 +228,7 @@ class Diffusion(Algorithm):
 
     clock = "updates"
     compiles = True
-    starts_from_policy, own_network = False, True
+    ignores = frozenset(PolicyConfig.__dataclass_fields__)
     actions = frozenset({"continuous"})
     needs = frozenset({"data"})
     devices = frozenset({"cpu", "cuda"})

@@ -43,7 +43,7 @@ from rlexp.algo import Algorithm, Policy, Progress, Task
 from rlexp.envs import EnvSpec
 from rlexp.errors import UserError
 from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import Normaliser
+from rlexp.nets import Normaliser, PolicyConfig
 from rlexp.params import OutOfRange, Params, param
 
 STATES, LAST, ALL = slice(1, None, 3), slice(-1, None), slice(None)  # which tokens' outputs are read
@@ -272,7 +272,7 @@ class DT(Algorithm):
 
     clock = "updates"
     compiles = True
-    starts_from_policy, own_network = False, True
+    ignores = frozenset(PolicyConfig.__dataclass_fields__)
     needs = frozenset({"data"})
     devices = frozenset({"cpu", "cuda"})
     state = ("learner", "rng", "updates")

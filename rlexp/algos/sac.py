@@ -55,7 +55,7 @@ class SAC(Algorithm):
 
     clock = "env_steps"
     compiles = True
-    starts_from_policy = False
+    ignores = frozenset({"residual", "bounded", "log_std", "init"})
     actions = frozenset({"continuous"})
     state = ("critic", "actor", "generator", "rng", "replay", "steps_done")
 
