@@ -192,20 +192,22 @@ def _shipped_for(env: EnvConfig) -> str:
     return f" (shipped for {env.name}: {', '.join(names)})" if names else ""
 
 
-def start_weights(actor: Actor, config: PolicyConfig, *, stats: bool = True) -> Normaliser | None:
-    """Copy the weights of the policy that `policy.init` names, if any, into `actor`; returns the statistics by which
-    that policy saw observations. Raises UserError if the weights don't fit, or where there are statistics and the
-    caller has no place for them (`stats`)."""
+def start_weights(actor: Actor, config: PolicyConfig, *, normalise: bool = False) -> Normaliser | None:
+    """Copy the weights of the policy that `policy.init` names, if any, into `actor`. Returns what observations are
+    standardised by, if they are (`normalise`): the statistics that go with the weights, or new ones. Raises UserError
+    if the weights don't fit, or saw observations otherwise."""
     if config.init is None:
-        return None
+        return Normaliser(actor.spec["obs_dim"]) if normalise else None
     spec = EnvSpec(actor.spec["obs_dim"], actor.spec["kind"], actor.spec["n_actions"])
     with said_of(f"policy.init={config.init}"):
         policy = _init(config, spec)
         theirs = policy.actor
         if theirs.spec != actor.spec:
             raise UserError(f"holds {theirs.spec}; this run's policy is {actor.spec}")
-        if policy.normaliser is not None and not stats:
-            raise UserError("sees observations standardised; this algorithm takes them raw")
+        if normalise and policy.normaliser is None:
+            raise UserError("sees observations raw; use algo.normalise_obs=false")
+        if policy.normaliser is not None and not normalise:
+            raise UserError("sees observations standardised; this run takes them raw: algo.normalise_obs=true, if any")
     actor.load_state_dict(theirs.state_dict())
     return policy.normaliser
 

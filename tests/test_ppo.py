@@ -279,8 +279,11 @@ def test_weights_from_a_file_go_with_the_statistics_that_they_were_trained_on(tm
     second = ppo("algo.normalise_obs=true", f"policy.init={tmp_path / 'p.safetensors'}")
     obs = np.random.default_rng(0).normal(size=(5, first.task.spec.obs_dim)).astype(np.float32)
     assert np.array_equal(second.policy().act(obs), first.policy().act(obs))
-    with pytest.raises(UserError, match="takes them raw"):
+    with pytest.raises(UserError, match="this run takes them raw"):
         config.probe(built("algo=vpg", "env=hopper", "policy.hidden=[64,64]", "policy.init=ppo-hopper"))
+    policies.save_policy(tmp_path / "raw.safetensors", ppo("algo.normalise_obs=false").policy(), first.task.env, {})
+    with pytest.raises(UserError, match="sees observations raw"):
+        ppo("algo.normalise_obs=true", f"policy.init={tmp_path / 'raw.safetensors'}")
 
 
 def test_initial_weights_are_orthogonal_with_their_gains_and_adam_has_its_epsilon():

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from rlexp.algo import Algorithm, Progress, Task
 from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import Actor, Normaliser, actor_for
+from rlexp.nets import Actor, actor_for
 from rlexp.params import Params, param
 from rlexp.policies import ActorPolicy, start_weights
 
@@ -58,9 +58,8 @@ class BC(Algorithm):
             row_N = np.linspace(0, len(held_out) - 1, min(len(held_out), MAX_VALIDATION)).astype(np.int64)
             self.held_out = held_out.obs_NO[row_N], held_out.action[row_N]
         self.net = actor_for(task.spec, task.policy, deterministic=config.head == "deterministic")
-        self.obs_stats = start_weights(self.net, task.policy)  # they go with the weights that they were trained with
-        if config.normalise_obs and not task.policy.init:
-            self.obs_stats = Normaliser(task.spec.obs_dim)
+        self.obs_stats = start_weights(self.net, task.policy, normalise=config.normalise_obs)
+        if self.obs_stats is not None and not task.policy.init:
             self.obs_stats.update(self.train.obs_NO)
         self.learner = Learner(
             self.net, self.loss, lr=config.lr, weight_decay=config.weight_decay, compile=task.compile

@@ -32,7 +32,7 @@ from torch import Tensor
 from rlexp import seeding
 from rlexp.algo import Algorithm, Progress, Task
 from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import Actor, Normaliser, actor_for
+from rlexp.nets import Actor, actor_for
 from rlexp.params import OutOfRange, Params, param
 from rlexp.policies import ActorPolicy, start_weights
 from rlexp.rollout import play
@@ -61,10 +61,7 @@ class DAgger(Algorithm):
     def __init__(self, config: Config, task: Task):
         self.config, self.task, self.rng = config, task, task.rng("batch")
         self.net = actor_for(task.spec, task.policy, deterministic=config.head == "deterministic")
-        initial_stats = start_weights(self.net, task.policy)
-        self.obs_stats = Normaliser(task.spec.obs_dim) if config.normalise_obs else None
-        if task.policy.init:  # weights go with the statistics that they were trained on
-            self.obs_stats = initial_stats
+        self.obs_stats = start_weights(self.net, task.policy, normalise=config.normalise_obs)
         self.learner = Learner(
             self.net, self.loss, lr=config.lr, weight_decay=config.weight_decay, compile=task.compile
         )

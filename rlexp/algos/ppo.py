@@ -65,14 +65,11 @@ class PPO(Algorithm):
     def __init__(self, config: Config, task: Task):
         self.config, self.task = config, task
         self.net = ActorCritic(task.spec, task.policy)
-        initial_stats = start_weights(self.net.actor, task.policy)
+        self.obs_stats = start_weights(self.net.actor, task.policy, normalise=config.normalise_obs)
         self.learner = Learner(
             self.net, self.loss, lr=config.lr, eps=1e-5, clip=config.max_grad_norm, compile=task.compile
         )
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
-        self.obs_stats = Normaliser(task.spec.obs_dim) if config.normalise_obs else None
-        if task.policy.init:  # weights go with the statistics that they were trained on
-            self.obs_stats = initial_stats
         self.return_stats = Normaliser(1) if config.normalise_reward else None
         self.steps_done = 0
         self._begin(0)

@@ -348,7 +348,7 @@ def _join(parts: Sequence[Pairs]) -> Pairs:
 
 def _actor(task: Task) -> Actor:
     actor = actor_for(task.spec, task.policy)
-    start_weights(actor, task.policy, stats=False)
+    start_weights(actor, task.policy)
     return actor
 
 

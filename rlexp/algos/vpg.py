@@ -51,7 +51,7 @@ class VPG(Algorithm):
     def __init__(self, config: Config, task: Task):
         self.config, self.task = config, task
         self.net = ActorCritic(task.spec, task.policy)
-        start_weights(self.net.actor, task.policy, stats=False)
+        start_weights(self.net.actor, task.policy)
         self.learner = Learner(self.net, self.loss, lr=config.lr)
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
         self.iteration = 0
