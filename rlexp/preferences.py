@@ -1,4 +1,4 @@
-"""Preferences over trajectories: collecting, pairing, labelling, cutting, and files of labelled pairs.
+"""Preferences over trajectories: pairing, labelling, cutting, and files of labelled pairs.
 
 A pair is labelled by a sample of the Bradley–Terry model (Bradley & Terry 1952) on the true returns R:
 
@@ -10,7 +10,7 @@ standard deviations of all that are compared.
 Shapes: E trajectories of at most T steps, N pieces of equal length, P pairs, O observation dims, A action dims.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,99 +19,9 @@ import numpy as np
 import torch
 
 from rlexp import ckpt
-from rlexp.envs import EnvConfig, EnvSpec, VecEnv
+from rlexp.envs import EnvConfig
 from rlexp.errors import UserError
-from rlexp.nets import Actor, Normaliser
-
-
-@dataclass(frozen=True)
-class Trajectories:
-    """E trajectories side by side, zero where one has ended; raw observations, actions as sampled, not as clipped."""
-
-    obs_ETO: np.ndarray  # float32
-    action: np.ndarray  # (E, T, A) float32, or (E, T) int64 where actions are discrete
-    reward_ET: np.ndarray  # float32
-    length_E: np.ndarray  # int64, from 1 to T
-    logp_ET: np.ndarray | None = None  # float32, log-probability of each action under the policy that sampled it
-
-    def __post_init__(self) -> None:
-        shape = self.reward_ET.shape
-        parts = [self.obs_ETO, self.action] + ([] if self.logp_ET is None else [self.logp_ET])
-        if any(part.shape[:2] != shape for part in parts) or self.length_E.shape != shape[:1]:
-            raise ValueError("observations, actions, rewards and lengths do not belong together")
-        if shape[0] and not 1 <= self.length_E.min() <= self.length_E.max() <= shape[1]:
-            raise ValueError(f"lengths must be from 1 to {shape[1]}")
-
-    def __len__(self) -> int:
-        return len(self.length_E)
-
-    @property
-    def valid_ET(self) -> np.ndarray:
-        """True for steps that were taken."""
-        return np.arange(self.reward_ET.shape[1]) < self.length_E[:, None]
-
-    @property
-    def return_E(self) -> np.ndarray:
-        """Undiscounted sum of each trajectory's rewards, float64."""
-        return np.where(self.valid_ET, self.reward_ET, 0.0).sum(1, dtype=np.float64)
-
-    def columns(self) -> dict[str, Any]:
-        """The arrays by name: `Trajectories(**columns)` is the same again."""
-        return dict(vars(self))
-
-    def take(self, index: Any) -> "Trajectories":
-        """The trajectories at these indices, in this order."""
-        columns: dict[str, Any] = {n: None if x is None else x[index] for n, x in self.columns().items()}
-        return Trajectories(**columns)
-
-    @staticmethod
-    def join(parts: Sequence["Trajectories"]) -> "Trajectories":
-        """All trajectories of `parts`, one after another. Log-probabilities only where all have them."""
-        longest = max(part.reward_ET.shape[1] for part in parts)
-        columns: dict[str, Any] = {}
-        for name in parts[0].columns():
-            arrays = [part.columns()[name] for part in parts]
-            whole = all(x is not None for x in arrays)
-            columns[name] = np.concatenate([_padded(x, longest) for x in arrays]) if whole else None
-        return Trajectories(**columns)
-
-
-def _padded(x: np.ndarray, steps: int) -> np.ndarray:
-    """`x` with zeros after its last step, up to `steps` of them; a column without steps as it is."""
-    return x if x.ndim == 1 else np.pad(x, [(0, 0), (0, steps - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
-
-
-@torch.no_grad()
-def collect(
-    envs: VecEnv,
-    spec: EnvSpec,
-    actor: Actor,
-    generator: torch.Generator | None,
-    normaliser: Normaliser | None = None,
-) -> Trajectories:
-    """One whole episode in each of the fresh environments, all stepped together: sampled actions, or mean (most
-    likely) ones where `generator` is None. The simulator gets clipped actions; the trajectories keep them unclipped."""
-    see = normaliser if normaliser is not None else (lambda obs: obs)
-    obs_BO, active = envs.reset(), np.arange(envs.n)
-    steps: list[tuple[np.ndarray, ...]] = []
-    while active.size:
-        x = torch.from_numpy(see(obs_BO))
-        action = (
-            actor.mode(x) if generator is None else actor.sample(x, actor.noise([len(x)], generator))
-        ).numpy()  # fmt: skip
-        step = envs.step(spec.executable(action), active)
-        steps.append((active, obs_BO, action, step.reward))
-        going = ~(step.terminated | step.truncated)
-        obs_BO, active = step.obs[going], active[going]
-    columns = [np.zeros((envs.n, len(steps), *x.shape[1:]), x.dtype) for x in steps[0][1:]]
-    length_E = np.zeros(envs.n, np.int64)
-    for t, (rows, *values) in enumerate(steps):
-        length_E[rows] = t + 1
-        for column, value in zip(columns, values, strict=True):
-            column[rows, t] = value
-    obs_ETO, action, reward_ET = columns
-    logp_ET = actor.log_prob_entropy(torch.from_numpy(see(obs_ETO)), torch.from_numpy(action))[0].numpy()
-    return Trajectories(obs_ETO, action, reward_ET, length_E, logp_ET)
+from rlexp.rollout import Trajectories
 
 
 def check_fragment(length: int | None, env: EnvConfig) -> None:
@@ -134,26 +44,20 @@ def fragments(data: Trajectories, length: int, rng: np.random.Generator | None =
     return Trajectories(**{**cut, "length_E": np.full(len(source_N), length)})
 
 
-def pairs(
-    return_E: np.ndarray | int, how: str = "random", rng: np.random.Generator | None = None, count: int | None = None
-) -> np.ndarray:
+def pairs(return_E: np.ndarray, how: str, rng: np.random.Generator, count: int | None = None) -> np.ndarray:
     """Indices (P, 2) of trajectories to compare, in random order and random left and right.
 
     "random": anybody with anybody; "adjacent": neighbours in order of return. Each is in one pair (an odd one is left
     out); with `count`, pairing is repeated until there are that many. Never a trajectory with itself.
     """
-    n = return_E if isinstance(return_E, int) else len(return_E)
-    rng = rng if rng is not None else np.random.default_rng(0)
-    if n < 2:
+    if (n := len(return_E)) < 2:
         raise UserError(f"{n} trajectories: a comparison takes two")
-    if how not in ("random", "adjacent") or (how == "adjacent" and isinstance(return_E, int)):
-        raise ValueError(f"pairs are random or adjacent by return, not {how!r}")
     count = n // 2 if count is None else count
     rounds: list[np.ndarray] = []
     while sum(len(r) for r in rounds) < count:
         order = rng.permutation(n)
         if how == "adjacent":  # of equal returns a random one is first; every other round pairs the other neighbours
-            order = order[np.argsort(np.asarray(return_E)[order], kind="stable")]
+            order = order[np.argsort(return_E[order], kind="stable")]
             order = order[len(rounds) % 2 if n > 2 else 0 :]
         rounds.append(rng.permutation(order[: len(order) // 2 * 2].reshape(-1, 2)))
     return rng.permuted(np.concatenate(rounds)[:count], axis=1)

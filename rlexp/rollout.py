@@ -1,7 +1,8 @@
-"""Running policies: whole episodes for evaluation, fixed-length rollouts for learning."""
+"""Running policies: whole episodes for evaluation; fixed-length rollouts and whole trajectories for learning."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,27 +158,109 @@ class Collector:
         )
 
 
-def collect_episodes(
+@dataclass(frozen=True)
+class Trajectories:
+    """E trajectories side by side, zero where one has ended; raw observations, actions as sampled, not as clipped."""
+
+    obs_ETO: np.ndarray  # float32
+    action: np.ndarray  # (E, T, A) float32, or (E, T) int64 where actions are discrete
+    reward_ET: np.ndarray  # float32
+    length_E: np.ndarray  # int64, from 1 to T
+    logp_ET: np.ndarray | None = None  # float32, log-probability of each action under the policy that sampled it
+
+    def __post_init__(self) -> None:
+        shape = self.reward_ET.shape
+        parts = [self.obs_ETO, self.action] + ([] if self.logp_ET is None else [self.logp_ET])
+        if any(part.shape[:2] != shape for part in parts) or self.length_E.shape != shape[:1]:
+            raise ValueError("observations, actions, rewards and lengths do not belong together")
+        if shape[0] and not 1 <= self.length_E.min() <= self.length_E.max() <= shape[1]:
+            raise ValueError(f"lengths must be from 1 to {shape[1]}")
+
+    def __len__(self) -> int:
+        return len(self.length_E)
+
+    @property
+    def valid_ET(self) -> np.ndarray:
+        """True for steps that were taken."""
+        return np.arange(self.reward_ET.shape[1]) < self.length_E[:, None]
+
+    @property
+    def last_ET(self) -> np.ndarray:
+        """True for the last step of each."""
+        return np.arange(self.reward_ET.shape[1]) == self.length_E[:, None] - 1
+
+    @property
+    def return_E(self) -> np.ndarray:
+        """Undiscounted sum of each trajectory's rewards, float64."""
+        return np.where(self.valid_ET, self.reward_ET, 0.0).sum(1, dtype=np.float64)
+
+    def columns(self) -> dict[str, Any]:
+        """The arrays by name: `Trajectories(**columns)` is the same again."""
+        return dict(vars(self))
+
+    def take(self, index: Any) -> "Trajectories":
+        """The trajectories at these indices, in this order."""
+        columns: dict[str, Any] = {n: None if x is None else x[index] for n, x in self.columns().items()}
+        return Trajectories(**columns)
+
+    @staticmethod
+    def join(parts: Sequence["Trajectories"]) -> "Trajectories":
+        """All trajectories of `parts`, one after another. Log-probabilities only where all have them."""
+        longest = max(part.reward_ET.shape[1] for part in parts)
+        columns: dict[str, Any] = {}
+        for name in parts[0].columns():
+            arrays = [part.columns()[name] for part in parts]
+            whole = all(x is not None for x in arrays)
+            columns[name] = np.concatenate([_padded(x, longest) for x in arrays]) if whole else None
+        return Trajectories(**columns)
+
+
+def _padded(x: np.ndarray, steps: int) -> np.ndarray:
+    """`x` with zeros after its last step, up to `steps` of them; a column without steps as it is."""
+    return x if x.ndim == 1 else np.pad(x, [(0, 0), (0, steps - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
+
+
+@torch.no_grad()
+def collect(
     envs: VecEnv,
     spec: EnvSpec,
     actor: Actor,
-    generator: torch.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """One whole episode in each of B fresh environments, sampled actions; episodes one after another, N steps in all.
-
-    Returns (obs_NO, action_N…, reward_N, end_N), the last marking each episode's last step.
-    """
+    generator: torch.Generator | None,
+    normaliser: Normaliser | None = None,
+) -> Trajectories:
+    """One whole episode in each of the fresh environments, all stepped together: sampled actions, or mean (most
+    likely) ones where `generator` is None. The simulator gets clipped actions; the trajectories keep them unclipped."""
+    see = normaliser if normaliser is not None else (lambda obs: obs)
     obs_BO, active = envs.reset(), np.arange(envs.n)
-    history: list[list[tuple]] = [[] for _ in range(envs.n)]
+    steps: list[tuple[np.ndarray, ...]] = []
     while active.size:
-        with torch.no_grad():
-            noise = actor.noise([len(active)], generator)
-            action = actor.sample(torch.from_numpy(obs_BO), noise).numpy()
+        x = torch.from_numpy(see(obs_BO))
+        action = (
+            actor.mode(x) if generator is None else actor.sample(x, actor.noise([len(x)], generator))
+        ).numpy()  # fmt: skip
         step = envs.step(spec.executable(action), active)
-        ended = step.terminated | step.truncated
-        for row, i in enumerate(active):
-            history[i].append((obs_BO[row], action[row], step.reward[row], ended[row]))
-        obs_BO, active = step.obs[~ended], active[~ended]
-    columns = zip(*[moment for episode in history for moment in episode], strict=True)
-    obs, action, reward, end = (np.array(column) for column in columns)
-    return obs, action, reward, end
+        steps.append((active, obs_BO, action, step.reward))
+        going = ~(step.terminated | step.truncated)
+        obs_BO, active = step.obs[going], active[going]
+    columns = [np.zeros((envs.n, len(steps), *x.shape[1:]), x.dtype) for x in steps[0][1:]]
+    length_E = np.zeros(envs.n, np.int64)
+    for t, (rows, *values) in enumerate(steps):
+        length_E[rows] = t + 1
+        for column, value in zip(columns, values, strict=True):
+            column[rows, t] = value
+    obs_ETO, action, reward_ET = columns
+    logp_ET = actor.log_prob_entropy(torch.from_numpy(see(obs_ETO)), torch.from_numpy(action))[0].numpy()
+    return Trajectories(obs_ETO, action, reward_ET, length_E, logp_ET)
+
+
+def collect_steps(
+    steps: int, new_envs: Callable[[], VecEnv], spec: EnvSpec, actor: Actor, generator: torch.Generator
+) -> Trajectories:
+    """Rounds of whole episodes, each in `new_envs()`, until there are `steps` steps: none is cut, so short ones are not
+    favoured."""
+    parts: list[Trajectories] = []
+    while sum(part.length_E.sum() for part in parts) < steps:
+        envs = new_envs()
+        parts.append(collect(envs, spec, actor, generator))
+        envs.close()
+    return Trajectories.join(parts)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import config, envs, policies, preferences
+from rlexp import config, envs, policies, preferences, rollout
 from rlexp.algos.dpo import DPO
 from rlexp.commands import pictures
 from rlexp.commands import preferences as preference_commands
@@ -182,7 +182,7 @@ def test_held_out_trajectories_are_never_learned_from():
 
 def test_preferred_ones_mostly_pay_more_and_are_first():
     algo, found = collected("algo.trajectories=200", "algo.envs=200", "algo.temperature=20")
-    data = preferences.Trajectories(**algo.data)
+    data = rollout.Trajectories(**algo.data)
     won, lost = data.return_E[algo.train_P2].T
     assert 0 < found["data/label_surprises"] < 0.5
     assert (won < lost).mean() == pytest.approx(found["data/label_surprises"])
@@ -211,7 +211,7 @@ def test_collecting_reports_what_the_policy_really_gets():
     rounds = [algo.step() for _ in range(3)]
     assert [r.updates for r in rounds] == [0, 0, 0]
     assert not rounds[0].metrics
-    data = preferences.Trajectories(**algo.data)
+    data = rollout.Trajectories(**algo.data)
     found = rounds[-1].metrics
     assert found["data/return_mean"] == pytest.approx(data.return_E.mean())
     assert found["data/return_std"] == pytest.approx(data.return_E.std(ddof=1))
@@ -343,7 +343,7 @@ def test_a_policy_of_another_task_is_one_line(tmp_path):
 
 def test_learns_from_a_file_of_pairs(tmp_path):
     algo, _ = collected("algo.trajectories=20", "algo.envs=20", "algo.held_out=0.2")
-    data = preferences.Trajectories(**{**algo.data, "logp_ET": None})
+    data = rollout.Trajectories(**{**algo.data, "logp_ET": None})
     found = preferences.label(data, "random", np.random.default_rng(0))
     preferences.save_pairs(tmp_path / "pairs.safetensors", found)
     given = dpo(f"algo.preferences={tmp_path / 'pairs.safetensors'}")

@@ -9,9 +9,7 @@ from rlexp.errors import UserError
 from rlexp.nets import Normaliser, make_actor
 from rlexp.preferences import (
     Pairs,
-    Trajectories,
     bradley_terry,
-    collect,
     fragments,
     label,
     load_pairs,
@@ -19,6 +17,7 @@ from rlexp.preferences import (
     preferred_probability,
     save_pairs,
 )
+from rlexp.rollout import Trajectories, collect
 from tests.helpers import built
 
 
@@ -135,10 +134,10 @@ def test_too_long_a_fragment_is_a_users_error():
 
 
 def test_random_pairs_take_everybody_once_and_nobody_with_itself():
-    found = pairs(101, "random", rng())
+    found = pairs(np.zeros(101), "random", rng())
     assert found.shape == (50, 2)
     assert len(np.unique(found)) == 100
-    many = pairs(10, "random", rng(), count=1000)
+    many = pairs(np.zeros(10), "random", rng(), count=1000)
     assert len(many) == 1000
     assert (many[:, 0] != many[:, 1]).all()
     assert np.bincount(many.ravel()).min() == np.bincount(many.ravel()).max()
@@ -157,7 +156,7 @@ def test_adjacent_pairs_are_neighbours_by_return_on_random_sides():
 
 def test_one_trajectory_cannot_be_compared():
     with pytest.raises(UserError, match="a comparison takes two"):
-        pairs(1, "random", rng())
+        pairs(np.zeros(1), "random", rng())
 
 
 @pytest.mark.parametrize("temperature", [1.0, 5.0])

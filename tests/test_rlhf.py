@@ -17,7 +17,8 @@ from rlexp.algos.rlhf import RLHF, RewardNet, RLHFPolicy, predicted_sums, reward
 from rlexp.commands import rlhf as rlhf_commands
 from rlexp.data.formats import read
 from rlexp.errors import UserError
-from rlexp.preferences import Pairs, Trajectories
+from rlexp.preferences import Pairs
+from rlexp.rollout import Trajectories, collect_steps
 from tests.helpers import ROOT, built, toy, train
 
 
@@ -51,6 +52,11 @@ def until(algo: RLHF, stage: int) -> RLHF:
     while algo.stage < stage:
         algo.step()
     return algo
+
+
+def play(algo: RLHF, actor) -> Trajectories:
+    """An epoch's episodes, as its `step` plays them."""
+    return collect_steps(algo.config.epoch_steps, algo._fresh, algo.task.spec, actor, algo.generator)
 
 
 def two(length: tuple[int, int] = (2, 4)) -> Trajectories:
@@ -181,7 +187,7 @@ def test_the_true_reward_does_where_it_is_asked_for(monkeypatch):
 
 def test_the_policy_is_paid_the_standardised_reward_of_what_it_did_and_nothing_after_its_end():
     algo = until(make(), 3)
-    played = algo._play(algo.actors[1])
+    played = play(algo, algo.actors[1])
     paid_ET = algo._pay(played)
     assert not paid_ET[~played.valid_ET].any()
     e = int(played.length_E.argmin())
@@ -300,7 +306,7 @@ def test_continuous_actions_are_judged_as_executed_and_learned_as_sampled():
     algo = until(make("algo.kept=20", *PENDULUM), 3)
     executed = np.concatenate([np.ravel(columns["action"]) for columns in algo.novices])
     assert abs(executed).max() == 1
-    played, paid = algo._play(algo.actors[1]), []
+    played, paid = play(algo, algo.actors[1]), []
     assert abs(played.action[played.valid_ET]).max() > 1
     pay = algo.reward.pay
     algo.reward.pay = lambda obs, action: (paid.append(action), pay(obs, action))[1]
@@ -469,7 +475,7 @@ def test_a_constant_reward_says_nothing_there_and_much_on_cartpole():
     """What is to come, given the step: all alike where episodes are equally long."""
     for words, tells in ((FOREVER, False), (["env=cartpole200"], True)):
         algo = until(make("algo.reward=constant", *words), 3)
-        paid_E = algo._pay(algo._play(algo.actors[1])).sum(1)
+        paid_E = algo._pay(play(algo, algo.actors[1])).sum(1)
         assert (paid_E.std() > 0) == tells
 
 

@@ -11,7 +11,7 @@ from rlexp import envs, rollout, seeding
 from rlexp.envs import EnvConfig, Step, VecEnv
 from rlexp.nets import Normaliser, make_actor
 from rlexp.policies import ActorPolicy
-from rlexp.rollout import Collector, collect_episodes
+from rlexp.rollout import Collector, collect
 from tests.helpers import Unsaved, built, task
 
 
@@ -308,15 +308,15 @@ def test_rollouts_hold_raw_observations_and_actors_see_normalised_ones(monkeypat
     assert all(np.array_equal(before[name], value) for name, value in normaliser.state_dict().items())
 
 
-def test_whole_episodes_are_collected_one_after_another():
+def test_whole_episodes_are_collected_side_by_side():
     net, spec = actor_for(COUNTDOWN)
-    obs, action, reward, end = collect_episodes(
-        VecEnv(COUNTDOWN, [1, 2, 3, 4]), spec, net, torch.Generator().manual_seed(0)
-    )
+    played = collect(VecEnv(COUNTDOWN, [1, 2, 3, 4]), spec, net, torch.Generator().manual_seed(0))
     lengths = VecEnv(COUNTDOWN, [1, 2, 3, 4]).reset()[:, 0].astype(int)
     assert len(set(lengths)) > 1
-    assert np.flatnonzero(end).tolist() == (np.cumsum(lengths) - 1).tolist()
-    assert len(obs) == len(action) == len(reward) == lengths.sum()
+    assert played.length_E.tolist() == lengths.tolist()
+    assert np.argwhere(played.last_ET).tolist() == [[e, length - 1] for e, length in enumerate(lengths)]
+    obs, reward = played.obs_ETO[played.valid_ET], played.reward_ET[played.valid_ET]
     assert obs[:, 0].tolist() == np.repeat(lengths, lengths).tolist()
     assert obs[:, 1].tolist() == [t for length in lengths for t in range(length)]
     assert reward.tolist() == [2.0**t for length in lengths for t in range(length)]
+    assert not played.reward_ET[~played.valid_ET].any()

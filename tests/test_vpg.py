@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from rlexp import envs, rollout, seeding
+from rlexp.algos import vpg as vpg_file
 from rlexp.algos.vpg import VPG
+from rlexp.rollout import collect_steps
 from tests.helpers import built
 
 
@@ -120,15 +122,15 @@ def test_an_advantaged_action_becomes_likelier_and_a_disadvantaged_one_less(env,
 
 
 @pytest.mark.parametrize("baseline", ["none", "value"])
-def test_advantages_are_returns_to_go_less_the_baseline(baseline):
+def test_advantages_are_returns_to_go_less_the_baseline(baseline, monkeypatch):
     algo = vpg(f"algo.baseline={baseline}", *LINEWORLD, "algo.gamma=0.9", "algo.batch_steps=60", "algo.episodes=3")
     indifferent(algo)
     seen, played = spied(algo), []
-    play = algo._play
-    algo._play = lambda: (played.append(play()), played[-1])[1]
+    monkeypatch.setattr(vpg_file, "collect_steps", lambda *a: (played.append(collect_steps(*a)), played[-1])[1])
     algo.step()
-    reward_N = played[0][2].reshape(3, 20).astype(np.float64)
-    returns = [[sum(0.9 ** (i - t) * row[i] for i in range(t, 20)) for t in range(20)] for row in reward_N]
+    rows = played[0].reward_ET.astype(np.float64)
+    assert rows.shape == (3, 20)
+    returns = [[sum(0.9 ** (i - t) * row[i] for i in range(t, 20)) for t in range(20)] for row in rows]
     x = seen[0]
     assert sorted(x["return"].tolist()) == pytest.approx(sorted(np.ravel(returns)), abs=1e-5)
     shift = 3.0 if baseline == "value" else 0.0
@@ -165,15 +167,14 @@ def test_rounds_of_whole_episodes_are_played_until_there_are_enough_steps(wanted
 
 def test_no_episode_is_cut_and_no_two_are_the_same():
     algo = vpg("algo.episodes=4", "algo.batch_steps=200")
-    obs_NO, _, reward_N, end_N = algo._play()
-    assert end_N[-1]
-    assert end_N.sum() % 4 == 0
-    starts = obs_NO[np.concatenate([[True], end_N[:-1]])]
+    played = collect_steps(200, algo._fresh, algo.task.spec, algo.net.actor, algo.generator)
+    assert len(played) % 4 == 0
+    starts = played.obs_ETO[:, 0]
     assert (abs(starts) <= 0.05).all()
-    assert len(np.unique(starts, axis=0)) == end_N.sum() >= 8
-    last = obs_NO[end_N]
+    assert len(np.unique(starts, axis=0)) == len(played) >= 8
+    last = played.obs_ETO[played.last_ET]
     assert (np.maximum(abs(last[:, 0]) / 2.4, abs(last[:, 2]) / 0.2095) > 0.7).all(), "each was about to fall"
-    assert len(reward_N) == reward_N.sum() >= 200
+    assert played.length_E.sum() == played.return_E.sum() >= 200
 
 
 def test_every_sample_is_used_once_per_epoch_also_the_last_few():

@@ -39,14 +39,13 @@ from rlexp.params import OutOfRange, Params, param
 from rlexp.policies import ActorPolicy, start_policy
 from rlexp.preferences import (
     Pairs,
-    Trajectories,
     check_fragment,
-    collect,
     fragments,
     label,
     load_pairs,
     preferred_probability,
 )
+from rlexp.rollout import Trajectories, collect
 
 
 class DPO(Algorithm):

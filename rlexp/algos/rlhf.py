@@ -34,13 +34,14 @@ from torch.nn import functional as F
 
 from rlexp import math
 from rlexp.algo import Algorithm, Progress, Task
-from rlexp.envs import EnvSpec
+from rlexp.envs import EnvSpec, VecEnv
 from rlexp.errors import UserError, said_of
 from rlexp.learner import Batch, Learner, mean_metrics
 from rlexp.nets import Actor, actor_for, mlp
 from rlexp.params import OutOfRange, Params, param
 from rlexp.policies import ActorPolicy, load_policy, start_weights
-from rlexp.preferences import Pairs, Trajectories, check_fragment, collect, fragments, label
+from rlexp.preferences import Pairs, check_fragment, fragments, label
+from rlexp.rollout import Trajectories, collect_steps
 
 
 class RewardNet(nn.Module):
@@ -204,7 +205,7 @@ class RLHF(Algorithm):
         if stage == 2:
             return Progress(0, 0, {"data/stage": stage, **self._fit()})
         policy = stage == 3
-        played = self._play(self.actors[policy])
+        played = collect_steps(c.epoch_steps, self._fresh, self.task.spec, self.actors[policy], self.generator)
         reward_ET = self._pay(played) if policy else played.reward_ET
         metrics = {"data/stage": stage, **_returns(played), **(_learned_returns(played, reward_ET) if policy else {})}
         metrics |= self._improve(self.learner if policy else self.novice, played, reward_ET)
@@ -218,16 +219,9 @@ class RLHF(Algorithm):
             self._compare(kept, c.relabel_pairs)
         return Progress(int(played.length_E.sum()), 1, metrics)
 
-    def _play(self, actor: Actor) -> Trajectories:
-        """Rounds of whole episodes until there are `epoch_steps` steps: none is cut, so short ones are not favoured."""
-        c, parts, steps = self.config, [], 0
-        while steps < c.epoch_steps:
-            envs = self.task.envs(c.episodes, self.rounds, autoreset=False)
-            parts.append(collect(envs, self.task.spec, actor, self.generator))
-            envs.close()
-            self.rounds += 1
-            steps += parts[-1].length_E.sum()
-        return Trajectories.join(parts)
+    def _fresh(self) -> VecEnv:
+        self.rounds += 1
+        return self.task.envs(self.config.episodes, self.rounds - 1, autoreset=False)
 
     def _keep(self, played: Trajectories) -> Trajectories:
         """The first `kept` episodes, with their actions as executed."""

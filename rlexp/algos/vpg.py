@@ -17,17 +17,17 @@ Shapes: N samples (steps of all episodes, one after another), O observation dims
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from rlexp import math
 from rlexp.algo import Algorithm, Progress, Task
+from rlexp.envs import VecEnv
 from rlexp.learner import Batch, Learner, mean_metrics
 from rlexp.nets import ActorCritic
 from rlexp.params import Params, param
 from rlexp.policies import ActorPolicy, start_weights
-from rlexp.rollout import collect_episodes
+from rlexp.rollout import collect_steps
 
 
 class VPG(Algorithm):
@@ -67,13 +67,10 @@ class VPG(Algorithm):
 
     def step(self) -> Progress:
         c = self.config
-        obs_NO, action_N, reward_N, end_N = self._play()
-        return_N = math.rewards_to_go(reward_N, end_N, c.gamma)
-        batch = {
-            "obs": torch.from_numpy(obs_NO),
-            "action": torch.from_numpy(action_N),
-            "return": torch.from_numpy(return_N),
-        }
+        played = collect_steps(c.batch_steps, self._fresh, self.task.spec, self.net.actor, self.generator)
+        return_ET = math.rewards_to_go(played.reward_ET.T, played.last_ET.T, c.gamma).T
+        columns = {"obs": played.obs_ETO, "action": played.action, "return": return_ET}
+        batch = {name: torch.from_numpy(column[played.valid_ET]) for name, column in columns.items()}
         with torch.no_grad():
             baseline_N = self.net.critic(batch["obs"]).squeeze(-1) if c.baseline == "value" else 0.0
             adv_N = batch["return"] - baseline_N
@@ -85,23 +82,16 @@ class VPG(Algorithm):
             order = torch.from_numpy(self.rng.permutation(len(adv_N)))
             for rows in order.split(size):
                 losses.append(self.learner.update({name: column[rows] for name, column in batch.items()}))
-        played = {
-            "data/return_mean": float(reward_N.sum(dtype=np.float64) / end_N.sum()),
-            "data/length_mean": len(end_N) / float(end_N.sum()),
-            "data/last_reward_mean": float(reward_N[end_N].mean()),
+        metrics = {
+            "data/return_mean": played.return_E.mean(),
+            "data/length_mean": float(played.length_E.mean()),
+            "data/last_reward_mean": float(played.reward_ET[played.last_ET].mean()),
         }
-        return Progress(len(reward_N), len(losses), {**mean_metrics(losses), **played})
+        return Progress(int(played.length_E.sum()), len(losses), {**mean_metrics(losses), **metrics})
 
-    def _play(self) -> tuple[np.ndarray, ...]:
-        """Rounds of whole episodes until there are `batch_steps` steps: none is cut, so short ones are not favoured."""
-        c, rounds, steps = self.config, [], 0
-        while steps < c.batch_steps:
-            envs = self.task.envs(c.episodes, self.iteration, autoreset=False)
-            self.iteration += 1
-            rounds.append(collect_episodes(envs, self.task.spec, self.net.actor, self.generator))
-            envs.close()
-            steps += len(rounds[-1][2])
-        return tuple(np.concatenate(column) for column in zip(*rounds, strict=True))
+    def _fresh(self) -> VecEnv:
+        self.iteration += 1
+        return self.task.envs(self.config.episodes, self.iteration - 1, autoreset=False)
 
     def policy(self, *, explore: bool = False) -> ActorPolicy:
         return ActorPolicy(self.net.actor, self.task.spec, explore=explore)

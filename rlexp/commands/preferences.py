@@ -124,7 +124,7 @@ def _gaussian(saved: Any) -> Any:
 def pairs(args: argparse.Namespace) -> int:
     import numpy as np
 
-    from rlexp import envs, policies, preferences, seeding
+    from rlexp import envs, policies, preferences, rollout, seeding
     from rlexp.nets import require_probabilities
 
     bounds = {
@@ -154,9 +154,9 @@ def pairs(args: argparse.Namespace) -> int:
     for begun in range(0, args.trajectories, args.envs):
         n = min(args.envs, args.trajectories - begun)
         vec = envs.VecEnv(saved.env, seeding.env_seeds(seeding.stream(args.seed, "train_env", begun), n))
-        rounds.append(preferences.collect(vec, spec, policy.actor, generator, policy.normaliser))
+        rounds.append(rollout.collect(vec, spec, policy.actor, generator, policy.normaliser))
         vec.close()
-    data = preferences.Trajectories.join(rounds)
+    data = rollout.Trajectories.join(rounds)
     rng = np.random.default_rng(seeding.stream(args.seed, "batch"))
     found = preferences.label(data, args.pairing, rng, args.temperature, args.standardise, args.pairs)
     facts = {"policy": str(args.policy), "env": saved.env.id, "seed": args.seed}

@@ -19,7 +19,7 @@ import numpy as np
 from rlexp.errors import UserError
 
 if TYPE_CHECKING:
-    from rlexp.preferences import Trajectories
+    from rlexp.rollout import Trajectories
 
 
 def add(commands: Any) -> None:
@@ -132,7 +132,7 @@ def _novices(seed: Path) -> list[dict[str, Any]]:
 
 def _export(args: argparse.Namespace) -> int:
     from rlexp import policies
-    from rlexp.preferences import Trajectories
+    from rlexp.rollout import Trajectories
 
     if args.export.suffix != ".npz":
         raise UserError(f"{args.export}: must end in .npz")
