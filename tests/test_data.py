@@ -137,11 +137,14 @@ def replace_spec(obs_dim, n_actions):
     return envs.EnvSpec(obs_dim, "continuous", n_actions, -np.ones(n_actions), np.ones(n_actions))
 
 
-def test_downloading_that_fails_is_one_line(place, monkeypatch):
-    def offline(*_):
+@pytest.mark.parametrize("network", [True, False])
+def test_downloading_that_fails_is_one_line(network, place, monkeypatch):
+    def fails(*_):
         raise ConnectionError("no route\nto host")
 
-    monkeypatch.setattr(minari, "download_dataset", offline)
+    monkeypatch.setattr(store.urllib.request, "getproxies", dict)
+    monkeypatch.setattr(store.socket, "getaddrinfo", (lambda *_: []) if network else fails)
+    monkeypatch.setattr(minari, "download_dataset", fails if network else pytest.fail)
     generate.make("lineworld", "medium", 1)
     with pytest.raises(UserError) as error:
         asked("minari:mujoco/hopper/medium-v0")

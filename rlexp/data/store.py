@@ -10,11 +10,13 @@ come from there into one flat array each. What lies in its place is whole: it is
 
 import contextlib
 import json
-import logging
 import os
 import re
 import shutil
+import socket
 import sys
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -266,8 +268,12 @@ def download(dataset_id: str) -> None:
     """Get one of Minari's data sets. Raises UserError, with what there is, where that fails."""
     folder(dataset_id)
     print(f"looking for {dataset_id} where Minari keeps its data sets", file=sys.stderr, flush=True)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what matters of it is said below, in one line
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # what matters is said below, in one line
     try:
+        if not urllib.request.getproxies() and "MINARI_REMOTE" not in os.environ:  # without network, at once
+            socket.getaddrinfo(
+                urllib.parse.urlsplit(os.environ.get("HF_ENDPOINT", "https://huggingface.co")).hostname, 443
+            )
         import minari
 
         with contextlib.redirect_stdout(sys.stderr):
