@@ -1,6 +1,6 @@
 """From yaml and command line to one frozen, checked `RunConfig`; or one line that says what is wrong.
 
-Hydra composes; `typed` merges each group into the dataclass that declares it. Unknown keys, wrong types, missing
+Hydra composes; `params.typed` merges each group into the dataclass that declares it. Unknown keys, wrong types, missing
 values, values out of range and impossible combinations raise UserError before anything is written.
 """
 
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from rlexp.errors import UserError, nearest
-from rlexp.params import OutOfRange, Params, param
+from rlexp.params import OutOfRange, Params, param, typed
 from rlexp.paths import CONF
 
 if typing.TYPE_CHECKING:
@@ -119,67 +119,6 @@ TOP_LEVEL = (
 def names(plain: dict[str, Any]) -> tuple[str, str]:
     """Short names of the algorithm and the environment of a resolved config, usable in file names."""
     return plain["algo"]["_target_"].split(".")[-2], re.sub(r"[^A-Za-z0-9.]+", "-", plain["env"]["name"])
-
-
-def typed(schema: type[Params], node: dict[str, Any], where: str) -> Any:
-    """`node` as an instance of `schema`; `where` is the group's name in messages. Raises UserError."""
-    declared = {f.name: f for f in dataclasses.fields(schema)}
-    for key in node:
-        if key not in declared:
-            raise UserError(f"{where}.{key}: unknown option{_suggest(where, key, declared)}")
-    for key, f in declared.items():
-        if key not in node and f.default is f.default_factory is dataclasses.MISSING:
-            raise UserError(
-                f"{where}.{key}: has no value; write one into the yaml in conf/{where}/ ({f.metadata['doc']})"
-            )
-    hints = typing.get_type_hints(schema)
-    for key, value in node.items():  # OmegaConf reads any number as true or false
-        if hints[key] is bool and not isinstance(value, bool):
-            raise UserError(f"{where}.{key}: {value!r} is not true or false")
-    try:
-        config = OmegaConf.merge(OmegaConf.structured(schema), _whole_numbers(schema, node))
-        return OmegaConf.to_object(config)
-    except OutOfRange as error:
-        raise UserError(f"{where}.{error.key}: {error}") from None
-    except MissingMandatoryValue as error:
-        raise UserError(
-            f"{where}.{error.full_key}: a value is missing; give one with {where}.{error.full_key}=..."
-        ) from None
-    except ValidationError as error:
-        key = str(error.full_key or "").split("[")[0]
-        wanted = declared[key].type if key in declared else "another type"
-        raise UserError(f"{where}.{error.full_key}: {node.get(key)!r} is not {_article(wanted)}") from None
-    except OmegaConfBaseException as error:
-        raise UserError(f"{where}: {str(error).splitlines()[0]}") from None
-
-
-def _article(wanted: Any) -> str:
-    names = {
-        "int": "a whole number",
-        "float": "a number",
-        "bool": "true or false",
-        "str": "a word",
-        "list[int]": "a list of whole numbers",
-        "dict[str, typing.Any]": "a mapping, such as {map_name:8x8}",
-    }
-    text = wanted.__name__ if isinstance(wanted, type) else str(wanted)
-    words = names.get(text.removesuffix(" | None"), text)
-    return words + (" or null" if text.endswith("| None") else "")
-
-
-def _whole_numbers(schema: type, node: dict[str, Any]) -> dict[str, Any]:
-    """1e6 is a float to yaml; where a whole number is declared, a whole float is one."""
-    hints = typing.get_type_hints(schema)
-    return {
-        key: int(value)
-        if hints[key] in (int, int | None) and isinstance(value, float) and value.is_integer()
-        else value
-        for key, value in node.items()
-    }
-
-
-def _suggest(where: str, key: str, declared: dict[str, Any]) -> str:
-    return nearest(key, declared).replace("'", f"'{where}.", 1)
 
 
 def require(plain: Any) -> None:

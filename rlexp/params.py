@@ -1,11 +1,17 @@
 """Declaring hyperparameters: type, meaning, unit, range and source of each stand once, in a frozen dataclass.
 
-The value stands in yaml. `config.typed` merges the two and names the key of whatever does not fit.
+The value stands in yaml. `typed` merges the two and names the key of whatever does not fit.
 """
 
 import math
+import typing
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
+
+from rlexp.errors import UserError, nearest
 
 
 def param(
@@ -62,3 +68,61 @@ class Params:
                 raise OutOfRange(key, f"must be {sign} {bound}, not {value} ({meta['doc']})")
         if meta["choices"] and value not in meta["choices"]:
             raise OutOfRange(key, f"must be one of {', '.join(meta['choices'])}, not '{value}' ({meta['doc']})")
+
+
+def typed(schema: type[Params], node: dict[str, Any], where: str) -> Any:
+    """`node` as an instance of `schema`; `where` is the group's name in messages. Raises UserError."""
+    declared = {f.name: f for f in fields(schema)}
+    for key in node:
+        if key not in declared:
+            near = nearest(key, declared).replace("'", f"'{where}.", 1)
+            raise UserError(f"{where}.{key}: unknown option{near}")
+    for key, f in declared.items():
+        if key not in node and f.default is f.default_factory is MISSING:
+            raise UserError(
+                f"{where}.{key}: has no value; write one into the yaml in conf/{where}/ ({f.metadata['doc']})"
+            )
+    hints = typing.get_type_hints(schema)
+    for key, value in node.items():  # OmegaConf reads any number as true or false
+        if hints[key] is bool and not isinstance(value, bool):
+            raise UserError(f"{where}.{key}: {value!r} is not true or false")
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(schema), _whole_numbers(schema, node))
+        return OmegaConf.to_object(config)
+    except OutOfRange as error:
+        raise UserError(f"{where}.{error.key}: {error}") from None
+    except MissingMandatoryValue as error:
+        raise UserError(
+            f"{where}.{error.full_key}: a value is missing; give one with {where}.{error.full_key}=..."
+        ) from None
+    except ValidationError as error:
+        key = str(error.full_key or "").split("[")[0]
+        wanted = declared[key].type if key in declared else "another type"
+        raise UserError(f"{where}.{error.full_key}: {node.get(key)!r} is not {_article(wanted)}") from None
+    except OmegaConfBaseException as error:
+        raise UserError(f"{where}: {str(error).splitlines()[0]}") from None
+
+
+def _article(wanted: Any) -> str:
+    names = {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "str": "a word",
+        "list[int]": "a list of whole numbers",
+        "dict[str, typing.Any]": "a mapping, such as {map_name:8x8}",
+    }
+    text = wanted.__name__ if isinstance(wanted, type) else str(wanted)
+    words = names.get(text.removesuffix(" | None"), text)
+    return words + (" or null" if text.endswith("| None") else "")
+
+
+def _whole_numbers(schema: type, node: dict[str, Any]) -> dict[str, Any]:
+    """1e6 is a float to yaml; where a whole number is declared, a whole float is one."""
+    hints = typing.get_type_hints(schema)
+    return {
+        key: int(value)
+        if hints[key] in (int, int | None) and isinstance(value, float) and value.is_integer()
+        else value
+        for key, value in node.items()
+    }
