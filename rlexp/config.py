@@ -127,7 +127,7 @@ def require(plain: Any) -> None:
         if not isinstance(plain, dict) or not isinstance(plain.get(key), dict):
             raise UserError(f"{key}: is missing; every run has that group")
     if "seeds" not in plain:
-        raise UserError("seeds: is missing; e.g. seeds=[0,1,2]")
+        raise UserError("seeds: is missing; e.g. 'seeds=[0,1,2]'")
 
 
 def build(config: DictConfig | dict[str, Any]) -> RunConfig:
@@ -282,9 +282,9 @@ def seed_list(value: Any) -> list[int]:
     seeds = value if isinstance(value, list) else [value]
     for seed in seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise UserError(f"seeds: {seed!r} is not a whole number ≥ 0; e.g. seeds=[0,1,2]")
+            raise UserError(f"seeds: {seed!r} is not a whole number ≥ 0; e.g. 'seeds=[0,1,2]'")
     if len(set(seeds)) < len(seeds) or not seeds:
-        raise UserError(f"seeds: {seeds} {'is empty' if not seeds else 'repeats a seed'}; e.g. seeds=[0,1,2]")
+        raise UserError(f"seeds: {seeds} {'is empty' if not seeds else 'repeats a seed'}; e.g. 'seeds=[0,1,2]'")
     return seeds
 
 
