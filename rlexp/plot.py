@@ -123,6 +123,7 @@ def compare(
             for axes, x in zip((left, *middle), (clock, against or clock), strict=False):
                 _draw_arm(axes, run.averaged(run.lines(metric, x)), colour, arm)
             _draw_final(right, place, run, metric, colour)
+        _fit(left)
         _axis(left, clock)
         left.set_xlim(left=0)
         left.set_ylabel(f"{name}\n({kind})" if len(name + kind) > 40 else f"{name} ({kind})")
@@ -190,11 +191,16 @@ def _draw_seeds(axes: Axes, run: Run, lines: Mapping[str, Line], legend: bool = 
     if len(averaged) > 1:
         label = f"mean and {BAND}, n = {len(averaged)}" if legend else None
         _draw_mean(axes, averaged if legend else [smoothed(line) for line in averaged], INK, label, band=legend)
+    _fit(axes)
+    _axis(axes, run.clock if legend else None)
+
+
+def _fit(axes: Axes) -> None:
+    """Show all lines: the band of two or three seeds can be wider than all the rest, and may leave the picture."""
     drawn = np.concatenate([[], *(np.asarray(line.get_ydata(), float) for line in axes.lines)])
     low, high = (drawn.min(), drawn.max()) if len(drawn) else (0.0, 0.0)
-    if high > low:  # the band of two or three seeds can be wider than all the rest: it may leave the picture
+    if high > low:
         axes.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
-    _axis(axes, run.clock if legend else None)
 
 
 def _draw_mean(

@@ -315,6 +315,14 @@ def test_a_comparison_over_another_metric_is_a_curve_or_where_that_stands_still_
     assert (list(point.get_xdata()), list(point.get_ydata())) == ([500.0], [pytest.approx(np.mean(last))])
 
 
+def test_a_wide_band_does_not_flatten_a_comparison(tmp_path, drawn):
+    arms = {name: history.Run.read(write_run(tmp_path / name, (1.0, 1.0))) for name in "ab"}
+    plot.compare(arms, "eval/return_mean", tmp_path / "c.png")
+    left = drawn["c.png"].axes[0]
+    top = max(line.get_ydata().max() for line in left.lines)
+    assert top < left.get_ylim()[1] < 1.3 * top
+
+
 def test_a_learner_from_data_beside_one_that_plays_is_a_point_at_no_steps(tmp_path, drawn):
     write_run(tmp_path / "plays")
     write_run(tmp_path / "copies", clock="updates", extra=lambda rng, t: {"env_steps": 0})
