@@ -36,24 +36,26 @@ def find(reference: str | None, name: str, data: str | None = None) -> Path | No
     """The csv of the entry `reference`. Where that is None: of `name` or, if it has learned from other data than
     `data` and a variant from the same, of that; None if there is no such entry. Raises UserError."""
     file = GALLERY / f"{reference or name}.csv"
-    if reference is None and file.is_file():
-        entries = [file, *sorted(GALLERY.glob(f"{name}-*.csv"))]
-        return next((entry for entry in entries if data_of(card(entry).get("config")) == data), file)
-    if reference is None or file.is_file():
-        return file if file.is_file() else None
+    if reference is None:
+        entries = [file, *sorted(GALLERY.glob(f"{name}-*.csv"))] if file.is_file() else []
+        same = [entry for entry in entries if data_of(card(entry).get("config", {})) == data]
+        return next(iter(same + entries), None)
+    if file.is_file():
+        return file
     known = sorted(entry.stem for entry in GALLERY.glob("*.csv"))
     listed = nearest(reference, known) or (f"; there are {', '.join(known)}" if known else "; the gallery is empty")
     raise UserError(f"reference={reference}: no such gallery entry{listed}")
 
 
-def data_of(config: dict[str, Any] | None) -> str | None:
+def data_of(config: dict[str, Any]) -> str | None:
     """What a resolved config learns from, in short: medium, where that is rlexp/<its env>/medium-v0."""
-    buffer = (config or {}).get("buffer")
-    if not config or not buffer:
-        return None
-    known = buffer.get("path") or buffer.get("dataset")
-    own = re.fullmatch(rf"(?:minari:rlexp/)?{re.escape(names(config)[1])}/([-\w]+?)(?:-v0)?", known or "")
-    return own[1] if own else known
+    from rlexp.data import store
+
+    buffer = config.get("buffer") or {}
+    if buffer.get("path") or not (name := buffer.get("dataset")):
+        return buffer.get("path")
+    known = store.short(name.removeprefix("minari:")) if name.startswith("minari:") else name
+    return known.removeprefix(f"{names(config)[1]}/")
 
 
 def card(entry: Path) -> dict[str, Any]:

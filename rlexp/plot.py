@@ -238,7 +238,7 @@ def _draw_reference(axes: Axes, run: Run, end: float, column: str = "return_mean
     if lines:
         actions = card["eval"]["actions"]
         note = "" if actions == run.record["eval"]["actions"] else f", {actions} actions"
-        note += "" if (theirs := gallery.data_of(card.get("config"))) in (data, None) else f", on {theirs}"
+        note += "" if (theirs := gallery.data_of(card.get("config", {}))) in (data, None) else f", on {theirs}"
         label = f"gallery {file.stem}: mean{f' and {BAND}' * (len(lines) > 1)}, n = {len(lines)}{note}"
         _draw_mean(axes, lines, GREY, label, ls="--", lw=1.6, zorder=1.5)
 
