@@ -2,7 +2,7 @@
 
 import sys
 
-from rlexp.launch import main
+from rlexp.cli.launch import main
 
 if __name__ == "__main__":  # spawned workers import this file and must not start again
     sys.exit(main(parallel=True))

@@ -20,13 +20,16 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
-from rlexp import config, denoise, envs
-from rlexp.algo import Task
+from rlexp.algos.base import Task
 from rlexp.algos.diffusion import Diffusion, DiffusionPolicy
-from rlexp.data import Dataset
-from rlexp.decoder import Decoder
-from rlexp.learner import Learner
-from rlexp.paths import CONF
+from rlexp.buffers.dataset import Dataset
+from rlexp.envs.make import describe
+from rlexp.envs.spec import EnvSpec
+from rlexp.experiment.config import build
+from rlexp.nn import denoise
+from rlexp.nn.decoder import Decoder
+from rlexp.nn.learner import Learner
+from rlexp.util import paths
 
 HISTORY = ("obs_BkO", "past_BkA", "step")
 
@@ -55,7 +58,7 @@ class Torchs(nn.Module):
         return self.whole(query_BQD, memory_BKD, tgt_key_padding_mask=~query_BQ, memory_key_padding_mask=~memory_BK)
 
 
-def recorded(name: str, spec: envs.EnvSpec) -> Dataset:
+def recorded(name: str, spec: EnvSpec) -> Dataset:
     """Episodes of the right sizes with nothing in them."""
     rng, n = np.random.default_rng(0), 20
     obs_NO = rng.standard_normal((n * 1600, spec.obs_dim)).astype(np.float32)
@@ -100,9 +103,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every measurement there")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        run = config.build(compose("config", ["algo=diffusion", "env=bipedal"]))
-    c, spec = run.algo, envs.describe(run.env)
+    with initialize_config_dir(str(paths.CONF), version_base="1.3"):
+        run = build(compose("config", ["algo=diffusion", "env=bipedal"]))
+    c, spec = run.algo, describe(run.env)
     task = Task(run.env, spec, run.policy, 0, data=recorded(run.env.name, spec))
     torch.manual_seed(0)
     ours, plain = Diffusion(c, task), Diffusion(c, task)

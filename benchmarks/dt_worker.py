@@ -131,11 +131,11 @@ def plain(dropout: float) -> Callable[[], Any]:
 
 def rlexp(dropout: float, precision: str, compile: bool) -> Callable[[], Any]:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from rlexp.algo import Task
+    from rlexp.algos.base import Task
     from rlexp.algos.dt import DT
-    from rlexp.data import Dataset
-    from rlexp.envs import EnvConfig, EnvSpec
-    from rlexp.nets import PolicyConfig
+    from rlexp.buffers.dataset import Dataset
+    from rlexp.envs.spec import EnvConfig, EnvSpec
+    from rlexp.nn.actors import PolicyConfig
 
     d, bound = data(), np.ones(ACTIONS, np.float32)
     length_E, ended_E = np.full(EPISODES, LENGTH), np.zeros(EPISODES, bool)

@@ -18,7 +18,7 @@ from ppo_throughput import NAMES, has_peer, measure
 from ppo_worker import ENVS, ITERATION, OURS
 
 sys.path.insert(0, str(common.ROOT))
-from rlexp.stats import t_interval
+from rlexp.util.stats import t_interval
 
 
 def at_points(episodes: list[tuple[int, float]], points: list[int]) -> list[float]:

@@ -106,7 +106,9 @@ def ours(env: str, backend: str, compile: bool, iterations: int, seed: int, cloc
     sys.path.insert(0, str(root))
     from hydra import compose, initialize_config_dir
 
-    from rlexp import config, envs, seeding
+    from rlexp.envs.make import describe
+    from rlexp.experiment.config import build
+    from rlexp.util import seeding
 
     settings = {
         "envs": N_ENVS,
@@ -129,7 +131,7 @@ def ours(env: str, backend: str, compile: bool, iterations: int, seed: int, cloc
         "clip_schedule": "constant",
     }
     with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-        run = config.build(
+        run = build(
             compose(
                 "config",
                 [
@@ -143,7 +145,7 @@ def ours(env: str, backend: str, compile: bool, iterations: int, seed: int, cloc
             )
         )
     seeding.seed_globals(seeding.stream(seed, "init"))
-    algo: Any = run.algo_class(run.algo, run.task(envs.describe(run.env), seed))
+    algo: Any = run.algo_class(run.algo, run.task(describe(run.env), seed))
     clock.watch(algo.collector.envs, "step", "simulator")
     clock.watch(algo, "_learn", "update")
     episodes: EPISODES = []

@@ -70,13 +70,15 @@ def ours(env: str, compile: bool, steps: int, seed: int) -> dict[str, float]:
     sys.path.insert(0, str(root))
     from hydra import compose, initialize_config_dir
 
-    from rlexp import config, envs, seeding
+    from rlexp.envs.make import describe
+    from rlexp.experiment.config import build
+    from rlexp.util import seeding
 
     words = [f"env={env}", "algo=sac", f"algo.warmup={RANDOM}", "algo.steps=100", f"train.compile={compile}"]
     with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-        run = config.build(compose("config", words))
+        run = build(compose("config", words))
     seeding.seed_globals(seeding.stream(seed, "init"))
-    algo: Any = run.algo_class(run.algo, run.task(envs.describe(run.env), seed))
+    algo: Any = run.algo_class(run.algo, run.task(describe(run.env), seed))
     clock = Clock()
     for step in range(0, WARMUP + steps, 100):
         clock.at(step)

@@ -8,7 +8,7 @@ In a notebook:
 """
 
 __version__ = "0.1.0"
-_PLACES = {"load_policy": "rlexp.policies", "record": "rlexp.api", "evaluate": "rlexp.api"}
+_PLACES = {"load_policy": "rlexp.policies.files", "record": "rlexp.report.film", "evaluate": "rlexp.rollout.score"}
 __all__ = ["__version__", *_PLACES]
 
 

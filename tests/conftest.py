@@ -18,11 +18,12 @@ def _minari_of_the_session(tmp_path_factory):
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A root of data sets, policies and recipes of the test's own."""
-    from rlexp.data import recipes
+    from rlexp.datasets import recipes
+    from rlexp.util import paths
     from tests.datasets import policy_file
 
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
-    monkeypatch.setattr(recipes, "POLICIES", tmp_path / "policies")
+    monkeypatch.setattr(paths, "POLICIES", tmp_path / "policies")
     monkeypatch.setattr(recipes, "FILE", tmp_path / "datasets.yaml")
     policy_file(tmp_path / "policies" / "good.safetensors")
     policy_file(tmp_path / "policies" / "better.safetensors", seed=1)

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import torch
 
-from rlexp import envs
-from rlexp.data import BufferConfig, generate, load
-from rlexp.nets import make_actor
-from rlexp.policies import ActorPolicy, save_policy
+from rlexp.datasets import generate, load
+from rlexp.datasets.load import BufferConfig
+from rlexp.envs.make import describe
+from rlexp.nn.actors import make_actor
+from rlexp.policies.actor import ActorPolicy
+from rlexp.policies.files import save_policy
 from tests.helpers import built
 
 LINE = built("env=lineworld").env
@@ -16,7 +18,7 @@ ANY = BufferConfig(dataset=None, path=None, top_percent=100, trajectories=None)
 
 
 def policy_file(path, env=LINE, seed=0, step=100):
-    spec = envs.describe(env)
+    spec = describe(env)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         actor = make_actor(spec.kind, spec.obs_dim, spec.n_actions, hidden=[16], activation="tanh")
@@ -30,7 +32,7 @@ def play(*shares, env=LINE, seed=3, processes=1):
 
 
 def asked(name, env=LINE):
-    return load(BufferConfig(**{**vars(ANY), "dataset": name}), env, envs.describe(env))
+    return load(BufferConfig(**{**vars(ANY), "dataset": name}), env, describe(env))
 
 
 def names(root: Path) -> list[str]:

@@ -9,10 +9,14 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from rlexp import config, envs, log
-from rlexp.algo import Policy, Task
-from rlexp.nets import PolicyConfig
-from rlexp.run import Event, run_seed
+from rlexp.algos.base import Task
+from rlexp.envs.make import describe
+from rlexp.experiment.config import RunConfig, build
+from rlexp.experiment.events import Event
+from rlexp.experiment.train import run_seed
+from rlexp.loggers.jsonl import read
+from rlexp.nn.actors import PolicyConfig
+from rlexp.policies.base import Policy
 
 ROOT = Path(__file__).parent.parent
 ALGOS = sorted(file.stem for file in (ROOT / "conf" / "algo").glob("*.yaml"))
@@ -39,14 +43,14 @@ class Unsaved(Policy, kind="unsaved"):
         return cls()
 
 
-def built(*overrides: str) -> config.RunConfig:
+def built(*overrides: str) -> RunConfig:
     """The checked config of `python main.py *overrides`."""
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return config.build(compose("config", list(overrides)))
+        return build(compose("config", list(overrides)))
 
 
-def toy(algo: str, *overrides: str) -> config.RunConfig:
+def toy(algo: str, *overrides: str) -> RunConfig:
     """Any algorithm on the line world, short and quiet; or its own experiment <algo>_toy, where there is one."""
     if f"{algo}_toy" in EXPERIMENTS:
         return built(f"+experiment={algo}_toy", *QUIET, *overrides)
@@ -55,7 +59,7 @@ def toy(algo: str, *overrides: str) -> config.RunConfig:
     return built(*words, *QUIET, *overrides)
 
 
-def train(run: config.RunConfig, folder: Path, seed: int = 0, stop_after: int | None = None) -> list[Event]:
+def train(run: RunConfig, folder: Path, seed: int = 0, stop_after: int | None = None) -> list[Event]:
     """Run one seed, or its first `stop_after` events and no more, as if it had been killed."""
     events = []
     generator = run_seed(run, seed, folder)
@@ -69,14 +73,14 @@ def train(run: config.RunConfig, folder: Path, seed: int = 0, stop_after: int | 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """Rows of metrics.jsonl without times."""
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in log.read(folder / "metrics.jsonl")]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in read(folder / "metrics.jsonl")]
 
 
 def task(env: str = "cartpole", seed: int = 0, hidden: tuple[int, ...] = (16,), **changes: Any) -> Task:
     """What an algorithm needs, for tests that make one by hand."""
     env_config = built(f"env={env}").env
     policy = PolicyConfig(hidden=list(hidden), activation="tanh", orthogonal=True, log_std=0.0, init=None)
-    return Task(env_config, envs.describe(env_config), policy, seed, **changes)
+    return Task(env_config, describe(env_config), policy, seed, **changes)
 
 
 def command(script: str, *words: str, cwd: Path, timeout: float = 300, **env: str) -> subprocess.CompletedProcess:

@@ -7,7 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
-from rlexp import ckpt, config, envs, policies, seeding
+from rlexp.envs.make import describe
+from rlexp.experiment.probe import probe
+from rlexp.experiment.task import make_task
+from rlexp.policies.files import load_policy, save_policy
+from rlexp.util import checkpoint, seeding
 from tests.helpers import ALGOS, ENVS, EXPERIMENTS, ROOT, built, metrics, toy, train
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -24,7 +28,7 @@ def test_composes_or_says_why_not(algo, env):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiment_composes_and_can_start(experiment):
-    config.probe(built(f"+experiment={experiment}"))
+    probe(built(f"+experiment={experiment}"))
 
 
 @pytest.mark.parametrize("algo", ALGOS)
@@ -56,7 +60,7 @@ def test_learns_and_resumes_exactly(algo, tmp_path):
 
     for place in ("final", "best"):
         a, b = (
-            ckpt.load(tmp_path / x / "checkpoints" / f"{place}.safetensors", "policy")["state"]
+            checkpoint.load(tmp_path / x / "checkpoints" / f"{place}.safetensors", "policy")["state"]
             for x in ("whole", "cut")
         )
         assert json.dumps(a, default=lambda t: t.tolist()) == json.dumps(b, default=lambda t: t.tolist())
@@ -71,7 +75,7 @@ def test_compiled_updates_agree_with_eager_ones(algo):
     def step(*overrides):
         run = toy(algo, *overrides)
         seeding.seed_globals(seeding.stream(0, "init"))
-        return run.algo_class(run.algo, run.task(envs.describe(run.env), 0)).step().metrics
+        return run.algo_class(run.algo, make_task(run, describe(run.env), 0)).step().metrics
 
     if not toy(algo).algo_class.compiles:
         pytest.skip("its batches are of many sizes")
@@ -86,18 +90,18 @@ def test_compiled_updates_agree_with_eager_ones(algo):
 def test_policy_file_acts_like_the_policy(algo, tmp_path):
     """Everything that acting needs, normaliser statistics included, is in the file; evaluating changes nothing."""
     run = toy(algo)
-    learner = run.algo_class(run.algo, run.task(envs.describe(run.env), 0))
+    learner = run.algo_class(run.algo, make_task(run, describe(run.env), 0))
     learner.step()
     before, chance = whole(learner.state_dict()), whole(seeding.globals_state())
     for explore in (False, True):
         policy = learner.policy(explore=explore)
-        policies.save_policy(tmp_path / "p.safetensors", policy, run.env, {})
-        again = policies.load_policy(tmp_path / "p.safetensors")
+        save_policy(tmp_path / "p.safetensors", policy, run.env, {})
+        again = load_policy(tmp_path / "p.safetensors")
         assert again.env == run.env
         assert again.policy.explore == explore
-        from rlexp import rollout
+        from rlexp.rollout.evaluation import evaluate
 
-        a, b = (rollout.evaluate(p, run.env, seeding.stream(3, "eval"), 5) for p in (policy, again.policy))
+        a, b = (evaluate(p, run.env, seeding.stream(3, "eval"), 5) for p in (policy, again.policy))
         assert [e.reward_T.tolist() for e in a.episodes] == [e.reward_T.tolist() for e in b.episodes]
         obs_BO = np.random.default_rng(0).uniform(0, 1, (2, learner.task.spec.obs_dim))
         actions = []
@@ -111,7 +115,7 @@ def test_policy_file_acts_like_the_policy(algo, tmp_path):
 
 def whole(state):
     tensors = {}
-    return json.dumps(ckpt._pack(state, "", tensors)), {name: t.tolist() for name, t in tensors.items()}
+    return json.dumps(checkpoint._pack(state, "", tensors)), {name: t.tolist() for name, t in tensors.items()}
 
 
 @pytest.mark.parametrize("algo", ALGOS)

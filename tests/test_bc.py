@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import ckpt, envs, policies
-from rlexp.algo import Task
+from rlexp.algos.base import Task
 from rlexp.algos.bc import BC
-from rlexp.data import Dataset
-from rlexp.errors import UserError
+from rlexp.buffers.dataset import Dataset
+from rlexp.envs.make import describe
+from rlexp.policies.files import load_policy, save_policy
+from rlexp.util import checkpoint
+from rlexp.util.errors import UserError
 from tests.helpers import built
 
 
@@ -57,7 +59,7 @@ def numbered(obs_NO: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def bc(data: Dataset, *words: str, **changes) -> BC:
     run = built(*words)
     torch.manual_seed(0)
-    return BC(run.algo, Task(run.env, envs.describe(run.env), run.policy, 0, data=data, **changes))
+    return BC(run.algo, Task(run.env, describe(run.env), run.policy, 0, data=data, **changes))
 
 
 def spied(algo: BC) -> list[dict[str, torch.Tensor]]:
@@ -200,8 +202,8 @@ def test_statistics_are_those_of_the_training_episodes_and_go_with_the_policy(tm
     assert len(x) < sum(LENGTHS)
     assert algo.obs_stats.mean == pytest.approx(x.mean(0), rel=1e-9)
     assert algo.obs_stats.var == pytest.approx(x.var(0), rel=1e-9)
-    policies.save_policy(tmp_path / "p.safetensors", algo.policy(), algo.task.env, {})
-    loaded = policies.load_policy(tmp_path / "p.safetensors").policy
+    save_policy(tmp_path / "p.safetensors", algo.policy(), algo.task.env, {})
+    loaded = load_policy(tmp_path / "p.safetensors").policy
     action = loaded.act(algo.train.obs_NO)
     assert np.array_equal(action, algo.policy().act(algo.train.obs_NO))
     z = torch.from_numpy(((x - x.mean(0)) / x.std(0)).astype(np.float32))
@@ -212,7 +214,7 @@ def test_statistics_are_those_of_the_training_episodes_and_go_with_the_policy(tm
 def test_weights_bring_the_statistics_that_they_were_trained_on(tmp_path):
     first = bc(episodes(linear), *CONTINUOUS)
     first.step()
-    policies.save_policy(tmp_path / "p.safetensors", first.policy(), first.task.env, {})
+    save_policy(tmp_path / "p.safetensors", first.policy(), first.task.env, {})
     other = episodes(linear)
     other.obs_NO[:] += 3
     second = bc(other, *CONTINUOUS, f"policy.init={tmp_path / 'p.safetensors'}")
@@ -241,8 +243,8 @@ def test_bounded_actions_at_the_bound_can_be_learned():
 def test_continues_exactly_from_its_state(tmp_path):
     whole, cut, again = (bc(episodes(linear), *CONTINUOUS) for _ in range(3))
     cut.step()
-    ckpt.save(tmp_path / "c.safetensors", cut.state_dict())
-    again.load_state_dict(ckpt.load(tmp_path / "c.safetensors"))
+    checkpoint.save(tmp_path / "c.safetensors", cut.state_dict())
+    again.load_state_dict(checkpoint.load(tmp_path / "c.safetensors"))
     first = whole.step()
     second = whole.step()
     assert again.step() == second != first

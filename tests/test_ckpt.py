@@ -13,8 +13,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from rlexp import ckpt, policies
-from rlexp.errors import UserError
+from rlexp.policies.files import load_policy
+from rlexp.util import checkpoint
+from rlexp.util.errors import UserError
 
 FLOATS = [0.1, 1 / 3, -0.0, 5e-324, 1.7976931348623157e308, math.pi, math.inf, -math.inf]
 TENSORS = {
@@ -59,20 +60,20 @@ def test_plain_data_round_trips_exactly(file):
         "rest": [None, True, False],
         "nested": {"a": {"b": [[{"c": []}, {}]]}},
     }
-    ckpt.save(file, tree)
-    again = ckpt.load(file)
+    checkpoint.save(file, tree)
+    again = checkpoint.load(file)
     assert again == tree
     assert [math.copysign(1, x) for x in again["floats"]] == [math.copysign(1, x) for x in FLOATS]
     assert [type(x) for x in again["rest"]] == [type(None), bool, bool]
-    ckpt.save(file, {"nan": math.nan})
-    assert math.isnan(ckpt.load(file)["nan"])
+    checkpoint.save(file, {"nan": math.nan})
+    assert math.isnan(checkpoint.load(file)["nan"])
 
 
 @pytest.mark.parametrize("name", TENSORS)
 def test_tensors_round_trip_exactly(file, name):
     tensor = TENSORS[name]
-    ckpt.save(file, {"list": [{"x": tensor}]})
-    again = ckpt.load(file)["list"][0]["x"]
+    checkpoint.save(file, {"list": [{"x": tensor}]})
+    again = checkpoint.load(file)["list"][0]["x"]
     assert isinstance(again, torch.Tensor)
     assert (again.dtype, again.shape) == (tensor.dtype, tensor.shape)
     assert torch.equal(again.nan_to_num(7), tensor.detach().nan_to_num(7))
@@ -81,8 +82,8 @@ def test_tensors_round_trip_exactly(file, name):
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_arrays_round_trip_exactly(file, name):
-    ckpt.save(file, {"x": ARRAYS[name]})
-    again = ckpt.load(file)["x"]
+    checkpoint.save(file, {"x": ARRAYS[name]})
+    again = checkpoint.load(file)["x"]
     assert isinstance(again, np.ndarray)
     assert (again.dtype, again.shape) == (ARRAYS[name].dtype, ARRAYS[name].shape)
     np.testing.assert_array_equal(again, ARRAYS[name])
@@ -90,36 +91,37 @@ def test_arrays_round_trip_exactly(file, name):
 
 def test_numpy_numbers_become_numbers_and_views_of_one_tensor_are_stored_apart(file):
     theta = torch.arange(4.0)
-    ckpt.save(file, {"n": np.int64(3), "x": np.float64(0.1), "b": np.bool_(True), "views": [theta[:2], theta[1:]]})
-    again = ckpt.load(file)
+    views = [theta[:2], theta[1:]]
+    checkpoint.save(file, {"n": np.int64(3), "x": np.float64(0.1), "b": np.bool_(True), "views": views})
+    again = checkpoint.load(file)
     assert (again["n"], again["x"], again["b"]) == (3, 0.1, True)
     assert [type(again[key]) for key in "nxb"] == [int, float, bool]
     assert [view.tolist() for view in again["views"]] == [[0, 1], [1, 2, 3]]
 
 
 def test_names_with_slashes_do_not_collide(file):
-    ckpt.save(file, {"a": {"b": torch.zeros(1)}, "a/b": torch.ones(1)})
-    again = ckpt.load(file)
+    checkpoint.save(file, {"a": {"b": torch.zeros(1)}, "a/b": torch.ones(1)})
+    again = checkpoint.load(file)
     assert (float(again["a"]["b"]), float(again["a/b"])) == (0, 1)
 
 
 def test_what_cannot_be_stored_exactly_is_refused(file):
     with pytest.raises(TypeError, match="object at /a/0"):
-        ckpt.save(file, {"a": [object()]})
+        checkpoint.save(file, {"a": [object()]})
     assert not file.exists()
 
 
 def test_one_branch_can_be_read_alone(file):
-    ckpt.save(file, {"policy": {"x": torch.ones(2)}, "algo": {"y": torch.zeros(3)}})
-    assert ckpt.load(file, "policy")["x"].tolist() == [1, 1]
+    checkpoint.save(file, {"policy": {"x": torch.ones(2)}, "algo": {"y": torch.zeros(3)}})
+    assert checkpoint.load(file, "policy")["x"].tolist() == [1, 1]
     with pytest.raises(UserError) as error:
-        ckpt.load(file, "run")
+        checkpoint.load(file, "run")
     one_line(error)
 
 
 @pytest.mark.parametrize("failure", ["write", "rename"])
 def test_failed_write_leaves_the_old_file_and_nothing_else(file, monkeypatch, failure):
-    ckpt.save(file, {"x": 1})
+    checkpoint.save(file, {"x": 1})
 
     def half_written(tensors, path, metadata):
         Path(path).write_bytes(b"half")
@@ -129,46 +131,46 @@ def test_failed_write_leaves_the_old_file_and_nothing_else(file, monkeypatch, fa
         raise PermissionError("no")
 
     if failure == "write":
-        monkeypatch.setattr(ckpt, "save_file", half_written)
+        monkeypatch.setattr(checkpoint, "save_file", half_written)
     else:
-        monkeypatch.setattr(ckpt.os, "replace", refused)
+        monkeypatch.setattr(checkpoint.os, "replace", refused)
     with pytest.raises(OSError, match=r"No space left|no"):
-        ckpt.save(file, {"x": 2})
-    assert ckpt.load(file) == {"x": 1}
+        checkpoint.save(file, {"x": 2})
+    assert checkpoint.load(file) == {"x": 1}
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no file size limits")
 def test_a_real_file_size_limit_leaves_the_old_file_and_nothing_else(file):
-    ckpt.save(file, {"x": 1})
+    checkpoint.save(file, {"x": 1})
     program = f"""
 import pathlib, resource, signal, torch
-from rlexp import ckpt
+from rlexp.util import checkpoint
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 try:
-    ckpt.save(pathlib.Path({str(file)!r}), {{"x": torch.zeros(100_000)}})
+    checkpoint.save(pathlib.Path({str(file)!r}), {{"x": torch.zeros(100_000)}})
 except OSError:
     print("refused")
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.stdout == "refused\n", done.stderr
-    assert ckpt.load(file) == {"x": 1}
+    assert checkpoint.load(file) == {"x": 1}
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
 def test_text_files_are_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    ckpt.write_text(tmp_path / "latest", "old")
-    monkeypatch.setattr(ckpt.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    checkpoint.write_text(tmp_path / "latest", "old")
+    monkeypatch.setattr(checkpoint.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
-        ckpt.write_text(tmp_path / "latest", "new")
+        checkpoint.write_text(tmp_path / "latest", "new")
     assert (tmp_path / "latest").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["latest"]
 
 
 def broken(file: Path, how: str) -> None:
     """Make `file` unreadable as a checkpoint in one of many ways."""
-    ckpt.save(file, {"policy": {"x": torch.zeros(1000)}})
+    checkpoint.save(file, {"policy": {"x": torch.zeros(1000)}})
     whole = file.read_bytes()
     if how == "missing":
         file.unlink()
@@ -180,11 +182,11 @@ def broken(file: Path, how: str) -> None:
     elif how == "other version":
         save_file({}, file, metadata={"format": "other 1", "tree": '{"policy": {}}'})
     elif how == "not json":
-        save_file({}, file, metadata={"format": ckpt.FORMAT, "tree": "{"})
+        save_file({}, file, metadata={"format": checkpoint.FORMAT, "tree": "{"})
     elif how == "no tree":
-        save_file({}, file, metadata={"format": ckpt.FORMAT})
+        save_file({}, file, metadata={"format": checkpoint.FORMAT})
     elif how == "tensor missing":
-        save_file({}, file, metadata={"format": ckpt.FORMAT, "tree": json.dumps({"policy": {"$tensor": "/x"}})})
+        save_file({}, file, metadata={"format": checkpoint.FORMAT, "tree": json.dumps({"policy": {"$tensor": "/x"}})})
     else:
         content = {"empty": b"", "cut header": whole[:50], "cut data": whole[:-1], "text": b"hello\nworld\n" * 9}
         file.write_bytes(content[how])
@@ -208,7 +210,7 @@ def broken(file: Path, how: str) -> None:
 )
 def test_unreadable_files_are_one_line_that_names_the_file(file, how):
     broken(file, how)
-    for read in (lambda: ckpt.load(file), lambda: ckpt.load(file, "policy"), lambda: policies.load_policy(file)):
+    for read in (lambda: checkpoint.load(file), lambda: checkpoint.load(file, "policy"), lambda: load_policy(file)):
         with pytest.raises(UserError) as error:
             read()
         assert file.name in one_line(error)
@@ -229,7 +231,7 @@ def test_a_malicious_pickle_is_refused_and_executes_nothing(file, how):
         file.write_bytes(pickle.dumps(bomb))
     else:
         torch.save(bomb, file, _use_new_zipfile_serialization=how == "torch")
-    for read in (ckpt.load, policies.load_policy):
+    for read in (checkpoint.load, load_policy):
         with pytest.raises(UserError) as error:
             read(file)
         one_line(error)
@@ -240,26 +242,26 @@ def test_a_malicious_pickle_is_refused_and_executes_nothing(file, how):
 
 @pytest.mark.parametrize("kind", ["os", "../x", "..os", "os.path", "rlexp.algos.ppo", "ppo", "", "this"])
 def test_a_policy_of_unknown_kind_is_refused_and_nothing_outside_the_package_is_imported(file, kind):
-    ckpt.save(file, {"policy": {"kind": kind, "spec": {}, "state": {}, "env": {}, "card": {}}})
+    checkpoint.save(file, {"policy": {"kind": kind, "spec": {}, "state": {}, "env": {}, "card": {}}})
     with pytest.raises(UserError) as error:
-        policies.load_policy(file)
+        load_policy(file)
     assert f"'{kind}'" in one_line(error)
     assert "this" not in sys.modules
 
 
 def test_the_last_few_are_kept_and_latest_points_to_the_newest(tmp_path):
-    assert ckpt.latest(tmp_path) is None
+    assert checkpoint.latest(tmp_path) is None
     for step in (900, 1_000, 20_000, 1_000_000):
-        ckpt.save_step(tmp_path, step, {"step": step}, keep=2)
-        assert ckpt.load(ckpt.latest(tmp_path)) == {"step": step}
-    kept = sorted(ckpt.load(path)["step"] for path in tmp_path.glob("step_*"))
+        checkpoint.save_step(tmp_path, step, {"step": step}, keep=2)
+        assert checkpoint.load(checkpoint.latest(tmp_path)) == {"step": step}
+    kept = sorted(checkpoint.load(path)["step"] for path in tmp_path.glob("step_*"))
     assert kept == [20_000, 1_000_000]
     assert len(list(tmp_path.iterdir())) == 3, "two checkpoints, the pointer, and no temporary file"
 
 
 def test_a_failed_save_leaves_latest_at_the_checkpoint_before(tmp_path, monkeypatch):
-    ckpt.save_step(tmp_path, 1, {"step": 1}, keep=1)
-    monkeypatch.setattr(ckpt, "save_file", lambda *_, **__: (_ for _ in ()).throw(SafetensorError("full")))
+    checkpoint.save_step(tmp_path, 1, {"step": 1}, keep=1)
+    monkeypatch.setattr(checkpoint, "save_file", lambda *_, **__: (_ for _ in ()).throw(SafetensorError("full")))
     with pytest.raises(OSError, match="full"):
-        ckpt.save_step(tmp_path, 2, {"step": 2}, keep=1)
-    assert ckpt.load(ckpt.latest(tmp_path)) == {"step": 1}
+        checkpoint.save_step(tmp_path, 2, {"step": 2}, keep=1)
+    assert checkpoint.load(checkpoint.latest(tmp_path)) == {"step": 1}

@@ -5,30 +5,35 @@ import json
 import pytest
 
 import rlexp
-from rlexp import cli, gallery, policies
-from rlexp.plan import Work
+from rlexp.cli import main
+from rlexp.experiment.plan import Work
+from rlexp.policies.files import load_policy
+from rlexp.report.references import find
+from rlexp.rollout import score
+from rlexp.util import paths
 from tests.helpers import command, toy, train
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run of two seeds, made by main.py's own parts in this process."""
-    from rlexp import execute, launch
-    from rlexp.folder import Folder
+    from rlexp.experiment.engines.serial import serial
+    from rlexp.experiment.folder import Folder
+    from rlexp.experiment.recorder import Recorder
 
     place = tmp_path_factory.mktemp("runs") / "2026-01-31" / "12-00-00_ppo_lineworld"
     place.mkdir(parents=True)
     config = toy("ppo", "train.budget=4096", "train.snapshot_every=2048", "seeds=[0,1]")
     work = Work(place, [(Folder(place, config.plain, "env_steps", {}), config)])
     work.begin()
-    keeper = launch.Keeper(work)
-    execute.serial(work.jobs(), keeper)
+    keeper = Recorder(work)
+    serial(work.jobs(), keeper)
     keeper.close(interrupted=False)
     return place
 
 
 def said(capsys, *words):
-    code = cli.main([str(word) for word in words])
+    code = main.main([str(word) for word in words])
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -50,7 +55,7 @@ def test_eval_scores_each_seed_and_their_mean(run, capsys):
 def test_eval_counts_episodes_at_a_bar(run, capsys):
     _, out, _ = said(capsys, "eval", run / "seed_0", "--episodes", 20, "--bar", -1.5, "--json")
     (score,) = json.loads(out)["policies"]
-    played = rlexp.api.play(policies.load_policy(run / "seed_0"), 20)
+    played = score.play(load_policy(run / "seed_0"), 20)
     count = sum(episode.total >= -1.5 for episode in played.episodes)
     assert score["share_at_bar"] == count / 20
     assert score["wilson95"][0] < count / 20 < score["wilson95"][1]
@@ -59,10 +64,10 @@ def test_eval_counts_episodes_at_a_bar(run, capsys):
 
 
 def test_many_episodes_are_played_in_rounds_of_which_none_repeats_another(run, monkeypatch):
-    saved = policies.load_policy(run / "seed_0")
-    whole = rlexp.api.play(saved, 7)
-    monkeypatch.setattr(rlexp.api, "SIDE_BY_SIDE", 7)
-    rounds = rlexp.api.play(saved, 18)
+    saved = load_policy(run / "seed_0")
+    whole = score.play(saved, 7)
+    monkeypatch.setattr(score, "SIDE_BY_SIDE", 7)
+    rounds = score.play(saved, 18)
     seeds = [episode.seed for episode in rounds.episodes]
     assert len(seeds) == len(set(seeds)) == 18
     assert [(e.seed, e.total) for e in rounds.episodes[:7]] == [(e.seed, e.total) for e in whole.episodes]
@@ -109,7 +114,7 @@ def test_reach(run, capsys):
 
 
 def test_a_shipped_policy_has_a_card_and_is_found_by_name(run, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(policies, "POLICIES", tmp_path)
+    monkeypatch.setattr(paths, "POLICIES", tmp_path)
     assert said(capsys, "publish", run, "--policy", "walker", "--seed", 1)[0] == 0
     assert "is there already" in said(capsys, "publish", run, "--policy", "walker", "--seed", 1)[2]
     assert said(capsys, "publish", run, "--policy", "walker", "--seed", 1, "--replace")[0] == 0
@@ -122,7 +127,7 @@ def test_a_shipped_policy_has_a_card_and_is_found_by_name(run, capsys, tmp_path,
 
 
 def test_snapshots_are_shipped_alone_or_as_a_ladder(run, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(policies, "POLICIES", tmp_path)
+    monkeypatch.setattr(paths, "POLICIES", tmp_path)
     assert said(capsys, "publish", run, "--policy", "half", "--seed", 1, "--step", 2048)[0] == 0
     assert (rlexp.load_policy("half").card["step"], rlexp.load_policy("half").card["seed"]) == (2048, 1)
     assert said(capsys, "publish", run, "--ladder", "rungs", "--step", 4096)[0] == 0
@@ -138,10 +143,10 @@ def test_snapshots_are_shipped_alone_or_as_a_ladder(run, capsys, tmp_path, monke
 
 
 def test_publish_makes_a_reference(run, capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "GALLERY", tmp_path)
+    monkeypatch.setattr(paths, "GALLERY", tmp_path)
     assert said(capsys, "publish", run, "--variant", "toy")[0] == 0
     assert {p.name for p in tmp_path.iterdir()} == {f"ppo_lineworld-toy.{end}" for end in ("csv", "json", "png")}
-    assert gallery.find("ppo_lineworld-toy", "x") == tmp_path / "ppo_lineworld-toy.csv"
+    assert find("ppo_lineworld-toy", "x") == tmp_path / "ppo_lineworld-toy.csv"
 
 
 def test_doctor_says_what_works(capsys):

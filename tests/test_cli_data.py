@@ -6,16 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlexp import cli, envs
-from rlexp.data import Dataset, formats, generate, load, store
-from rlexp.errors import UserError
+from rlexp.buffers.dataset import Dataset
+from rlexp.cli import main
+from rlexp.datasets import formats, generate, load, store
+from rlexp.envs.make import describe
+from rlexp.util.errors import UserError
 from tests.datasets import ANY, HOPPER, LINE, asked
 from tests.test_dataset import episodes, same
 from tests.test_formats import flat, write
 
 
 def run(capsys, *words):
-    code = cli.main(["data", *map(str, words)])
+    code = main.main(["data", *map(str, words)])
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -94,7 +96,7 @@ def test_data_without_rewards(place, capsys):
     assert "return_mean" not in facts[0]
     assert "has no rewards" in run(capsys, "info", "lineworld/mine", "--plot", place / "x.png")[2]
     with pytest.raises(UserError, match=r"buffer.top_percent=50: lineworld/mine: has no rewards"):
-        load(replace(ANY, dataset="mine", top_percent=50), LINE, envs.describe(LINE))
+        load(replace(ANY, dataset="mine", top_percent=50), LINE, describe(LINE))
 
 
 @pytest.mark.parametrize(

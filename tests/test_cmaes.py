@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import ckpt, policies, rollout, seeding
-from rlexp.algo import Policy, Task
+from rlexp.algos.base import Task
 from rlexp.algos.cmaes import CMAES, CMAESPolicy, Elites, Full
-from rlexp.envs import EnvConfig, EnvSpec, describe
-from rlexp.errors import UserError
-from rlexp.nets import ACTIVATIONS, PolicyConfig, mlp
-from rlexp.params import OutOfRange
+from rlexp.envs.make import describe
+from rlexp.envs.spec import EnvConfig, EnvSpec
+from rlexp.nn.actors import ACTIVATIONS, PolicyConfig, mlp
+from rlexp.policies.base import Policy
+from rlexp.policies.files import save_policy
+from rlexp.rollout.evaluation import evaluate
+from rlexp.util import checkpoint, seeding
+from rlexp.util.errors import UserError
+from rlexp.util.params import OutOfRange
 
 COURSE = {
     "variant": "elites",
@@ -114,14 +118,14 @@ def test_fixed_cartpole_policies(x, mean):
     """P(LEFT) = sigmoid(s·w + b): with action 1 as LEFT, or without sampling, other returns come out."""
     t = task("CartPole-v1", limit=200)
     policy = CMAESPolicy(np.array([x]), t.spec, [], "tanh", explore=True)
-    returns = rollout.evaluate(policy, t.env, seeding.stream(0, "eval"), 1000).summary(t.env)
+    returns = evaluate(policy, t.env, seeding.stream(0, "eval"), 1000).summary(t.env)
     assert returns["return_mean"] == pytest.approx(mean, abs=0.5)
 
 
 def test_a_hard_threshold_is_another_policy():
     t = task("CartPole-v1", limit=200)
     policy = CMAESPolicy(-np.ones((1, 5)), t.spec, [], "tanh", explore=False)
-    assert rollout.evaluate(policy, t.env, seeding.stream(0, "eval"), 200).summary(t.env)["return_mean"] < 10
+    assert evaluate(policy, t.env, seeding.stream(0, "eval"), 200).summary(t.env)["return_mean"] < 10
 
 
 def test_bernoulli_probability():
@@ -210,8 +214,8 @@ def test_resumes_exactly(changes, tmp_path):
     whole, cut = (learner(task("CartPole-v1", 3, hidden=(4,), limit=50), **changes) for _ in range(2))
     for _ in range(3):
         whole.step()
-    ckpt.save(tmp_path / "state.safetensors", whole.state_dict())
-    cut.load_state_dict(ckpt.load(tmp_path / "state.safetensors"))
+    checkpoint.save(tmp_path / "state.safetensors", whole.state_dict())
+    cut.load_state_dict(checkpoint.load(tmp_path / "state.safetensors"))
     for _ in range(3):
         assert cut.step() == whole.step()
     assert (cut.search.mean == whole.search.mean).all()
@@ -247,8 +251,8 @@ def test_policy_rebuilt_from_its_file_acts_the_same(env_id, hidden, tmp_path):
     obs_BO = np.random.default_rng(1).standard_normal((50, t.spec.obs_dim)).astype(np.float32)
     for explore in (False, True):
         ours = CMAESPolicy(x, t.spec, hidden, "silu", explore)
-        ckpt.save(tmp_path / "p", {"spec": ours.spec(), "state": ours.state_dict()})
-        tree = ckpt.load(tmp_path / "p")
+        checkpoint.save(tmp_path / "p", {"spec": ours.spec(), "state": ours.state_dict()})
+        tree = checkpoint.load(tmp_path / "p")
         again = Policy.kinds["cmaes"].from_spec(tree["spec"], tree["state"])
         actions = []
         for policy in (ours, again):
@@ -280,7 +284,7 @@ def test_policy_rebuilt_from_its_file_acts_the_same(env_id, hidden, tmp_path):
 def test_starts_from_a_policy_of_its_own_shape_only(env_id, hidden, activation, said, tmp_path):
     theirs, file = task(env_id, hidden=hidden), tmp_path / "p.safetensors"
     x = np.arange(1.0, 1 + CMAESPolicy.n_parameters(theirs.spec, hidden))[None]
-    policies.save_policy(file, CMAESPolicy(x, theirs.spec, hidden, activation), theirs.env, {})
+    save_policy(file, CMAESPolicy(x, theirs.spec, hidden, activation), theirs.env, {})
     ours = task("CartPole-v1")
     ours = replace(ours, policy=replace(ours.policy, init=str(file)))
     if said is None:

@@ -5,8 +5,11 @@ import sys
 import pytest
 from hydra import compose, initialize_config_dir
 
-from rlexp import config, explain, folder, launch, plan
-from rlexp.errors import UserError
+from rlexp.cli import launch
+from rlexp.cli.launch import main
+from rlexp.experiment import hydra_errors, plan
+from rlexp.experiment.folder import Folder
+from rlexp.util.errors import UserError
 from tests.helpers import ROOT, STUDIES, built, command
 
 WRONG = [  # what is typed, what the line must hold
@@ -117,7 +120,7 @@ def test_one_line_exit_2_nothing_written(typed, said, tmp_path, monkeypatch, cap
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    code = launch.main(parallel=False)
+    code = main(parallel=False)
     out, err = capsys.readouterr()
     assert code == 2
     assert said in err
@@ -132,8 +135,8 @@ def test_a_run_that_is_interrupted_before_it_begins_leaves_nothing(tmp_path, mon
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["main.py"])
-    monkeypatch.setattr(folder.Folder, "begin", stopped)
-    assert launch.main(parallel=False) == 130
+    monkeypatch.setattr(Folder, "begin", stopped)
+    assert main(parallel=False) == 130
     assert not list(tmp_path.glob("runs/*/*"))
 
 
@@ -170,7 +173,7 @@ def planned(study: str, place, *overrides: str):
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_study_can_begin(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(config, "probe", lambda run: {})  # data is made there, which takes long
+    monkeypatch.setattr(plan, "probe", lambda run: {})  # data is made there, which takes long
     work = planned(study, tmp_path)
     assert len(work.runs) > 1
     assert all(folder.path.parent == work.path and folder.path.is_dir() for folder, _ in work.runs)
@@ -193,4 +196,4 @@ def test_help_and_config_import_no_torch(tmp_path):
 
 
 def test_explains_hydra_errors_it_has_not_seen():
-    assert explain.hydra_error(RuntimeError("first\n\nsecond\nthird")) == "first; second"
+    assert hydra_errors.hydra_error(RuntimeError("first\n\nsecond\nthird")) == "first; second"

@@ -5,14 +5,17 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import ckpt, envs, policies, seeding
-from rlexp.algo import Task
 from rlexp.algos import dagger
+from rlexp.algos.base import Task
 from rlexp.algos.dagger import DAgger
-from rlexp.errors import UserError
-from rlexp.nets import Normaliser, make_actor
-from rlexp.policies import ActorPolicy
-from rlexp.rollout import evaluate
+from rlexp.envs.make import describe
+from rlexp.experiment.task import make_task
+from rlexp.nn.actors import Normaliser, make_actor
+from rlexp.policies.actor import ActorPolicy
+from rlexp.policies.files import save_policy
+from rlexp.rollout.evaluation import evaluate
+from rlexp.util import checkpoint, seeding
+from rlexp.util.errors import UserError
 from tests.helpers import Unsaved, built
 
 
@@ -65,9 +68,9 @@ def wanted(obs_NO: np.ndarray) -> np.ndarray:
 
 def make(*words: str, expert=None) -> DAgger:
     run = built(*words)
-    spec = envs.describe(run.env)
+    spec = describe(run.env)
     torch.manual_seed(0)
-    return DAgger(run.algo, Task(run.env, spec, run.policy, 0, expert=expert or run.task(spec, 0).expert))
+    return DAgger(run.algo, Task(run.env, spec, run.policy, 0, expert=expert or make_task(run, spec, 0).expert))
 
 
 def lineworld(*words: str) -> DAgger:
@@ -149,8 +152,8 @@ def test_expert_standardises_by_its_own_statistics_and_is_asked_for_its_mean(tmp
     torch.manual_seed(1)
     run = built(*DRIFT)
     net = make_actor("continuous", 3, 1, hidden=[4], activation="tanh")
-    expert = ActorPolicy(net, envs.describe(run.env), stats, explore=True)
-    policies.save_policy(tmp_path / "e.safetensors", expert, run.env, {})
+    expert = ActorPolicy(net, describe(run.env), stats, explore=True)
+    save_policy(tmp_path / "e.safetensors", expert, run.env, {})
     algo = make(*DRIFT, *ROUND, f"expert.policy={tmp_path / 'e.safetensors'}")
     for _ in range(4):
         algo.step()
@@ -265,8 +268,8 @@ def test_continues_exactly_in_the_middle_of_a_round_and_between(tmp_path, steps)
     for _ in range(steps):
         whole.step()
         cut.step()
-    ckpt.save(tmp_path / "c.safetensors", cut.state_dict())
-    again.load_state_dict(ckpt.load(tmp_path / "c.safetensors"))
+    checkpoint.save(tmp_path / "c.safetensors", cut.state_dict())
+    again.load_state_dict(checkpoint.load(tmp_path / "c.safetensors"))
     for _ in range(4):
         assert again.step() == whole.step()
     assert torch.equal(again.learner.theta, whole.learner.theta)
@@ -276,7 +279,7 @@ def test_continues_exactly_in_the_middle_of_a_round_and_between(tmp_path, steps)
 def test_weights_bring_the_statistics_that_they_were_trained_on(tmp_path):
     first = lineworld()
     first.step()
-    policies.save_policy(tmp_path / "p.safetensors", first.policy(), first.task.env, {})
+    save_policy(tmp_path / "p.safetensors", first.policy(), first.task.env, {})
     second = lineworld(f"policy.init={tmp_path / 'p.safetensors'}")
     assert np.array_equal(second.policy().normaliser.mean, first.obs_stats.mean)
     assert np.array_equal(second.policy().act(first.obs_NO), first.policy().act(first.obs_NO))

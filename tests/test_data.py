@@ -12,10 +12,14 @@ import numpy as np
 import pytest
 from minari.data_collector import EpisodeBuffer
 
-from rlexp import envs, seeding
-from rlexp.data import BufferConfig, Dataset, generate, load, recipes, store
-from rlexp.data.recipes import Recipe
-from rlexp.errors import UserError
+from rlexp.buffers.dataset import Dataset
+from rlexp.datasets import generate, load, recipes, store
+from rlexp.datasets.load import BufferConfig
+from rlexp.datasets.recipes import Recipe
+from rlexp.envs.make import describe
+from rlexp.envs.spec import EnvSpec
+from rlexp.util import seeding
+from rlexp.util.errors import UserError
 from tests.datasets import ANY, HOPPER, LINE, asked, names, play, policy_file
 from tests.helpers import ROOT, built
 from tests.test_dataset import episodes, same
@@ -60,7 +64,7 @@ def test_each_data_set_has_its_own_chance():
 
 
 def test_every_recipe_is_made_and_comes_back(place):
-    spec = envs.describe(LINE)
+    spec = describe(LINE)
     medium, expert, replay, both = (
         load(BufferConfig(**{**vars(ANY), "dataset": kind}), LINE, spec)
         for kind in ("medium", "lineworld/expert", "medium-replay", "medium-expert")
@@ -77,7 +81,7 @@ def test_every_recipe_is_made_and_comes_back(place):
 
 
 def test_minari_reads_ours(place):
-    data = load(BufferConfig(**{**vars(ANY), "dataset": "medium"}), LINE, envs.describe(LINE))
+    data = load(BufferConfig(**{**vars(ANY), "dataset": "medium"}), LINE, describe(LINE))
     theirs = minari.load_dataset("rlexp/lineworld/medium-v0")
     assert (theirs.total_steps, theirs.total_episodes) == (130, 7)
     for i, episode in enumerate(theirs.iterate_episodes()):
@@ -134,7 +138,7 @@ def test_other_data_sets_of_minari(place):
 
 
 def replace_spec(obs_dim, n_actions):
-    return envs.EnvSpec(obs_dim, "continuous", n_actions, -np.ones(n_actions), np.ones(n_actions))
+    return EnvSpec(obs_dim, "continuous", n_actions, -np.ones(n_actions), np.ones(n_actions))
 
 
 @pytest.mark.parametrize("network", [True, False])

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlexp.data import Dataset
-from rlexp.envs import EnvSpec
-from rlexp.errors import UserError
+from rlexp.buffers.dataset import Dataset
+from rlexp.envs.spec import EnvSpec
+from rlexp.util.errors import UserError
 
 BOX = EnvSpec(3, "continuous", 2, np.full(2, -1, np.float32), np.full(2, 1, np.float32))
 

@@ -11,13 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from rlexp import denoise, policies
 from rlexp.algos.diffusion import Diffusion
-from rlexp.commands import chunks as chunk_command
-from rlexp.data import Dataset
-from rlexp.decoder import Decoder
-from rlexp.envs import EnvSpec
-from rlexp.errors import UserError
+from rlexp.buffers.dataset import Dataset
+from rlexp.cli.commands import chunks as chunk_command
+from rlexp.envs.spec import EnvSpec
+from rlexp.nn import denoise
+from rlexp.nn.decoder import Decoder
+from rlexp.policies.files import save_policy
+from rlexp.util.errors import UserError
 from tests.helpers import built, task
 
 SMALL = ["algo.layers=2", "algo.width=16", "algo.denoise_steps=8", "algo.minibatch=64", "algo.lr=3e-3", "algo.ema=0.9"]
@@ -430,7 +431,7 @@ def policy_file(tmp_path_factory):
     data = replace(episodes(9, 4), obs_NO=np.zeros((13, 8), np.float32), final_obs_EO=np.zeros((2, 8), np.float32))
     spec = replace(SPEC, obs_dim=8)
     path = tmp_path_factory.mktemp("chunks") / "p.safetensors"
-    policies.save_policy(path, learner(data=data, spec=spec).policy(), run.env, {})
+    save_policy(path, learner(data=data, spec=spec).policy(), run.env, {})
     return path
 
 

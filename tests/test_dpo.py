@@ -10,12 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import config, envs, policies, preferences, rollout
 from rlexp.algos.dpo import DPO
-from rlexp.commands import pictures
-from rlexp.commands import preferences as preference_commands
-from rlexp.errors import UserError
-from rlexp.nets import Normaliser
+from rlexp.buffers import preferences
+from rlexp.buffers.trajectories import Trajectories
+from rlexp.cli.commands import pictures
+from rlexp.cli.commands import preferences as preference_commands
+from rlexp.envs.make import describe
+from rlexp.experiment.probe import probe
+from rlexp.experiment.task import make_task
+from rlexp.nn.actors import Normaliser
+from rlexp.policies.actor import ActorPolicy
+from rlexp.policies.files import load_policy, save_policy
+from rlexp.util.errors import UserError
 from tests.helpers import built, metrics, toy, train
 
 PENDULUM = ["env=inverted_double_pendulum", "policy.hidden=[8]", "policy.orthogonal=false"]
@@ -25,7 +31,7 @@ SMALL = ["algo.trajectories=12", "algo.envs=12", "algo.pairs=6", "algo.minibatch
 def dpo(*words: str, seed: int = 0) -> DPO:
     run = built("algo=dpo", *PENDULUM, *SMALL, "algo.mean_episodes=0", *words)
     torch.manual_seed(0)
-    return DPO(run.algo, run.task(envs.describe(run.env), seed))
+    return DPO(run.algo, make_task(run, describe(run.env), seed))
 
 
 def collected(*words: str) -> tuple[DPO, dict]:
@@ -182,7 +188,7 @@ def test_held_out_trajectories_are_never_learned_from():
 
 def test_preferred_ones_mostly_pay_more_and_are_first():
     algo, found = collected("algo.trajectories=200", "algo.envs=200", "algo.temperature=20")
-    data = rollout.Trajectories(**algo.data)
+    data = Trajectories(**algo.data)
     won, lost = data.return_E[algo.train_P2].T
     assert 0 < found["data/label_surprises"] < 0.5
     assert (won < lost).mean() == pytest.approx(found["data/label_surprises"])
@@ -211,7 +217,7 @@ def test_collecting_reports_what_the_policy_really_gets():
     rounds = [algo.step() for _ in range(3)]
     assert [r.updates for r in rounds] == [0, 0, 0]
     assert not rounds[0].metrics
-    data = rollout.Trajectories(**algo.data)
+    data = Trajectories(**algo.data)
     found = rounds[-1].metrics
     assert found["data/return_mean"] == pytest.approx(data.return_E.mean())
     assert found["data/return_std"] == pytest.approx(data.return_E.std(ddof=1))
@@ -230,8 +236,8 @@ def test_frozen_sigma_stays_and_is_saved(tmp_path):
     assert not torch.equal(algo.actor.body[-1].weight, before)
     assert algo.actor.log_std.tolist() == pytest.approx([-0.7])
     assert algo.snapshot()["data/std"] == pytest.approx(math.exp(-0.7))
-    policies.save_policy(tmp_path / "p.safetensors", algo.policy(), algo.task.env, {})
-    again = policies.load_policy(tmp_path / "p.safetensors").policy
+    save_policy(tmp_path / "p.safetensors", algo.policy(), algo.task.env, {})
+    again = load_policy(tmp_path / "p.safetensors").policy
     assert again.actor.log_std.tolist() == pytest.approx([-0.7])
 
 
@@ -258,8 +264,8 @@ def test_architecture_is_that_of_policy_init(tmp_path):
     stats = Normaliser(first.task.spec.obs_dim)
     stats.mean, stats.count = stats.mean + 0.3, 5.0
     stats._cache()
-    saved = policies.ActorPolicy(first.actor, first.task.spec, stats)
-    policies.save_policy(file, saved, first.task.env, {})
+    saved = ActorPolicy(first.actor, first.task.spec, stats)
+    save_policy(file, saved, first.task.env, {})
     algo, _ = collected(f"policy.init={file}")
     assert algo.actor.spec["hidden"] == [5, 7]
     assert algo.actor.spec["activation"] == "gelu"
@@ -283,7 +289,7 @@ def course_file(path: Path, **changes: torch.Tensor | None) -> Path:
 
 def swimmer(*words: str) -> DPO:
     run = built("algo=dpo", "env=gym", "env.id=Swimmer-v5", *words)
-    return DPO(run.algo, run.task(envs.describe(run.env), 0))
+    return DPO(run.algo, make_task(run, describe(run.env), 0))
 
 
 def test_a_plain_state_dict_is_a_start(tmp_path):
@@ -326,14 +332,14 @@ def test_a_state_dict_runs_no_code(tmp_path):
 def test_other_algorithms_take_one_where_it_fits(tmp_path):
     file = course_file(tmp_path / "p.pt")
     words = ["algo=ppo", "env=gym", "env.id=Swimmer-v5", f"policy.init={file}", "policy.activation=leaky_relu"]
-    config.probe(built(*words, "policy.hidden=[128,128]"))
+    probe(built(*words, "policy.hidden=[128,128]"))
     with pytest.raises(UserError, match="this run's policy is"):
-        config.probe(built(*words, "policy.hidden=[64,64]"))
+        probe(built(*words, "policy.hidden=[64,64]"))
 
 
 def test_a_policy_of_another_task_is_one_line(tmp_path):
     first = dpo()
-    policies.save_policy(tmp_path / "p.safetensors", first.policy(), first.task.env, {})
+    save_policy(tmp_path / "p.safetensors", first.policy(), first.task.env, {})
     with pytest.raises(UserError, match="its actions and observations are"):
         swimmer(f"policy.init={tmp_path / 'p.safetensors'}")
 
@@ -343,7 +349,7 @@ def test_a_policy_of_another_task_is_one_line(tmp_path):
 
 def test_learns_from_a_file_of_pairs(tmp_path):
     algo, _ = collected("algo.trajectories=20", "algo.envs=20", "algo.held_out=0.2")
-    data = rollout.Trajectories(**{**algo.data, "logp_ET": None})
+    data = Trajectories(**{**algo.data, "logp_ET": None})
     found = preferences.label(data, "random", np.random.default_rng(0))
     preferences.save_pairs(tmp_path / "pairs.safetensors", found)
     given = dpo(f"algo.preferences={tmp_path / 'pairs.safetensors'}")
@@ -414,7 +420,7 @@ def typed(*words: str) -> int:
 
 def saved(path: Path, log_std: float) -> str:
     algo = dpo(f"policy.log_std={log_std}")
-    policies.save_policy(path, algo.policy(), algo.task.env, {})
+    save_policy(path, algo.policy(), algo.task.env, {})
     return str(path)
 
 
@@ -487,11 +493,11 @@ def test_pairs_that_training_cannot_read_are_one_line(tmp_path):
 
 
 def test_panels_draw_what_iterations_do(tmp_path):
-    from rlexp import folder
+    from rlexp.experiment.folder import Folder, create
 
     run = toy("dpo", "algo.iterations=1", "train.budget=32", "train.eval_episodes=5")
-    place = folder.create(tmp_path, run.name)
-    record = folder.Folder(place, run.plain, run.algo_class.clock, {})
+    place = create(tmp_path, run.name)
+    record = Folder(place, run.plain, run.algo_class.clock, {})
     record.begin()
     train(run, place / "seed_0")
     names = ["data/return_mean", "data/label_informativeness"]

@@ -11,12 +11,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from rlexp import policies, rollout, seeding
 from rlexp.algos import dt
 from rlexp.algos.dt import ALL, DT, LAST, STATES, DTPolicy, Transformer
-from rlexp.data import Dataset
-from rlexp.envs import EnvSpec
-from rlexp.errors import UserError
+from rlexp.buffers.dataset import Dataset
+from rlexp.envs.spec import EnvSpec
+from rlexp.policies.files import load_policy, save_policy
+from rlexp.rollout.evaluation import evaluate
+from rlexp.util import seeding
+from rlexp.util.errors import UserError
 from tests.helpers import Unsaved, built, task
 
 SMALL = ["algo.layers=2", "algo.width=16", "algo.heads=2", "algo.context=4", "algo.minibatch=16", "algo.warmup=4"]
@@ -342,7 +344,7 @@ def test_episodes_that_end_at_different_times_do_not_disturb_each_other():
     net = Transformer("discrete", 4, 2, [], [], False, 20, 2, 1, 16)
     stats = dt.Normaliser(4)
     policy = DTPolicy(net, stats, 5, 10.0, 100.0, 0.0)
-    together = rollout.evaluate(policy, env, seeding.stream(0, "eval"), 4)
+    together = evaluate(policy, env, seeding.stream(0, "eval"), 4)
     lengths = [len(e.reward_T) for e in together.episodes]
     assert len(set(lengths)) > 1
 
@@ -363,7 +365,7 @@ def test_episodes_that_end_at_different_times_do_not_disturb_each_other():
             policy.observe(reward_B[[self.row]])
 
     for row in range(4):
-        alone = rollout.evaluate(One(row), env, seeding.stream(0, "eval"), 4)
+        alone = evaluate(One(row), env, seeding.stream(0, "eval"), 4)
         assert alone.episodes[row].action.tolist() == together.episodes[row].action.tolist()
 
 
@@ -402,8 +404,8 @@ def test_policy_file_holds_all_that_acting_needs(tmp_path):
     algo = learner("algo.target_return=12", "algo.learned_std=true")
     algo.step()
     policy = algo.policy(explore=True)
-    policies.save_policy(tmp_path / "p.safetensors", policy, built("env=bipedal").env, {})
-    again = policies.load_policy(tmp_path / "p.safetensors").policy
+    save_policy(tmp_path / "p.safetensors", policy, built("env=bipedal").env, {})
+    again = load_policy(tmp_path / "p.safetensors").policy
     assert again.spec() == policy.spec()
     rng = np.random.default_rng(0)
     obs_TBO = rng.normal(1, 30, (7, 2, 3)).astype(np.float32)
@@ -490,8 +492,7 @@ def test_what_data_do_not_say_is_not_learned():
 
 
 def test_targets_command(tmp_path, capsys, monkeypatch):
-    from rlexp import api
-    from rlexp.commands import targets
+    from rlexp.cli.commands import targets
 
     parser = argparse.ArgumentParser()
     targets.add(parser.add_subparsers())
@@ -508,14 +509,14 @@ def test_targets_command(tmp_path, capsys, monkeypatch):
         place = tmp_path / f"run/seed_{seed}/checkpoints"
         place.mkdir(parents=True)
         policy = DTPolicy(net, dt.Normaliser(2), 5, 1.0, 0.0, -1.5 - seed)
-        policies.save_policy(place / "final.safetensors", policy, env, {"seed": seed})
+        save_policy(place / "final.safetensors", policy, env, {"seed": seed})
     out = json.loads(call(tmp_path / "run", "--returns", -9, -3, "--episodes", 2, "--json"))
     found = out["policies"][str(tmp_path / "run")]
     assert (found["asked"], found["data_best"], np.shape(found["returns"])) == ([-9, -3], -1.5, (2, 2))
     assert np.all(np.array(found["returns"]) <= 0)
 
     asked = lambda saved, n, seed: {"return_mean": saved.policy.target / 2 + saved.card["seed"]}  # noqa: E731
-    monkeypatch.setattr(api, "evaluate", asked)
+    monkeypatch.setattr(targets, "evaluate", asked)
     table = call(tmp_path / "run", "--returns", -9, -3, "--plot", tmp_path / picture)
     assert "best return in the data -1.5, 20 episodes" in table
     assert "| -9.0 | -4.0 | ± 6.4 | 2 |\n| -3.0 | -1.0 | ± 6.4 | 2 |" in table
@@ -527,6 +528,6 @@ def test_targets_command(tmp_path, capsys, monkeypatch):
         call(tmp_path / "run", "--returns", "inf")
     with pytest.raises(UserError, match="of kind 'actor', which is asked for no return"):
         call(tmp_path / "run", "lineworld-expert")
-    policies.save_policy(tmp_path / "0.safetensors", DTPolicy(net, dt.Normaliser(2), 5, 1.0, 0.0, 0.0), env, {})
+    save_policy(tmp_path / "0.safetensors", DTPolicy(net, dt.Normaliser(2), 5, 1.0, 0.0, 0.0), env, {})
     with pytest.raises(UserError, match="the best return in the data is 0; say with --returns"):
         call(tmp_path / "0.safetensors")

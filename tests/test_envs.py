@@ -9,9 +9,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from rlexp import envs, rollout, seeding
-from rlexp.envs import EnvConfig, EnvSpec, VecEnv
-from rlexp.errors import UserError
+from rlexp.envs.make import describe, make
+from rlexp.envs.spec import EnvConfig, EnvSpec
+from rlexp.envs.vector import VecEnv
+from rlexp.rollout.evaluation import evaluate
+from rlexp.util import seeding
+from rlexp.util.errors import UserError
 from tests.helpers import ROOT, Unsaved, built
 
 BACKENDS = [
@@ -101,7 +104,7 @@ def test_random_actions_meet_no_transition_between_episodes(id, backend):
     """After an end, `obs` looks like a start and `final_obs` does not; no step is lost and no reward is a filler's."""
     env = config(id, backend=backend, limit=60)
     n, steps = 4, 250
-    spec = envs.describe(env)
+    spec = describe(env)
     starts = VecEnv(env, list(range(100, 300))).reset()
     low, high = starts.min(0) - 0.02, starts.max(0) + 0.02  # 200 starts nearly span what a start may be
     vec = VecEnv(env, seeding.env_seeds(seeding.stream(0, "train_env"), n))
@@ -260,14 +263,14 @@ def test_a_fixed_controller_scores_the_same_on_both_backends(id):
     """Two samples of 200 episodes, neither degenerate, differ by less than chance would have it (|z| < 4)."""
     pytest.importorskip("envpool")
     limit = 100 if id == "BipedalWalker-v3" else None
-    spec = envs.describe(config(id))
+    spec = describe(config(id))
     weights = np.random.default_rng(1).normal(size=(spec.obs_dim, spec.n_actions))
     if id == "CartPole-v1":
         weights[:] = [[0, 0], [0, 0], [-1, 1], [0, 0]]  # push to where the pole leans
     returns, lengths = [], []
     for backend in ("gymnasium", "envpool"):
         env = config(id, backend=backend, limit=limit)
-        result = rollout.evaluate(Linear(spec, weights), env, seeding.stream(0, "eval"), 200)
+        result = evaluate(Linear(spec, weights), env, seeding.stream(0, "eval"), 200)
         returns.append([e.total for e in result.episodes])
         lengths.append([len(e.reward_T) for e in result.episodes])
     for a, b in (returns, lengths):
@@ -281,7 +284,7 @@ def test_a_fixed_controller_scores_the_same_on_both_backends(id):
 
 
 def test_grid_world_draws_start_and_target_from_its_inside():
-    env = envs.make(config("rlexp/GridWorld-v0", dims=2, size=10, length=20))
+    env = make(config("rlexp/GridWorld-v0", dims=2, size=10, length=20))
     points = []
     for seed in range(400):
         obs, _ = env.reset(seed=seed)
@@ -297,7 +300,7 @@ def test_grid_world_draws_start_and_target_from_its_inside():
 
 
 def test_grid_world_shows_target_then_position_and_pays_by_distance():
-    env = envs.make(config("rlexp/GridWorld-v0", dims=2, size=10, length=20))
+    env = make(config("rlexp/GridWorld-v0", dims=2, size=10, length=20))
     env.reset(seed=0)
     world = env.unwrapped
     world.position, world.target = np.array([5, 2]), np.array([1, 6])
@@ -313,8 +316,8 @@ def test_grid_world_shows_target_then_position_and_pays_by_distance():
 
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_grid_world_moves_along_each_axis_and_stops_at_the_walls(dims):
-    env = envs.make(config("rlexp/GridWorld-v0", dims=dims, size=10, length=1000))
-    assert envs.describe(config("rlexp/GridWorld-v0", dims=dims)) == EnvSpec(2 * dims, "discrete", 2 * dims + 1)
+    env = make(config("rlexp/GridWorld-v0", dims=dims, size=10, length=1000))
+    assert describe(config("rlexp/GridWorld-v0", dims=dims)) == EnvSpec(2 * dims, "discrete", 2 * dims + 1)
     for axis in range(dims):
         env.reset(seed=axis)
         world = env.unwrapped
@@ -334,7 +337,7 @@ def test_grid_world_moves_along_each_axis_and_stops_at_the_walls(dims):
 
 
 def test_grid_world_lasts_its_length_whatever_happens_and_reports_success_at_the_end():
-    env = envs.make(config("rlexp/GridWorld-v0", dims=1, size=10, length=20))
+    env = make(config("rlexp/GridWorld-v0", dims=1, size=10, length=20))
     found = []
     for seed in range(60):
         env.reset(seed=seed)
@@ -354,12 +357,12 @@ def test_grid_world_lasts_its_length_whatever_happens_and_reports_success_at_the
 
 def test_grid_world_refuses_impossible_sizes():
     with pytest.raises(UserError, match="dims ≥ 1"):
-        envs.describe(config("rlexp/GridWorld-v0", dims=0))
+        describe(config("rlexp/GridWorld-v0", dims=0))
 
 
 def test_sphere_pays_the_negative_squared_distance_once():
     env = config("rlexp/Sphere-v0", optimum=[65, 49])
-    spec = envs.describe(env)
+    spec = describe(env)
     assert (spec.obs_dim, spec.kind, spec.n_actions) == (0, "continuous", 2)
     vec = VecEnv(env, [0, 1])
     assert vec.reset().shape == (2, 0)
@@ -387,7 +390,7 @@ def test_sphere_pays_the_negative_squared_distance_once():
 )
 def test_what_cannot_be_used_is_one_line_that_says_why(env, words):
     with pytest.raises(UserError) as error:
-        envs.describe(env)
+        describe(env)
     assert "\n" not in str(error.value)
     for word in words:
         assert word in str(error.value)
@@ -409,7 +412,7 @@ def test_what_envpool_lacks_is_one_line_that_says_so(id, kwargs, words):
 def test_envpool_that_is_not_installed_is_one_line_that_says_how(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"EnvPool is not installed; pip install"):
-        envs.describe(config("CartPole-v1", backend="envpool"))
+        describe(config("CartPole-v1", backend="envpool"))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -418,7 +421,7 @@ def test_any_id_gives_flat_observations_of_the_width_described(id, backend):
     """Discrete observations become one-hot vectors, so that a network can read them; or the backend is refused."""
     env = config(id, backend=backend)
     try:
-        spec = envs.describe(env)
+        spec = describe(env)
         vec = VecEnv(env, [1, 2])
     except UserError:
         assert (id, backend) == ("FrozenLake-v1", "envpool"), "only this may be refused"
@@ -436,14 +439,14 @@ def test_any_id_gives_flat_observations_of_the_width_described(id, backend):
 
 def test_dict_observations_are_laid_out_flat_and_in_order():
     env = config("rlexp_test/Scripted-v0")
-    assert envs.describe(env).obs_dim == 3
+    assert describe(env).obs_dim == 3
     vec = VecEnv(env, [0])
     assert vec.reset().tolist() == [[0, 0.25, 0.75]]
     assert vec.step(np.zeros((1, 2), np.float32)).obs.tolist() == [[1, 0.25, 0.75]]
 
 
 def test_actions_are_clipped_into_the_box_and_discrete_ones_left_alone():
-    spec = envs.describe(config("Pendulum-v1"))
+    spec = describe(config("Pendulum-v1"))
     assert (spec.kind, spec.n_actions, spec.low_A.tolist(), spec.high_A.tolist()) == ("continuous", 1, [-2], [2])
     action = np.array([[-7.0], [0.5], [2.5]], np.float32)
     assert spec.executable(action).tolist() == [[-2], [0.5], [2]]
@@ -456,7 +459,7 @@ def test_actions_are_clipped_into_the_box_and_discrete_ones_left_alone():
 def test_time_limit_of_the_config_replaces_the_environments_own():
     assert built("env=cartpole200").env.max_episode_steps == 200
     for limit, expected in ((None, 500), (200, 200), (1000, 1000)):
-        assert envs.make(config("CartPole-v1", limit=limit)).spec.max_episode_steps == expected
+        assert make(config("CartPole-v1", limit=limit)).spec.max_episode_steps == expected
 
 
 def test_scores_are_normalised_between_random_and_expert():
@@ -467,7 +470,10 @@ def test_scores_are_normalised_between_random_and_expert():
 
 
 def test_mujoco_is_quiet_and_leaves_no_log(tmp_path):
-    code = "from tests.helpers import built; from rlexp import envs; envs.describe(built('env=halfcheetah').env)"
+    code = (
+        "from rlexp.envs.make import describe; from tests.helpers import built\n"
+        "describe(built('env=halfcheetah').env)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True
     )

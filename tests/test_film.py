@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlexp import film, seeding
-from rlexp.config import VideoConfig
-from rlexp.envs import describe
-from rlexp.rollout import Episode, Evaluation, evaluate
+from rlexp.envs.make import describe
+from rlexp.report import film
+from rlexp.report.film import VideoConfig
+from rlexp.rollout.evaluation import Episode, Evaluation, evaluate
+from rlexp.util import seeding
 from tests.helpers import ROOT, Unsaved, built
 
 
@@ -202,8 +203,8 @@ ctypes.util.find_library = lambda name: None if name == "EGL" else find(name)
 ctypes.CDLL.__init__ = refuse
 from pathlib import Path
 import numpy as np
-from rlexp import film
-from rlexp.rollout import Episode
+from rlexp.report import film
+from rlexp.rollout.evaluation import Episode
 from tests.helpers import built
 try:
     episode = Episode(0, np.zeros((1, 3), np.float32), np.zeros(1, np.float32), None)

@@ -9,9 +9,11 @@ import h5py
 import numpy as np
 import pytest
 
-from rlexp.data import BufferConfig, Dataset, formats, load
-from rlexp.envs import describe
-from rlexp.errors import UserError
+from rlexp.buffers.dataset import Dataset
+from rlexp.datasets import formats, load
+from rlexp.datasets.load import BufferConfig
+from rlexp.envs.make import describe
+from rlexp.util.errors import UserError
 from tests.helpers import built
 from tests.test_dataset import episodes, same
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import envs
-from rlexp.data import generate, recipes, shards
-from rlexp.data.recipes import Share
-from rlexp.errors import UserError
-from rlexp.policies import load_policy
+from rlexp.datasets import generate, recipes, shards
+from rlexp.datasets.recipes import Share
+from rlexp.envs.make import describe
+from rlexp.policies.files import load_policy
+from rlexp.util.errors import UserError
 from tests.datasets import HOPPER, LINE, asked, names, play, policy_file
 from tests.helpers import ROOT, Unsaved, built
 from tests.test_dataset import same
@@ -82,7 +82,7 @@ def test_transitions_are_the_environments(place):
 def test_actions_are_stored_as_executed(place):
     path = policy_file(place / "policies" / "hop.safetensors", HOPPER)
     data = play(Share(path, 300, None, True), env=HOPPER)
-    data.check(envs.describe(HOPPER))
+    data.check(describe(HOPPER))
     assert (np.abs(data.action) == 1).any()  # a standard normal's tails, clipped
     assert data.length_E.min() > 1
     means = play(Share(path, 300, None, False), env=HOPPER)
@@ -196,11 +196,12 @@ def alive(pid):
 ENDLESS = """
 import sys
 from pathlib import Path
-from rlexp import cli
-from rlexp.data import recipes
-recipes.FILE, recipes.POLICIES = Path({file!r}), Path({policies!r})
+from rlexp.cli import main
+from rlexp.datasets import recipes
+from rlexp.util import paths
+recipes.FILE, paths.POLICIES = Path({file!r}), Path({policies!r})
 if __name__ == "__main__":
-    sys.exit(cli.main(["data", "make", "lineworld/endless", "--processes", "2"]))
+    sys.exit(main.main(["data", "make", "lineworld/endless", "--processes", "2"]))
 """
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from rlexp import ckpt
-from rlexp.learner import Learner, mean_metrics
+from rlexp.nn.learner import Learner, mean_metrics
+from rlexp.util import checkpoint
 
 
 def net(seed: int = 0) -> nn.Module:
@@ -112,9 +112,9 @@ def test_a_saved_learner_continues_identically(tmp_path, ema):
     first = Learner(net(), loss, **options)
     for batch in batches(7):
         first.update(batch)
-    ckpt.save(tmp_path / "l.safetensors", first.state_dict())
+    checkpoint.save(tmp_path / "l.safetensors", first.state_dict())
     second = Learner(net(1), loss, **options)
-    second.load_state_dict(ckpt.load(tmp_path / "l.safetensors"))
+    second.load_state_dict(checkpoint.load(tmp_path / "l.safetensors"))
     for batch in batches(7):
         metrics = [learner.update(batch) for learner in (first, second)]
         assert metrics[0] == metrics[1]

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from rlexp import stats
-from rlexp.math import discounted_sums, explained_variance, gae, rewards_to_go
+from rlexp.buffers.returns import discounted_sums, explained_variance, gae, rewards_to_go
+from rlexp.util import stats
 
 NO, YES = np.array([[False]]), np.array([[True]])
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import ckpt, policies
-from rlexp.envs import EnvConfig, EnvSpec
-from rlexp.errors import UserError
-from rlexp.nets import ActorCritic, Normaliser, PolicyConfig, actor_for, make_actor, mlp, require_probabilities
-from rlexp.paths import POLICIES
+from rlexp.envs.spec import EnvConfig, EnvSpec
+from rlexp.nn.actors import ActorCritic, Normaliser, PolicyConfig, actor_for, make_actor, mlp, require_probabilities
+from rlexp.policies.actor import ActorPolicy
+from rlexp.policies.files import load_policy, save_policy
+from rlexp.util import checkpoint, paths
+from rlexp.util.errors import UserError
 
 RAW = [(200, 3.0, 5.0), (1, 100.0, 1.0), (37, -2.0, 0.1)]  # batches: size, mean, standard deviation
 
@@ -68,9 +69,9 @@ def test_scaling_divides_by_the_deviation_and_subtracts_nothing():
 def test_a_restored_normaliser_is_the_same_and_a_copy_stays_frozen(tmp_path):
     first = Normaliser(3, clip=7.0)
     first.update(data()[0])
-    ckpt.save(tmp_path / "n.safetensors", first.state_dict())
+    checkpoint.save(tmp_path / "n.safetensors", first.state_dict())
     loaded, copied = Normaliser(3), Normaliser(3)
-    loaded.load_state_dict(ckpt.load(tmp_path / "n.safetensors"))
+    loaded.load_state_dict(checkpoint.load(tmp_path / "n.safetensors"))
     copied.load_state_dict(first.state_dict())
     x = data()[2]
     expected = first(x)
@@ -149,8 +150,8 @@ def test_initial_deviation_is_the_configured_one():
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_an_actor_is_rebuilt_from_its_spec_and_weights(tmp_path, kind, hidden, activation):
     net = actor(kind, hidden=hidden, activation=activation, orthogonal=True, log_std=-0.5)
-    ckpt.save(tmp_path / "a.safetensors", {"spec": net.spec, "state": net.state_dict()})
-    tree = ckpt.load(tmp_path / "a.safetensors")
+    checkpoint.save(tmp_path / "a.safetensors", {"spec": net.spec, "state": net.state_dict()})
+    tree = checkpoint.load(tmp_path / "a.safetensors")
     again = make_actor(**tree["spec"])
     again.load_state_dict(tree["state"])
     obs, noise = torch.randn(6, 3), net.noise([6], None)
@@ -243,17 +244,17 @@ def test_other_actors_imitate_by_likelihood(kind, action):
 def test_a_policy_file_keeps_the_architecture(tmp_path, deterministic):
     net = actor_for(BOX, config(residual=True, bounded=True), deterministic=deterministic)
     net.load_state_dict({name: 3 * tensor for name, tensor in net.state_dict().items()})
-    policy, x = policies.ActorPolicy(net, BOX), np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
-    policies.save_policy(tmp_path / "p.safetensors", policy, EnvConfig(**ENV), {})
-    again = policies.load_policy(tmp_path / "p.safetensors").policy
+    policy, x = ActorPolicy(net, BOX), np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    save_policy(tmp_path / "p.safetensors", policy, EnvConfig(**ENV), {})
+    again = load_policy(tmp_path / "p.safetensors").policy
     assert np.array_equal(again.act(x), policy.act(x))
     assert again.actor.spec == net.spec
     assert type(again.actor) is type(net)
 
 
-@pytest.mark.parametrize("file", sorted(POLICIES.glob("*.safetensors")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sorted(paths.POLICIES.glob("*.safetensors")), ids=lambda file: file.stem)
 def test_shipped_policies_load(file):
-    policy = policies.load_policy(file).policy
+    policy = load_policy(file).policy
     width = policy.env.obs_dim
     policy.start(2, np.random.default_rng(0))
     assert len(policy.act(np.zeros((2, width), np.float32))) == 2

@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from rlexp import cli, gallery, history, plot, stats
+from rlexp.cli import main
+from rlexp.report import compare as compare_file
+from rlexp.report import curves as curves_file
+from rlexp.report import history
+from rlexp.report.compare import compare, study
+from rlexp.report.curves import curves
+from rlexp.report.publish import publish
+from rlexp.util import paths, stats
 
 STEPS = np.arange(0, 50_001, 1000)
 
@@ -80,13 +87,14 @@ def write_run(
 def drawn(monkeypatch):
     """Figures instead of files, by name."""
     figures: dict[str, Figure] = {}
-    monkeypatch.setattr(plot, "_save", lambda figure, path: figures.update({path.name: figure}))
+    for module in (compare_file, curves_file):
+        monkeypatch.setattr(module, "_save", lambda figure, path: figures.update({path.name: figure}))
     return figures
 
 
 @pytest.fixture(autouse=True)
 def empty_gallery(monkeypatch, tmp_path):
-    monkeypatch.setattr(gallery, "GALLERY", tmp_path / "gallery")
+    monkeypatch.setattr(paths, "GALLERY", tmp_path / "gallery")
 
 
 def labels(axes):
@@ -130,7 +138,7 @@ def test_thinning_keeps_every_spike():
 
 
 def test_curves_shows_seeds_mean_interval_losses_and_kind_of_actions(tmp_path, drawn):
-    plot.curves(write_run(tmp_path / "run", actions="sampled"))
+    curves(write_run(tmp_path / "run", actions="sampled"))
     main, *panels = drawn["curves.png"].axes
     assert labels(main) == ["seed 0", "seed 1", "seed 2", "mean and 95 % t-interval, n = 3"]
     assert "sampled actions, 10 episodes" in main.get_ylabel()
@@ -140,14 +148,14 @@ def test_curves_shows_seeds_mean_interval_losses_and_kind_of_actions(tmp_path, d
 
 
 def test_one_seed_has_no_interval(tmp_path, drawn):
-    plot.curves(write_run(tmp_path / "run", lengths=(1.0,)))
+    curves(write_run(tmp_path / "run", lengths=(1.0,)))
     main = drawn["curves.png"].axes[0]
     assert labels(main) == ["seed 0"]
     assert not main.collections
 
 
 def test_failed_seed_is_shown_and_not_averaged(tmp_path, drawn):
-    plot.curves(write_run(tmp_path / "run", (1.0, 0.4, 1.0), ["done", "failed", "done"]))
+    curves(write_run(tmp_path / "run", (1.0, 0.4, 1.0), ["done", "failed", "done"]))
     main = drawn["curves.png"].axes[0]
     assert labels(main) == ["seed 0", "seed 1, failed", "seed 2", "mean and 95 % t-interval, n = 2"]
     assert "3 seeds: 2 done, 1 failed" in main.get_title(loc="left")
@@ -156,7 +164,7 @@ def test_failed_seed_is_shown_and_not_averaged(tmp_path, drawn):
 
 
 def test_seed_that_has_just_begun_does_not_cut_the_mean(tmp_path, drawn):
-    plot.curves(write_run(tmp_path / "run", (1.0, 1.0, 0.1, 0.0), ["done", "done", "running", "waiting"]))
+    curves(write_run(tmp_path / "run", (1.0, 1.0, 0.1, 0.0), ["done", "done", "running", "waiting"]))
     main = drawn["curves.png"].axes[0]
     assert labels(main)[-1] == "mean and 95 % t-interval, n = 2"
     assert "4 seeds: 2 done, 1 running, 1 waiting" in main.get_title(loc="left")
@@ -165,7 +173,7 @@ def test_seed_that_has_just_begun_does_not_cut_the_mean(tmp_path, drawn):
 
 
 def test_parallel_seeds_are_averaged_as_far_as_all_have_come(tmp_path, drawn):
-    plot.curves(write_run(tmp_path / "run", (0.5, 0.6, 0.7)))
+    curves(write_run(tmp_path / "run", (0.5, 0.6, 0.7)))
     main = drawn["curves.png"].axes[0]
     mean = next(line for line in main.lines if str(line.get_label()).startswith("mean"))
     assert mean.get_xdata()[-1] == 20_000  # the last evaluation of the slowest
@@ -173,7 +181,7 @@ def test_parallel_seeds_are_averaged_as_far_as_all_have_come(tmp_path, drawn):
 
 def test_nothing_is_drawn_before_the_first_evaluation(tmp_path):
     folder = write_run(tmp_path / "run", (0.0, 0.0))
-    plot.curves(folder)
+    curves(folder)
     assert not list(folder.glob("*.png"))
 
 
@@ -181,7 +189,7 @@ def test_half_written_line_is_left_out(tmp_path, drawn):
     folder = write_run(tmp_path / "run", (1.0,))
     with open(folder / "seed_0" / "metrics.jsonl", "a") as file:
         file.write('{"step": 51000, "eval/return_m')
-    plot.curves(folder)
+    curves(folder)
     assert drawn["curves.png"].axes[0].lines[0].get_xdata()[-1] == STEPS[-1]
 
 
@@ -197,7 +205,7 @@ def test_sample_returns_and_path_of_a_search_in_the_plane(tmp_path, drawn):
 
     kwargs = {"optimum": [65, 49]}
     folder = write_run(tmp_path / "run", algo="cmaes", env="sphere", clock="updates", kwargs=kwargs, extra=search)
-    plot.curves(folder)
+    curves(folder)
     sample = drawn["curves.png"].axes[-1]
     assert sample.get_title(loc="left") == "sample return"
     assert labels(sample) == ["best of an iteration", "mean of an iteration"]
@@ -214,8 +222,8 @@ def test_sample_returns_and_path_of_a_search_in_the_plane(tmp_path, drawn):
 
 
 def test_reference_is_drawn_in_this_runs_clock(tmp_path, drawn):
-    gallery.publish(write_run(tmp_path / "old", (1.0, 1.0, 0.3), ["done", "done", "failed"], actions="sampled"))
-    plot.curves(write_run(tmp_path / "new", clock="updates"))
+    publish(write_run(tmp_path / "old", (1.0, 1.0, 0.3), ["done", "done", "failed"], actions="sampled"))
+    curves(write_run(tmp_path / "new", clock="updates"))
     main = drawn["curves.png"].axes[0]
     assert labels(main)[0] == "gallery ppo_hopper: mean and 95 % t-interval, n = 2, sampled actions"
     assert main.lines[0].get_xdata()[-1] == len(STEPS) - 1
@@ -223,14 +231,14 @@ def test_reference_is_drawn_in_this_runs_clock(tmp_path, drawn):
 
 
 def test_reference_has_learned_from_the_same_data_or_it_is_said(tmp_path, drawn):
-    gallery.publish(write_run(tmp_path / "old", data="medium"))
-    gallery.publish(write_run(tmp_path / "other", data="hopper/expert"), "expert")
+    publish(write_run(tmp_path / "old", data="medium"))
+    publish(write_run(tmp_path / "other", data="hopper/expert"), "expert")
     for data, title, label in (
         ("minari:rlexp/hopper/medium-v0", "ppo on hopper, medium", "gallery ppo_hopper: mean"),
         ("expert", "ppo on hopper, expert", "gallery ppo_hopper-expert: mean"),
         ("minari:mujoco/hopper/expert-v0", "ppo on hopper, minari:mujoco/hopper/expert-v0", "n = 3, on medium"),
     ):
-        plot.curves(write_run(tmp_path / "new", data=data))
+        curves(write_run(tmp_path / "new", data=data))
         main = drawn["curves.png"].axes[0]
         assert main.get_title(loc="left") == title
         assert label in labels(main)[0]
@@ -238,42 +246,42 @@ def test_reference_has_learned_from_the_same_data_or_it_is_said(tmp_path, drawn)
 
 
 def test_reference_ends_where_the_run_does(tmp_path, drawn):
-    gallery.publish(write_run(tmp_path / "old"))
-    plot.curves(write_run(tmp_path / "new", (0.3, 0.3)))
+    publish(write_run(tmp_path / "old"))
+    curves(write_run(tmp_path / "new", (0.3, 0.3)))
     main = drawn["curves.png"].axes[0]
     assert main.lines[0].get_xdata()[-1] == main.lines[1].get_xdata()[-1] == 10_000
     assert main.get_ylim()[1] < 1500  # not where the reference goes later
 
 
 def test_a_reference_with_losses_is_drawn_beneath_them_too(tmp_path, drawn):
-    entry = gallery.publish(write_run(tmp_path / "old"))
+    entry = publish(write_run(tmp_path / "old"))
     head, *rows = entry.read_text().splitlines()
     entry.write_text("\n".join([head + ",loss/value", *(f"{row},{7.0}" for row in rows)]) + "\n")
-    plot.curves(write_run(tmp_path / "new"))
+    curves(write_run(tmp_path / "new"))
     _, policy, value = drawn["curves.png"].axes
     assert len(value.lines) == len(policy.lines) + 1
     assert set(value.lines[0].get_ydata()) == {7.0}
 
 
 def test_a_wide_band_does_not_flatten_the_curves(tmp_path, drawn):
-    plot.curves(write_run(tmp_path / "run", (1.0, 1.0)))  # two seeds: 12.7 standard errors
+    curves(write_run(tmp_path / "run", (1.0, 1.0)))  # two seeds: 12.7 standard errors
     main = drawn["curves.png"].axes[0]
     top = max(line.get_ydata().max() for line in main.lines)
     assert top < main.get_ylim()[1] < 1.3 * top
 
 
 def test_many_seeds_share_one_label(tmp_path, drawn):
-    plot.curves(write_run(tmp_path / "run", (0.5,) + (1.0,) * 7, ["failed"] + ["done"] * 7))
+    curves(write_run(tmp_path / "run", (0.5,) + (1.0,) * 7, ["failed"] + ["done"] * 7))
     assert labels(drawn["curves.png"].axes[0]) == ["seed 0, failed", "8 seeds", "mean and 95 % t-interval, n = 7"]
 
 
 def _redraw(folder, drawn, **options):
-    plot.curves(folder, **options)
+    curves(folder, **options)
     return drawn["curves.png"].axes[0]
 
 
 def test_reference_that_is_gone_does_not_stop_a_run(tmp_path, drawn):
-    plot.curves(write_run(tmp_path / "run", reference="no_such_entry"))
+    curves(write_run(tmp_path / "run", reference="no_such_entry"))
     assert "curves.png" in drawn
 
 
@@ -289,7 +297,7 @@ def test_study_shows_every_arm_and_every_seed(tmp_path, drawn):
     write_run(tmp_path / "study" / "slow")
     write_run(tmp_path / "study" / "fast", (1.0, 1.0, 0.2), ["done", "done", "failed"])
     write_run(tmp_path / "study" / "none", (0.0,) * 3, ["waiting"] * 3)
-    plot.study(tmp_path / "study")
+    study(tmp_path / "study")
     left, right = drawn["study.png"].axes
     assert labels(left) == ["slow", "fast"]
     assert "success rate (mean actions, 10 episodes)" in left.get_ylabel()
@@ -305,7 +313,7 @@ def test_a_comparison_over_another_metric_is_a_curve_or_where_that_stands_still_
     write_run(tmp_path / "asks", extra=lambda rng, t: {"data/labels": 100.0 + t})
     write_run(tmp_path / "shown", extra=lambda rng, t: {"data/labels": 500.0})
     arms = {name: history.Run.read(tmp_path / name) for name in ("asks", "shown")}
-    plot.compare(arms, "eval/return_mean", tmp_path / "c.png", against="data/labels")
+    compare(arms, "eval/return_mean", tmp_path / "c.png", against="data/labels")
     left, middle, _ = drawn["c.png"].axes
     assert middle.get_xlabel() == "labels"
     curve, point = (line for line in middle.lines if len(line.get_xdata()) > 1 or line.get_marker() == "o")
@@ -317,7 +325,7 @@ def test_a_comparison_over_another_metric_is_a_curve_or_where_that_stands_still_
 
 def test_a_wide_band_does_not_flatten_a_comparison(tmp_path, drawn):
     arms = {name: history.Run.read(write_run(tmp_path / name, (1.0, 1.0))) for name in "ab"}
-    plot.compare(arms, "eval/return_mean", tmp_path / "c.png")
+    compare(arms, "eval/return_mean", tmp_path / "c.png")
     left = drawn["c.png"].axes[0]
     top = max(line.get_ydata().max() for line in left.lines)
     assert top < left.get_ylim()[1] < 1.3 * top
@@ -327,7 +335,7 @@ def test_a_learner_from_data_beside_one_that_plays_is_a_point_at_no_steps(tmp_pa
     write_run(tmp_path / "plays")
     write_run(tmp_path / "copies", clock="updates", extra=lambda rng, t: {"env_steps": 0})
     arms = {name: history.Run.read(tmp_path / name) for name in ("plays", "copies")}
-    plot.compare(arms, "eval/return_mean", tmp_path / "c.png")
+    compare(arms, "eval/return_mean", tmp_path / "c.png")
     left = drawn["c.png"].axes[0]
     assert left.get_xlabel() == "environment steps"
     assert labels(left) == ["plays", "copies"]
@@ -340,7 +348,7 @@ def test_compare_command(tmp_path, capsys):
     for name in ("a", "b"):
         write_run(tmp_path / name, extra=lambda rng, t: {"data/labels": 1.0 + t})
     words = ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "c.png")]
-    assert cli.main([*words, "--names", "first,second", "--against", "data/labels", "--json"]) == 0
+    assert main.main([*words, "--names", "first,second", "--against", "data/labels", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert [(row["run"], row["n"]) for row in said["runs"]] == [("first", 3), ("second", 3)]
     last = [float(y[-1]) for _, y in history.Run.read(tmp_path / "a").lines("eval/return_mean").values()]
@@ -350,38 +358,38 @@ def test_compare_command(tmp_path, capsys):
         (["--names", "one"], "as many different names"),
         (["--metric", "eval/return_men"], "did you mean 'eval/return_mean'"),
     ):
-        assert cli.main([*words, *more]) == 2
+        assert main.main([*words, *more]) == 2
         assert message in capsys.readouterr().err
-    assert cli.main([*words, "--last", "15000", "--json"]) == 0
+    assert main.main([*words, "--last", "15000", "--json"]) == 0
     lines = history.Run.read(tmp_path / "a").lines("eval/return_mean").values()
     means = [np.mean([b for a, b in zip(x, y, strict=True) if a > x[-1] - 15_000]) for x, y in lines]
     assert all(mean not in (y[-1], np.mean(y)) for mean, (_, y) in zip(means, lines, strict=True))
     assert json.loads(capsys.readouterr().out)["runs"][0]["mean"] == pytest.approx(np.mean(means))
     write_run(tmp_path / "b", extra=lambda rng, t: {"data/labels": -1.0 * t})
-    assert cli.main([*words, "--against", "data/labels"]) == 2
+    assert main.main([*words, "--against", "data/labels"]) == 2
     assert "data/labels: falls in b" in capsys.readouterr().err
     write_run(tmp_path / "b")  # has no labels
-    assert cli.main([*words, "--metric", "data/labels"]) == 0
+    assert main.main([*words, "--metric", "data/labels"]) == 0
     assert "| b | 0, 3 without a value |  |  |  |  |" in capsys.readouterr().out
     write_run(tmp_path / "b", (1.0, 1.0, 0.5))
-    assert cli.main([*words, "--json"]) == 0
+    assert main.main([*words, "--json"]) == 0
     assert [(row["n"], row["missing"]) for row in json.loads(capsys.readouterr().out)["runs"]] == [(3, 0), (2, 1)]
-    assert cli.main(["compare", str(tmp_path)]) == 2
+    assert main.main(["compare", str(tmp_path)]) == 2
     assert "no run or study folder" in capsys.readouterr().err
 
 
 def test_curves_command_draws_beside_any_reference(tmp_path, drawn, capsys):
-    gallery.publish(write_run(tmp_path / "other", algo="sac"))
+    publish(write_run(tmp_path / "other", algo="sac"))
     words = [str(write_run(tmp_path / "run")), "--out", str(tmp_path / "x.png")]
-    assert cli.main(["curves", *words]) == 0
+    assert main.main(["curves", *words]) == 0
     assert not any("gallery" in label for label in labels(drawn["x.png"].axes[0]))
-    assert cli.main(["curves", *words, "--reference", "sac_hopper"]) == 0
+    assert main.main(["curves", *words, "--reference", "sac_hopper"]) == 0
     assert any("gallery sac_hopper" in label for label in labels(drawn["x.png"].axes[0]))
     for words, message in (
         ([str(tmp_path)], "no run folder"),
         ([str(tmp_path / "run"), "--reference", "sac_hoper"], "did you mean 'sac_hopper'"),
     ):
-        assert cli.main(["curves", *words]) == 2
+        assert main.main(["curves", *words]) == 2
         assert message in capsys.readouterr().err
 
 
@@ -389,8 +397,9 @@ def test_long_runs_are_drawn_in_a_second(tmp_path):
     folder = write_run(tmp_path / "run", steps=np.arange(0, 4_000_001, 1000), extra=lambda rng, t: {"loss/x": t})
     run = history.Run.read(folder)
     code = (
-        "import sys, time; from pathlib import Path; from rlexp import plot; folder = Path(sys.argv[1])\n"
-        "plot.curves(folder); start = time.process_time(); plot.curves(folder); print(time.process_time() - start)"
+        "import sys, time; from pathlib import Path; from rlexp.report.curves import curves\n"
+        "folder = Path(sys.argv[1])\n"
+        "curves(folder); start = time.process_time(); curves(folder); print(time.process_time() - start)"
     )
     seconds = float(subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True).stdout)
     assert len(run.rows["0"]) == 4001
@@ -400,6 +409,7 @@ def test_long_runs_are_drawn_in_a_second(tmp_path):
 
 def test_plotting_imports_no_torch():
     code = (
-        "import sys, rlexp.plot, rlexp.gallery; sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
+        "import sys, rlexp.report.curves, rlexp.report.references\n"
+        "sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -7,12 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import config, envs, policies, rollout, seeding
 from rlexp.algos.ppo import PPO
-from rlexp.envs import Step
-from rlexp.errors import UserError
-from rlexp.nets import Normaliser
-from rlexp.rollout import Collector
+from rlexp.envs.backend import Step
+from rlexp.envs.make import describe
+from rlexp.experiment.probe import probe
+from rlexp.experiment.task import make_task
+from rlexp.nn.actors import Normaliser
+from rlexp.policies.files import save_policy
+from rlexp.rollout.collector import Collector, Rollout
+from rlexp.rollout.evaluation import evaluate
+from rlexp.util import seeding
+from rlexp.util.errors import UserError
 from tests.helpers import built
 
 # By `env=gym`, for which nothing is tuned: the values below are the defaults and what a test says.
@@ -61,7 +66,7 @@ def ppo(*words: str, seed: int = 0) -> PPO:
     small = ["algo.envs=2", "algo.steps=16", "algo.minibatch=8", "algo.epochs=2", "policy.hidden=[16]"]
     run = built("algo=ppo", *small, *words)
     torch.manual_seed(seed)
-    return PPO(run.algo, run.task(envs.describe(run.env), seed))
+    return PPO(run.algo, make_task(run, describe(run.env), seed))
 
 
 def spied(algo: PPO) -> list[tuple[dict, float, dict]]:
@@ -87,7 +92,7 @@ def linear_value(algo: PPO, weight: float, bias: float) -> None:
         algo.net.critic[-1].bias.fill_(bias)
 
 
-def collected(algo: PPO) -> rollout.Rollout:
+def collected(algo: PPO) -> Rollout:
     return algo.collector.collect(algo.net.actor, algo.config.steps, algo.generator, algo.obs_stats)
 
 
@@ -275,13 +280,13 @@ def test_policies_act_inside_the_box(explore):
 def test_weights_from_a_file_go_with_the_statistics_that_they_were_trained_on(tmp_path):
     first = ppo("algo.normalise_obs=true")
     first.step()
-    policies.save_policy(tmp_path / "p.safetensors", first.policy(), first.task.env, {})
+    save_policy(tmp_path / "p.safetensors", first.policy(), first.task.env, {})
     second = ppo("algo.normalise_obs=true", f"policy.init={tmp_path / 'p.safetensors'}")
     obs = np.random.default_rng(0).normal(size=(5, first.task.spec.obs_dim)).astype(np.float32)
     assert np.array_equal(second.policy().act(obs), first.policy().act(obs))
     with pytest.raises(UserError, match="this run takes them raw"):
-        config.probe(built("algo=vpg", "env=hopper", "policy.hidden=[64,64]", "policy.init=ppo-hopper"))
-    policies.save_policy(tmp_path / "raw.safetensors", ppo("algo.normalise_obs=false").policy(), first.task.env, {})
+        probe(built("algo=vpg", "env=hopper", "policy.hidden=[64,64]", "policy.init=ppo-hopper"))
+    save_policy(tmp_path / "raw.safetensors", ppo("algo.normalise_obs=false").policy(), first.task.env, {})
     with pytest.raises(UserError, match="sees observations raw"):
         ppo("algo.normalise_obs=true", f"policy.init={tmp_path / 'raw.safetensors'}")
 
@@ -338,7 +343,7 @@ def test_evaluation_and_the_policies_it_uses_leave_the_statistics_alone():
     parts = (algo.obs_stats, algo.return_stats)
     before = [{name: np.copy(value) for name, value in part.state_dict().items()} for part in parts]
     policy = algo.policy()
-    rollout.evaluate(policy, algo.task.env, seeding.stream(0, "eval"), 4)
+    evaluate(policy, algo.task.env, seeding.stream(0, "eval"), 4)
     for part, old in zip(parts, before, strict=True):
         assert all(np.array_equal(value, old[name]) for name, value in part.state_dict().items())
     assert isinstance(policy.normaliser, Normaliser)
@@ -478,7 +483,7 @@ def test_the_horizon_is_the_budget_where_none_is_given():
     except UserError as error:
         assert "horizon" in str(error)  # noqa: PT017, either is an honest answer; ignoring the schedule is not
         return
-    algo = PPO(run.algo, run.task(envs.describe(run.env), 0))
+    algo = PPO(run.algo, make_task(run, describe(run.env), 0))
     assert algo.step().metrics["opt/lr"] > algo.step().metrics["opt/lr"]
 
 

@@ -4,10 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import envs, seeding
-from rlexp.errors import UserError
-from rlexp.nets import Normaliser, make_actor
-from rlexp.preferences import (
+from rlexp.buffers.preferences import (
     Pairs,
     bradley_terry,
     fragments,
@@ -17,7 +14,13 @@ from rlexp.preferences import (
     preferred_probability,
     save_pairs,
 )
-from rlexp.rollout import Trajectories, collect
+from rlexp.buffers.trajectories import Trajectories
+from rlexp.envs.make import describe, make
+from rlexp.envs.vector import VecEnv
+from rlexp.nn.actors import Normaliser, make_actor
+from rlexp.rollout.collector import collect
+from rlexp.util import seeding
+from rlexp.util.errors import UserError
 from tests.helpers import built
 
 
@@ -36,10 +39,10 @@ def made(*lengths: int, steps: int = 12) -> Trajectories:
 
 def played(env: str, n: int, *, low: float = 0.0, normaliser: Normaliser | None = None, sampled: bool = True):
     config = built(f"env={env}").env
-    spec = envs.describe(config)
+    spec = describe(config)
     torch.manual_seed(0)
     actor = make_actor(spec.kind, spec.obs_dim, spec.n_actions, hidden=[8], activation="relu", log_std=low)
-    vec = envs.VecEnv(config, seeding.env_seeds(seeding.stream(0, "train_env"), n))
+    vec = VecEnv(config, seeding.env_seeds(seeding.stream(0, "train_env"), n))
     data = collect(vec, spec, actor, torch.Generator().manual_seed(1) if sampled else None, normaliser)
     vec.close()
     return data, actor, config
@@ -52,7 +55,7 @@ def test_collected_episodes_are_whole_and_padded_with_nothing():
     assert (data.return_E == data.length_E).all()  # CartPole pays 1 a step
     for part in (data.obs_ETO, data.action, data.reward_ET):
         assert not part[~data.valid_ET].any()
-    env = envs.make(config)  # one of them again, alone
+    env = make(config)  # one of them again, alone
     obs, i = env.reset(seed=seeding.env_seeds(seeding.stream(0, "train_env"), 6)[2])[0], 2
     for t in range(data.length_E[i]):
         np.testing.assert_allclose(data.obs_ETO[i, t], obs, rtol=1e-6)

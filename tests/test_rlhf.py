@@ -11,14 +11,21 @@ import torch
 from gymnasium.envs.classic_control.cartpole import CartPoleEnv
 from omegaconf import OmegaConf
 
-from rlexp import api, ckpt, envs, policies, scatter, seeding, stats
 from rlexp.algos import rlhf
 from rlexp.algos.rlhf import RLHF, RewardNet, RLHFPolicy, predicted_sums, reward_loss, steps_of
-from rlexp.commands import rlhf as rlhf_commands
-from rlexp.data.formats import read
-from rlexp.errors import UserError
-from rlexp.preferences import Pairs
-from rlexp.rollout import Trajectories, collect_steps
+from rlexp.buffers.preferences import Pairs
+from rlexp.buffers.trajectories import Trajectories
+from rlexp.cli.commands import rlhf as rlhf_commands
+from rlexp.datasets.formats import read
+from rlexp.envs.make import describe
+from rlexp.envs.make import make as make_env
+from rlexp.experiment.task import make_task
+from rlexp.policies.files import load_policy, save_policy
+from rlexp.report import scatter
+from rlexp.rollout.collector import collect_steps
+from rlexp.rollout.score import evaluate
+from rlexp.util import checkpoint, seeding, stats
+from rlexp.util.errors import UserError
 from tests.helpers import ROOT, built, toy, train
 
 
@@ -43,7 +50,7 @@ SMALL = ["train.budget=9", "policy.hidden=[8]", "algo.novice_epochs=2", "algo.ep
 def make(*words: str, seed: int = 0) -> RLHF:
     run = built("algo=rlhf", *SMALL, *words)
     seeding.seed_globals(seeding.stream(seed, "init"))
-    algo = run.algo_class(run.algo, run.task(envs.describe(run.env), seed))
+    algo = run.algo_class(run.algo, make_task(run, describe(run.env), seed))
     assert isinstance(algo, RLHF)
     return algo
 
@@ -325,9 +332,9 @@ def test_the_learned_reward_is_in_the_policy_file_and_another_run_can_take_it(tm
     algo = until(make(), 3)
     algo.step()
     file, config = tmp_path / "policy.safetensors", built("algo=rlhf", "env=cartpole").env
-    policies.save_policy(file, algo.policy(), config, {})
+    save_policy(file, algo.policy(), config, {})
     chance = torch.get_rng_state()
-    loaded = policies.load_policy(file).policy
+    loaded = load_policy(file).policy
     assert torch.equal(torch.get_rng_state(), chance)
     assert isinstance(loaded, RLHFPolicy)
     obs_NO, action = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32), np.arange(9) % 2
@@ -344,7 +351,7 @@ def test_the_learned_reward_is_in_the_policy_file_and_another_run_can_take_it(tm
     assert torch.equal(heir.reward.obs_std, scale), "what the networks were fitted to see they go on seeing"
     with pytest.raises(UserError, match=r"reward_from.*environment's"):
         make(f"algo.reward_from={file}", "env=lineworld")
-    policies.save_policy(file, until(make("algo.reward=constant"), 3).policy(), config, {})
+    save_policy(file, until(make("algo.reward=constant"), 3).policy(), config, {})
     with pytest.raises(UserError, match=r"reward_from.*no learned reward"):
         make(f"algo.reward_from={file}")
 
@@ -399,7 +406,7 @@ def test_every_novice_is_scored_and_the_best_found(finished, capsys):
     files = [
         finished / "seed_0" / "checkpoints" / f"policy_{epoch:012d}.safetensors" for epoch in (0, 1)
     ]  # an epoch plays, then improves
-    again = [api.evaluate(policies.load_policy(file), 5, sampled=True)["return_mean"] for file in files]
+    again = [evaluate(load_policy(file), 5, sampled=True)["return_mean"] for file in files]
     assert row["scores"] == again
     assert len(row["scores"]) == len(until(make("env=cartpole200"), 2).novices)
     assert row["best"] == max(row["scores"])
@@ -409,8 +416,9 @@ def test_a_learned_reward_is_compared_with_the_true_one_on_what_it_has_not_seen(
     out = rlexp("reward", finished, "--out", tmp_path / "r.png", "--json", capsys=capsys)
     (row,) = json.loads(out)["held_out"]
     assert (tmp_path / "r.png").stat().st_size > 5000
-    pairs = Pairs.from_tree(ckpt.load(ckpt.latest(finished / "seed_0" / "checkpoints"), "algo")["compared"][1])
-    net, data = policies.load_policy(finished).policy.reward, pairs.trajectories
+    newest = checkpoint.latest(finished / "seed_0" / "checkpoints")
+    pairs = Pairs.from_tree(checkpoint.load(newest, "algo")["compared"][1])
+    net, data = load_policy(finished).policy.reward, pairs.trajectories
     sums = [
         float(net.pay(o[:n], a[:n]).sum()) for o, a, n in zip(data.obs_ETO, data.action, data.length_E, strict=True)
     ]
@@ -448,7 +456,7 @@ def test_an_episode_of_the_time_limit_is_a_timeout_and_a_shorter_one_is_not():
 
 def test_cartpole_forever_is_cartpole_until_the_fall_and_then_pays_nothing_until_the_limit():
     config = built("algo=rlhf", *FOREVER).env
-    forever, plain = envs.make(config), gym.make("CartPole-v1")
+    forever, plain = make_env(config), gym.make("CartPole-v1")
     for seed, action in ((0, 0), (1, 1)):
         a, b = forever.reset(seed=seed)[0], plain.reset(seed=seed)[0]
         rewards, ended, fell = [], False, False
@@ -516,7 +524,7 @@ def test_welch_without_spread():
 
 def test_the_toy_learns_its_reward(tmp_path):
     run = toy("rlhf")
-    algo = run.algo_class(run.algo, run.task(envs.describe(run.env), 0))
+    algo = run.algo_class(run.algo, make_task(run, describe(run.env), 0))
     rows = []
     while algo.stage < 3:
         rows.append(algo.step().metrics)

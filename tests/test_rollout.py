@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import envs, rollout, seeding
-from rlexp.envs import EnvConfig, Step, VecEnv
-from rlexp.nets import Normaliser, make_actor
-from rlexp.policies import ActorPolicy
-from rlexp.rollout import Collector, collect
+from rlexp.envs.backend import Step
+from rlexp.envs.make import describe, make
+from rlexp.envs.spec import EnvConfig, EnvSpec
+from rlexp.envs.vector import VecEnv
+from rlexp.nn.actors import Normaliser, make_actor
+from rlexp.policies.actor import ActorPolicy
+from rlexp.rollout.collector import Collector, collect
+from rlexp.rollout.evaluation import Episode, Evaluation, evaluate
+from rlexp.util import seeding
 from tests.helpers import Unsaved, built, task
 
 
@@ -42,7 +46,7 @@ COUNTDOWN = EnvConfig(id="rlexp_test/Countdown-v0", name="c", kwargs={}, max_epi
 
 
 def actor_for(env: EnvConfig, hidden=(16,)):
-    spec = envs.describe(env)
+    spec = describe(env)
     torch.manual_seed(0)
     return make_actor(spec.kind, spec.obs_dim, spec.n_actions, hidden=hidden, activation="tanh"), spec
 
@@ -68,10 +72,10 @@ class Witness(Unsaved, kind="test-witness"):
 
 
 def test_evaluation_records_every_episode_whole():
-    result = rollout.evaluate(Witness(), COUNTDOWN, seeding.stream(0, "eval"), 40)
+    result = evaluate(Witness(), COUNTDOWN, seeding.stream(0, "eval"), 40)
     lengths = []
     for episode in result.episodes:
-        env = envs.make(COUNTDOWN)
+        env = make(COUNTDOWN)
         length = int(env.reset(seed=episode.seed)[0][0])
         assert episode.reward_T.tolist() == [2.0**t for t in range(length)]
         assert len(episode.action) == length
@@ -91,19 +95,19 @@ def test_evaluation_records_every_episode_whole():
 
 
 def test_an_episode_that_says_nothing_of_success_had_none():
-    episodes = [rollout.Episode(0, np.zeros(1, int), np.ones(1, np.float32), success) for success in (None, 1.0, None)]
+    episodes = [Episode(0, np.zeros(1, int), np.ones(1, np.float32), success) for success in (None, 1.0, None)]
     for some, rate in ((episodes, 1 / 3), (episodes[1:], 1 / 2)):
-        assert rollout.Evaluation(some, sampled=False).summary(COUNTDOWN)["success_rate"] == rate
-    assert "success_rate" not in rollout.Evaluation(episodes[:1], sampled=False).summary(COUNTDOWN)
+        assert Evaluation(some, sampled=False).summary(COUNTDOWN)["success_rate"] == rate
+    assert "success_rate" not in Evaluation(episodes[:1], sampled=False).summary(COUNTDOWN)
 
 
 def test_one_episode_has_no_deviation_rather_than_a_nan():
-    assert rollout.evaluate(Witness(), COUNTDOWN, seeding.stream(0, "eval"), 1).summary(COUNTDOWN)["return_std"] == 0
+    assert evaluate(Witness(), COUNTDOWN, seeding.stream(0, "eval"), 1).summary(COUNTDOWN)["return_std"] == 0
 
 
 def test_a_policy_with_memory_is_told_of_each_start_observation_and_reward():
     policy = Witness()
-    result = rollout.evaluate(policy, COUNTDOWN, seeding.stream(0, "eval"), 8)
+    result = evaluate(policy, COUNTDOWN, seeding.stream(0, "eval"), 8)
     assert [batch for batch, _ in policy.started] == [8]
     reward_TB, obs_TBO = np.stack(policy.rewards), np.stack(policy.seen)
     for b, episode in enumerate(result.episodes):
@@ -119,10 +123,10 @@ def test_episodes_side_by_side_are_the_same_episodes_one_by_one(env):
     config = built(f"env={env}").env
     net, spec = actor_for(config)
     policy = ActorPolicy(net, spec)
-    result = rollout.evaluate(policy, config, seeding.stream(0, "eval", 7), 12)
+    result = evaluate(policy, config, seeding.stream(0, "eval", 7), 12)
     assert len({episode.seed for episode in result.episodes}) == 12
     for episode in result.episodes:
-        single = envs.make(config)
+        single = make(config)
         obs, rewards, ended = single.reset(seed=episode.seed)[0], [], False
         while not ended:
             action = policy.act(np.asarray(obs, np.float32)[None])[0]
@@ -138,9 +142,9 @@ def test_episodes_side_by_side_are_the_same_episodes_one_by_one(env):
 def test_replaying_the_actions_of_an_episode_from_its_seed_repeats_it(env, explore):
     config = built(f"env={env}").env
     net, spec = actor_for(config)
-    result = rollout.evaluate(ActorPolicy(net, spec, explore=explore), config, seeding.stream(0, "eval"), 5)
+    result = evaluate(ActorPolicy(net, spec, explore=explore), config, seeding.stream(0, "eval"), 5)
     for episode in result.episodes:
-        single = envs.make(config)
+        single = make(config)
         single.reset(seed=episode.seed)
         steps = [single.step(action) for action in episode.action]
         assert [np.float32(step[1]) for step in steps] == episode.reward_T.tolist()
@@ -153,7 +157,7 @@ def test_evaluations_repeat_by_their_stream_and_mean_actions_need_no_chance():
 
     def totals(explore: bool, *key) -> list[float]:
         policy = ActorPolicy(net, spec, explore=explore)
-        return [e.total for e in rollout.evaluate(policy, config, seeding.stream(*key), 10).episodes]
+        return [e.total for e in evaluate(policy, config, seeding.stream(*key), 10).episodes]
 
     assert totals(True, 0, "eval", 5) == totals(True, 0, "eval", 5)
     assert totals(True, 0, "eval", 5) != totals(True, 0, "eval", 6)
@@ -161,7 +165,7 @@ def test_evaluations_repeat_by_their_stream_and_mean_actions_need_no_chance():
     assert totals(False, 0, "eval", 5) != totals(True, 0, "eval", 5), "sampled and mean actions differ"
     witness = Witness()
     for key in ((0, "eval", 5), (0, "eval", 5), (0, "eval", 6), (1, "eval", 5)):
-        rollout.evaluate(witness, COUNTDOWN, seeding.stream(*key), 2)
+        evaluate(witness, COUNTDOWN, seeding.stream(*key), 2)
     noise = [drawn for _, drawn in witness.started]
     assert noise[0] == noise[1], "what a policy samples by, apart from the environments"
     assert len(set(noise)) == 3
@@ -185,7 +189,7 @@ def test_evaluating_between_steps_changes_nothing_of_training(algo, explore):
         for _ in range(3):
             metrics.append(dict(learner.step().metrics))
             for _ in range(evaluations):
-                rollout.evaluate(learner.policy(explore=explore), run.env, seeding.stream(0, "eval"), 3)
+                evaluate(learner.policy(explore=explore), run.env, seeding.stream(0, "eval"), 3)
         seen.append((metrics, learner.learner.theta.tolist()))
     assert seen[0] == seen[1]
 
@@ -198,7 +202,7 @@ def test_making_and_evaluating_a_policy_draws_nothing_from_the_global_generators
     seeding.seed_globals(seeding.stream(0, "init"))
     expected = random.random(), np.random.rand(), float(torch.rand(()))
     seeding.seed_globals(seeding.stream(0, "init"))
-    rollout.evaluate(learner.policy(explore=explore), run.env, seeding.stream(0, "eval"), 3)
+    evaluate(learner.policy(explore=explore), run.env, seeding.stream(0, "eval"), 3)
     assert (random.random(), np.random.rand(), float(torch.rand(()))) == expected
 
 
@@ -209,7 +213,7 @@ def test_evaluation_freezes_a_copy_of_the_normaliser():
     normaliser.update(np.random.default_rng(0).normal(2, 3, (50, 4)))
     policy = ActorPolicy(net, spec, normaliser)
     before = {name: np.copy(value) for name, value in policy.state_dict()["normaliser"].items()}
-    rollout.evaluate(policy, config, seeding.stream(0, "eval"), 3)
+    evaluate(policy, config, seeding.stream(0, "eval"), 3)
     normaliser.update(np.full((50, 4), 100.0))
     with torch.no_grad():
         net.body[0].weight.zero_()
@@ -270,7 +274,7 @@ class Ends:
 
 def test_ends_of_both_kinds_stay_apart_and_final_observations_of_cuts_are_kept_in_order():
     net = make_actor("discrete", 1, 2, hidden=[], activation="tanh")
-    r = Collector(Ends(), envs.EnvSpec(1, "discrete", 2)).collect(net, 3, torch.Generator())
+    r = Collector(Ends(), EnvSpec(1, "discrete", 2)).collect(net, 3, torch.Generator())
     assert r.terminated_TB.tolist() == [[True, False, True]] * 3
     assert r.truncated_TB.tolist() == [[False, True, False]] * 3
     assert r.cut_obs_NO.tolist() == [[11], [21], [31]]

@@ -15,9 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlexp import ckpt, folder, gallery, history, launch, log, plan
-from rlexp.errors import UserError
-from rlexp.run import Every
+from rlexp.cli.launch import _execute, _terminate
+from rlexp.experiment import plan
+from rlexp.experiment.folder import Folder, create
+from rlexp.experiment.recorder import Recorder
+from rlexp.experiment.train import Every
+from rlexp.loggers.jsonl import read
+from rlexp.report import history
+from rlexp.report.publish import publish
+from rlexp.util import checkpoint
+from rlexp.util.errors import UserError
 from tests.helpers import ALGOS, QUIET, ROOT, built, command, metrics, toy, train
 from tests.test_dataset import episodes
 from tests.test_formats import flat, write
@@ -90,7 +97,7 @@ def test_a_sweep_ends_with_one_table(tmp_path):
 
 def test_fifty_runs_in_one_second_have_fifty_folders(tmp_path):
     with ThreadPoolExecutor(50) as pool:
-        paths = list(pool.map(lambda _: folder.create(tmp_path, "ppo_cartpole"), range(50)))
+        paths = list(pool.map(lambda _: create(tmp_path, "ppo_cartpole"), range(50)))
     assert len(set(paths)) == 50
     assert all(path.is_dir() for path in paths)
 
@@ -223,14 +230,14 @@ def test_checkpoints_of_another_algorithm_are_refused(tmp_path):
     plan._check_checkpoints(tmp_path, toy("vpg", "seeds=[0]"))
     with pytest.raises(UserError, match="is a checkpoint of vpg, the run is one of bc"):
         plan._check_checkpoints(tmp_path, toy("bc", "seeds=[0]"))
-    found = ckpt.latest(tmp_path / "seed_0" / "checkpoints")
+    found = checkpoint.latest(tmp_path / "seed_0" / "checkpoints")
     (tmp_path / "seed_0" / "checkpoints" / "latest").unlink()
-    assert ckpt.latest(tmp_path / "seed_0" / "checkpoints") == found
+    assert checkpoint.latest(tmp_path / "seed_0" / "checkpoints") == found
 
 
 def test_broken_records_are_one_line(tmp_path, capsys):
     (tmp_path / "run.json").write_text("{")
-    for call in (lambda: gallery.publish(tmp_path), lambda: history.read_record(tmp_path)):
+    for call in (lambda: publish(tmp_path), lambda: history.read_record(tmp_path)):
         with pytest.raises(UserError, match=r"run\.json: cannot be read as JSON"):
             call()
     (tmp_path / "run.json").write_text("[]")
@@ -292,7 +299,8 @@ def test_what_cannot_be_drawn_does_not_stop_training(tmp_path):
 
 
 def test_an_episode_without_end_is_said_and_a_limit_gives_it_one(tmp_path, monkeypatch):
-    from rlexp.envs import VecEnv, vector
+    from rlexp.envs import vector
+    from rlexp.envs.vector import VecEnv
 
     monkeypatch.setattr(vector, "ENDLESS", 30)
     env = built("env=gym", "env.id=CliffWalking-v1").env
@@ -311,18 +319,18 @@ def test_an_episode_without_end_is_said_and_a_limit_gives_it_one(tmp_path, monke
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_does_not_keep_the_record_from_being_closed(number, tmp_path, monkeypatch):
-    real = launch.Keeper.close
+    real = Recorder.close
 
     def close(keeper, interrupted):
         os.kill(os.getpid(), number)
         real(keeper, interrupted)
 
-    monkeypatch.setattr(launch.Keeper, "close", close)
-    work = plan.Work(tmp_path, [(folder.Folder(tmp_path, (run := toy("vpg")).plain, "env_steps", {}), run)])
-    before = signal.signal(number, launch._terminate)
+    monkeypatch.setattr(Recorder, "close", close)
+    work = plan.Work(tmp_path, [(Folder(tmp_path, (run := toy("vpg")).plain, "env_steps", {}), run)])
+    before = signal.signal(number, _terminate)
     try:
-        assert launch._execute(work, parallel=False, workers=None) == 0
-        assert signal.getsignal(number) == launch._terminate
+        assert _execute(work, parallel=False, workers=None) == 0
+        assert signal.getsignal(number) == _terminate
     finally:
         signal.signal(number, before)
     assert json.loads((tmp_path / "run.json").read_text())["finished"]
@@ -354,7 +362,7 @@ def test_an_unwritable_place_is_said_before_training(tmp_path):
 
 def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     run, saves = toy("ppo"), []
-    real = ckpt.save_file
+    real = checkpoint.save_file
 
     def fills_up(tensors, path, metadata):
         real(tensors, path, metadata)
@@ -363,12 +371,12 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
             if len(saves) == 3:
                 raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(ckpt, "save_file", fills_up)
+    monkeypatch.setattr(checkpoint, "save_file", fills_up)
     with pytest.raises(OSError, match="No space left"):
         train(run, tmp_path / "a")
-    monkeypatch.setattr(ckpt, "save_file", real)
-    found = ckpt.latest(tmp_path / "a" / "checkpoints")
-    assert set(ckpt.load(found)) == {"policy", "algo", "run", "rng"}
+    monkeypatch.setattr(checkpoint, "save_file", real)
+    found = checkpoint.latest(tmp_path / "a" / "checkpoints")
+    assert set(checkpoint.load(found)) == {"policy", "algo", "run", "rng"}
     assert not list((tmp_path / "a" / "checkpoints").glob(".*tmp"))
     train(run, tmp_path / "a")
     train(run, tmp_path / "b")
@@ -426,4 +434,4 @@ def test_every_fires_on_crossing_not_on_modulo():
 
 def test_logs_survive_a_half_written_line(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert [row["step"] for row in log.read(tmp_path / "metrics.jsonl")] == [1, 2]
+    assert [row["step"] for row in read(tmp_path / "metrics.jsonl")] == [1, 2]

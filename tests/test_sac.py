@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
-from rlexp import envs
 from rlexp.algos.sac import SAC, SquashedActor
-from rlexp.errors import UserError
-from rlexp.replay import Replay
+from rlexp.buffers.replay import Replay
+from rlexp.envs.make import describe
+from rlexp.experiment.task import make_task
+from rlexp.util.errors import UserError
 from tests.helpers import built
 
 
@@ -19,7 +20,7 @@ def make(*overrides, seed=0):
     words = ["algo=sac", "env=gym", "env.id=Pendulum-v1", "policy.hidden=[16]", "algo.batch=32", "algo.buffer_size=500"]
     run = built(*words, "algo.steps=20", "algo.warmup=20", *overrides)
     torch.manual_seed(0)  # Adam's first step jumps where a gradient is nearly 0: weights are the same each time
-    return SAC(run.algo, run.task(envs.describe(run.env), seed))
+    return SAC(run.algo, make_task(run, describe(run.env), seed))
 
 
 def batch_of(algo, n=32, seed=3):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import ckpt, seeding
+from rlexp.util import checkpoint, seeding
 
 
 def draws() -> list[float]:
@@ -62,8 +62,8 @@ def test_seeding_the_globals_decides_all_of_them():
 def test_state_of_the_globals_survives_a_checkpoint_file(tmp_path):
     seeding.seed_globals(seeding.stream(0, "init"))
     random.gauss(0, 1), np.random.normal()  # each keeps the other half of its pair
-    ckpt.save(tmp_path / "c.safetensors", {"rng": seeding.globals_state()})
+    checkpoint.save(tmp_path / "c.safetensors", {"rng": seeding.globals_state()})
     expected = [draws() for _ in range(3)]
     seeding.seed_globals(seeding.stream(7, "init"))
-    seeding.set_globals_state(ckpt.load(tmp_path / "c.safetensors", "rng"))
+    seeding.set_globals_state(checkpoint.load(tmp_path / "c.safetensors", "rng"))
     assert [draws() for _ in range(3)] == expected

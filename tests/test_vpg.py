@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp import envs, rollout, seeding
 from rlexp.algos import vpg as vpg_file
 from rlexp.algos.vpg import VPG
-from rlexp.rollout import collect_steps
+from rlexp.envs.make import describe
+from rlexp.experiment.task import make_task
+from rlexp.rollout.collector import collect_steps
+from rlexp.rollout.evaluation import evaluate
+from rlexp.util import seeding
 from tests.helpers import built
 
 
@@ -39,7 +42,7 @@ CARTPOLE, CHOICE, LINEWORLD, PENDULUM = (
 def vpg(*words: str) -> VPG:
     run = built("algo=vpg", *CARTPOLE, "policy.hidden=[8]", "algo.normalise_advantage=false", *words)
     torch.manual_seed(0)
-    return VPG(run.algo, run.task(envs.describe(run.env), 0))
+    return VPG(run.algo, make_task(run, describe(run.env), 0))
 
 
 def indifferent(algo: VPG) -> None:
@@ -203,5 +206,5 @@ def test_learns_which_of_two_actions_pays(baseline):
         algo.step()
     p = algo.net.actor(torch.ones(1, 1)).softmax(-1)[0, 1].item()
     assert p > 0.95
-    result = rollout.evaluate(algo.policy(), algo.task.env, seeding.stream(0, "eval"), 5)
+    result = evaluate(algo.policy(), algo.task.env, seeding.stream(0, "eval"), 5)
     assert result.summary(algo.task.env)["return_mean"] == 1

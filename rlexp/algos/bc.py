@@ -24,11 +24,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlexp.algo import Algorithm, Progress, Task
-from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import Actor, actor_for
-from rlexp.params import Params, param
-from rlexp.policies import ActorPolicy, start_weights
+from rlexp.algos.base import Algorithm, Progress, Task
+from rlexp.nn.actors import Actor, actor_for
+from rlexp.nn.learner import Batch, Learner, mean_metrics
+from rlexp.policies.actor import ActorPolicy
+from rlexp.policies.start import start_weights
+from rlexp.util.params import Params, param
 
 MAX_VALIDATION = 10_000  # held-out steps that the loss is computed on: enough to know it within about 1 %
 

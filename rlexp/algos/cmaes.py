@@ -39,13 +39,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlexp import seeding
-from rlexp.algo import Algorithm, Policy, Progress, Task
-from rlexp.envs import EnvSpec, VecEnv
-from rlexp.errors import UserError, said_of
-from rlexp.nets import ACTIVATIONS
-from rlexp.params import OutOfRange, Params, param
-from rlexp.policies import load_policy
+from rlexp.algos.base import Algorithm, Progress, Task
+from rlexp.envs.spec import EnvSpec
+from rlexp.envs.vector import VecEnv
+from rlexp.nn.actors import ACTIVATIONS
+from rlexp.policies.base import Policy
+from rlexp.policies.files import load_policy
+from rlexp.util import seeding
+from rlexp.util.errors import UserError, said_of
+from rlexp.util.params import OutOfRange, Params, param
 
 MAX_FULL = 2000  # parameters: decomposing a larger covariance takes longer than a few seconds
 

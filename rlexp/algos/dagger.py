@@ -29,13 +29,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlexp import seeding
-from rlexp.algo import Algorithm, Progress, Task
-from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import Actor, actor_for
-from rlexp.params import OutOfRange, Params, param
-from rlexp.policies import ActorPolicy, start_weights
-from rlexp.rollout import play
+from rlexp.algos.base import Algorithm, Progress, Task
+from rlexp.nn.actors import Actor, actor_for
+from rlexp.nn.learner import Batch, Learner, mean_metrics
+from rlexp.policies.actor import ActorPolicy
+from rlexp.policies.start import start_weights
+from rlexp.rollout.evaluation import play
+from rlexp.util import seeding
+from rlexp.util.params import OutOfRange, Params, param
 
 
 class DAgger(Algorithm):

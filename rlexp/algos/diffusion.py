@@ -7,7 +7,7 @@ for each, and takes an AdamW step on
 
     L = mean over valid entries of ( ε̂_θ(√ᾱ_t a + √(1 − ᾱ_t) ε, t, c) − ε )²                (Ho eq. 14)
 
-Acting starts from noise, denoises h actions given c (DDPM or DDIM, `rlexp.denoise`), executes the first `execute` of
+Acting starts from noise, denoises h actions given c (DDPM or DDIM, `rlexp.nn.denoise`), executes the first `execute` of
 them, and plans anew. It uses the average of the weights over updates.
 
 ε̂ is a transformer decoder. The k states and k − 1 past actions are the memory's tokens, the h noisy actions its
@@ -35,14 +35,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlexp import denoise
-from rlexp.algo import Algorithm, Policy, Progress, Task
-from rlexp.decoder import Decoder
-from rlexp.envs import EnvSpec
-from rlexp.errors import UserError
-from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import PolicyConfig
-from rlexp.params import OutOfRange, Params, param
+from rlexp.algos.base import Algorithm, Progress, Task
+from rlexp.envs.spec import EnvSpec
+from rlexp.nn import denoise
+from rlexp.nn.actors import PolicyConfig
+from rlexp.nn.decoder import Decoder
+from rlexp.nn.learner import Batch, Learner, mean_metrics
+from rlexp.policies.base import Policy
+from rlexp.util.errors import UserError
+from rlexp.util.params import OutOfRange, Params, param
 
 
 class Scale(nn.Module):

@@ -30,22 +30,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from rlexp.algo import Algorithm, Progress, Task
-from rlexp.envs import task_of
-from rlexp.errors import UserError, said_of
-from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import Actor, GaussianActor
-from rlexp.params import OutOfRange, Params, param
-from rlexp.policies import ActorPolicy, start_policy
-from rlexp.preferences import (
-    Pairs,
-    check_fragment,
-    fragments,
-    label,
-    load_pairs,
-    preferred_probability,
-)
-from rlexp.rollout import Trajectories, collect
+from rlexp.algos.base import Algorithm, Progress, Task
+from rlexp.buffers.preferences import Pairs, check_fragment, fragments, label, load_pairs, preferred_probability
+from rlexp.buffers.trajectories import Trajectories
+from rlexp.envs.spec import task_of
+from rlexp.nn.actors import Actor, GaussianActor
+from rlexp.nn.learner import Batch, Learner, mean_metrics
+from rlexp.policies.actor import ActorPolicy
+from rlexp.policies.start import start_policy
+from rlexp.rollout.collector import collect
+from rlexp.util.errors import UserError, said_of
+from rlexp.util.params import OutOfRange, Params, param
 
 
 class DPO(Algorithm):

@@ -39,12 +39,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rlexp.algo import Algorithm, Policy, Progress, Task
-from rlexp.envs import EnvSpec
-from rlexp.errors import UserError
-from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import Normaliser, PolicyConfig
-from rlexp.params import OutOfRange, Params, param
+from rlexp.algos.base import Algorithm, Progress, Task
+from rlexp.envs.spec import EnvSpec
+from rlexp.nn.actors import Normaliser, PolicyConfig
+from rlexp.nn.learner import Batch, Learner, mean_metrics
+from rlexp.policies.base import Policy
+from rlexp.util.errors import UserError
+from rlexp.util.params import OutOfRange, Params, param
 
 STATES, LAST, ALL = slice(1, None, 3), slice(-1, None), slice(None)  # which tokens' outputs are read
 

@@ -24,13 +24,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlexp import math
-from rlexp.algo import Algorithm, Progress, Task
-from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import ActorCritic, Normaliser
-from rlexp.params import OutOfRange, Params, param
-from rlexp.policies import ActorPolicy, start_weights
-from rlexp.rollout import Collector, Rollout
+from rlexp.algos.base import Algorithm, Progress, Task
+from rlexp.buffers import returns
+from rlexp.nn.actors import ActorCritic, Normaliser
+from rlexp.nn.learner import Batch, Learner, mean_metrics
+from rlexp.policies.actor import ActorPolicy
+from rlexp.policies.start import start_weights
+from rlexp.rollout.collector import Collector, Rollout
+from rlexp.util.params import OutOfRange, Params, param
 
 
 class PPO(Algorithm):
@@ -149,10 +150,10 @@ class PPO(Algorithm):
         reward_TB = rollout.reward_TB
         if self.return_stats is not None:
             end_TB = rollout.terminated_TB | rollout.truncated_TB
-            sums_TB, self.discounted_B = math.discounted_sums(reward_TB, end_TB, self.discounted_B, c.gamma)
+            sums_TB, self.discounted_B = returns.discounted_sums(reward_TB, end_TB, self.discounted_B, c.gamma)
             self.return_stats.update(sums_TB.reshape(-1, 1))
             reward_TB = self.return_stats.scale(reward_TB)
-        adv_TB = math.gae(
+        adv_TB = returns.gae(
             reward_TB, value_TB, next_value_TB, rollout.terminated_TB, rollout.truncated_TB, c.gamma, c.gae_lambda
         )
         return_TB = adv_TB + value_TB
@@ -161,7 +162,7 @@ class PPO(Algorithm):
         batch = {name: torch.from_numpy(x.reshape(n, *x.shape[2:])) for name, x in columns.items()}
         with torch.no_grad():
             batch["logp"] = self.net.actor.log_prob_entropy(batch["obs"], batch["action"])[0]
-        return batch, math.explained_variance(value_TB, return_TB)
+        return batch, returns.explained_variance(value_TB, return_TB)
 
     def _learn(self, batch: dict[str, Tensor], lr: float, clip: Tensor) -> list[dict[str, Tensor]]:
         """`epochs` passes in shuffled minibatches; ends early, all epochs, once the KL exceeds its target."""

@@ -32,16 +32,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rlexp import math
-from rlexp.algo import Algorithm, Progress, Task
-from rlexp.envs import EnvSpec, VecEnv
-from rlexp.errors import UserError, said_of
-from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import Actor, actor_for, mlp
-from rlexp.params import OutOfRange, Params, param
-from rlexp.policies import ActorPolicy, load_policy, start_weights
-from rlexp.preferences import Pairs, check_fragment, fragments, label
-from rlexp.rollout import Trajectories, collect_steps
+from rlexp.algos.base import Algorithm, Progress, Task
+from rlexp.buffers import returns
+from rlexp.buffers.preferences import Pairs, check_fragment, fragments, label
+from rlexp.buffers.trajectories import Trajectories
+from rlexp.envs.spec import EnvSpec
+from rlexp.envs.vector import VecEnv
+from rlexp.nn.actors import Actor, actor_for, mlp
+from rlexp.nn.learner import Batch, Learner, mean_metrics
+from rlexp.policies.actor import ActorPolicy
+from rlexp.policies.files import load_policy
+from rlexp.policies.start import start_weights
+from rlexp.rollout.collector import collect_steps
+from rlexp.util.errors import UserError, said_of
+from rlexp.util.params import OutOfRange, Params, param
 
 
 class RewardNet(nn.Module):
@@ -232,7 +236,7 @@ class RLHF(Algorithm):
         """The policy gradient on `reward_ET`, which is 0 after an episode's end."""
         c, taken_ET = self.config, played.valid_ET
         assert played.logp_ET is not None
-        return_NT = math.rewards_to_go(reward_ET.T, np.zeros(reward_ET.shape[1], bool), c.gamma).T
+        return_NT = returns.rewards_to_go(reward_ET.T, np.zeros(reward_ET.shape[1], bool), c.gamma).T
         adv_N = return_NT[taken_ET]
         adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)
         columns = {"obs": played.obs_ETO, "action": played.action, "logp": played.logp_ET}

@@ -28,13 +28,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from rlexp.algo import Algorithm, Policy, Progress, Task
-from rlexp.envs import EnvSpec
-from rlexp.errors import UserError
-from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import mlp
-from rlexp.params import OutOfRange, Params, param
-from rlexp.replay import Replay
+from rlexp.algos.base import Algorithm, Progress, Task
+from rlexp.buffers.replay import Replay
+from rlexp.envs.spec import EnvSpec
+from rlexp.nn.actors import mlp
+from rlexp.nn.learner import Batch, Learner, mean_metrics
+from rlexp.policies.base import Policy
+from rlexp.util.errors import UserError
+from rlexp.util.params import OutOfRange, Params, param
 
 
 class SAC(Algorithm):

@@ -20,14 +20,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlexp import math
-from rlexp.algo import Algorithm, Progress, Task
-from rlexp.envs import VecEnv
-from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import ActorCritic
-from rlexp.params import Params, param
-from rlexp.policies import ActorPolicy, start_weights
-from rlexp.rollout import collect_steps
+from rlexp.algos.base import Algorithm, Progress, Task
+from rlexp.buffers import returns
+from rlexp.envs.vector import VecEnv
+from rlexp.nn.actors import ActorCritic
+from rlexp.nn.learner import Batch, Learner, mean_metrics
+from rlexp.policies.actor import ActorPolicy
+from rlexp.policies.start import start_weights
+from rlexp.rollout.collector import collect_steps
+from rlexp.util.params import Params, param
 
 
 class VPG(Algorithm):
@@ -68,7 +69,7 @@ class VPG(Algorithm):
     def step(self) -> Progress:
         c = self.config
         played = collect_steps(c.batch_steps, self._fresh, self.task.spec, self.net.actor, self.generator)
-        return_ET = math.rewards_to_go(played.reward_ET.T, played.last_ET.T, c.gamma).T
+        return_ET = returns.rewards_to_go(played.reward_ET.T, played.last_ET.T, c.gamma).T
         columns = {"obs": played.obs_ETO, "action": played.action, "return": return_ET}
         batch = {name: torch.from_numpy(column[played.valid_ET]) for name, column in columns.items()}
         with torch.no_grad():

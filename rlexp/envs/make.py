@@ -1,16 +1,14 @@
 """One environment from its config, for any Gymnasium id, with clear errors; and what can be known before training."""
 
 import importlib.util
-import re
 import warnings
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from rlexp.errors import UserError, nearest
-from rlexp.params import OutOfRange, Params, param
+from rlexp.envs.spec import EnvConfig, EnvSpec
+from rlexp.util.errors import UserError, nearest
 
 for _id, _entry in {
     "GridWorld": "gridworld:GridWorld",
@@ -18,85 +16,6 @@ for _id, _entry in {
     "CartPoleForever": "cartpole_forever:CartPoleForever",
 }.items():
     gym.register(f"rlexp/{_id}-v0", entry_point=f"rlexp.envs.{_entry}")
-
-
-def task_of(env_id: str) -> str:
-    """A Gymnasium id without its version."""
-    return re.sub(r"-v\d+$", "", env_id)
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnvConfig(Params):
-    """An environment, and where its numbers come from."""
-
-    id: str = param("Gymnasium id; 'module:Name-v0' imports `module` first")
-    name: str = param("short name, used for folders and gallery entries")
-    kwargs: dict[str, Any] = field(default_factory=dict)  # passed to the environment's constructor
-    max_episode_steps: int | None = param("time limit; null keeps the environment's own", unit="steps", ge=1)
-    backend: str = param("what simulates training environments", choices=("gymnasium", "envpool"), default="gymnasium")
-    random_return: float | None = param("mean return of random actions, normalised score 0")
-    expert_return: float | None = param("mean return of an expert, normalised score 100")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for key in ("id", "name"):
-            if not getattr(self, key):
-                raise OutOfRange(key, "is empty")
-        if self.random_return is not None and self.random_return == self.expert_return:
-            raise OutOfRange("expert_return", f"is random_return too, {self.expert_return}: no score is between them")
-
-    @property
-    def task(self) -> str:
-        """Gymnasium's id without its version: Hopper, of Hopper-v5."""
-        return task_of(self.id)
-
-    @property
-    def time_limit(self) -> int | None:
-        """Steps after which an episode is cut; None where the environment knows no limit. Raises UserError where it is
-        not installed."""
-        if self.max_episode_steps is not None:
-            return self.max_episode_steps
-        try:
-            return gym.spec(self.id).max_episode_steps
-        except (gym.error.Error, ImportError) as error:
-            raise UserError(f"env.id: {' '.join(str(error).split())}") from None
-
-    def on_gymnasium(self) -> "EnvConfig":
-        """The same, simulated by Gymnasium: scores and films come from there whatever trains. One name, one meaning."""
-        return replace(self, backend="gymnasium")
-
-    def score(self, mean_return: float) -> float | None:
-        """Normalised score: 0 is random, 100 is expert; None where the environment has no reference returns."""
-        if self.random_return is None or self.expert_return is None:
-            return None
-        return 100 * (mean_return - self.random_return) / (self.expert_return - self.random_return)
-
-
-@dataclass(frozen=True)
-class EnvSpec:
-    """What algorithms may know of an environment: sizes and bounds, not the simulator."""
-
-    obs_dim: int
-    kind: str  # "discrete" | "continuous"
-    n_actions: int  # discrete: number of actions; continuous: number of dimensions
-    low_A: np.ndarray | None = None  # continuous: bounds, may be infinite
-    high_A: np.ndarray | None = None
-
-    def executable(self, action: np.ndarray) -> np.ndarray:
-        """`action` as the simulator takes it: clipped to the box where actions are continuous."""
-        return action if self.kind == "discrete" else np.clip(action, self.low_A, self.high_A)
-
-    @property
-    def box(self) -> tuple[np.ndarray, np.ndarray]:
-        """Lower and upper bounds (A,) of continuous actions."""
-        if self.low_A is None or self.high_A is None:
-            raise TypeError("discrete actions have no bounds")
-        return self.low_A, self.high_A
-
-    def from_unit(self, unit_BA: np.ndarray) -> np.ndarray:
-        """Continuous actions in [−1, 1] scaled to the box, which must be finite."""
-        low_A, high_A = self.box
-        return np.clip(low_A + 0.5 * (unit_BA + 1) * (high_A - low_A), low_A, high_A)
 
 
 def _mujoco_says(text: str) -> None:

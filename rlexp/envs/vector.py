@@ -9,32 +9,14 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
-from rlexp.envs.make import EnvConfig, make
-from rlexp.errors import UserError, nearest
-
-
-@dataclass
-class Step:
-    """What one step of the environments `ids` (n of them) returned."""
-
-    obs: np.ndarray  # (n, O) float32, after autoreset
-    reward: np.ndarray  # (n,) float32
-    terminated: np.ndarray  # (n,) bool: the task ended
-    truncated: np.ndarray  # (n,) bool: only the recording of it did
-    final_obs: np.ndarray  # (n, O) float32, before autoreset
-    info: list[dict[str, Any]]  # of each environment; empty where the backend has none
-
-
-class Backend(Protocol):
-    def reset(self) -> np.ndarray: ...
-    def step(self, action: np.ndarray, ids: np.ndarray) -> Step: ...
-    def close(self) -> None: ...
-
+from rlexp.envs.backend import Backend, Step
+from rlexp.envs.envpool_backend import EnvPoolBackend
+from rlexp.envs.gymnasium_backend import GymnasiumBackend
+from rlexp.envs.spec import EnvConfig
+from rlexp.util.errors import UserError
 
 ENDLESS = 50_000  # steps after which somebody who waits for the end of an episode is told that there is none
 
@@ -87,81 +69,3 @@ class VecEnv:
 
     def close(self) -> None:
         self._backend.close()
-
-
-class GymnasiumBackend:
-    def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool):
-        self.envs = [make(config) for _ in seeds]
-        self.seeds, self.autoreset = seeds, autoreset
-        self.width = int(np.prod(self.envs[0].observation_space.shape or (1,)))
-
-    def reset(self) -> np.ndarray:
-        obs = np.empty((len(self.envs), self.width), np.float32)
-        for i, (env, seed) in enumerate(zip(self.envs, self.seeds, strict=True)):
-            obs[i] = env.reset(seed=seed)[0]
-        return obs
-
-    def step(self, action: np.ndarray, ids: np.ndarray) -> Step:
-        n = len(ids)
-        obs, reward = np.empty((n, self.width), np.float32), np.empty(n, np.float32)
-        terminated, truncated = np.empty(n, bool), np.empty(n, bool)
-        final_obs, infos = obs, []
-        for row, i in enumerate(ids):
-            env = self.envs[i]
-            obs[row], reward[row], terminated[row], truncated[row], info = env.step(action[row])
-            infos.append(info)
-        truncated &= ~terminated  # what ended by itself was not cut
-        if self.autoreset and (ended := np.flatnonzero(terminated | truncated)).size:
-            final_obs = obs.copy()
-            for place in ended:
-                obs[place] = self.envs[ids[place]].reset()[0]
-        return Step(obs, reward, terminated, truncated, final_obs, infos)
-
-    def close(self) -> None:
-        for env in self.envs:
-            env.close()
-
-
-class EnvPoolBackend:
-    """EnvPool resets on the next step; asking it to reset the ended environments at once makes that the same step."""
-
-    def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool):
-        import envpool  # an extra: imported only when asked for
-
-        known = envpool.list_all_envs()
-        if config.id not in known:
-            raise UserError(
-                f"env.backend=envpool: EnvPool has no '{config.id}'{nearest(config.id, known)}; "
-                "use env.backend=gymnasium"
-            )
-        self.limit = config.time_limit or 10**9
-        # EnvPool calls a fall in the very step of its limit truncated. So it never comes to its own limit: we count.
-        limit = {"max_episode_steps": self.limit + 1}
-        settings = {**limit, **config.kwargs, "num_envs": len(seeds), "seed": list(seeds), "num_threads": 1}
-        try:
-            self.pool = envpool.make(config.id, env_type="gymnasium", **settings)
-        except TypeError as error:
-            raise UserError(f"env.backend=envpool: '{config.id}' takes other env.kwargs there ({error})") from None
-        if len(self.pool.observation_space.shape) != 1:
-            self.pool.close()
-            raise UserError(f"env.backend=envpool: '{config.id}' has no flat observations; use env.backend=gymnasium")
-        self.autoreset = autoreset
-        self.n, self.length_B = len(seeds), np.zeros(len(seeds), np.int64)
-
-    def reset(self) -> np.ndarray:
-        return self.pool.reset()[0].astype(np.float32)
-
-    def step(self, action: np.ndarray, ids: np.ndarray) -> Step:
-        raw, reward, terminated, truncated, _ = self.pool.step(action, ids.astype(np.int32))
-        self.length_B[ids] += 1
-        truncated = ~terminated & (truncated | (self.length_B[ids] >= self.limit))
-        obs = final_obs = raw.astype(np.float32)
-        ended = np.flatnonzero(terminated | truncated)
-        self.length_B[ids[ended]] = 0
-        if self.autoreset and ended.size:
-            obs = final_obs.copy()
-            obs[ended] = self.pool.reset(ids[ended].astype(np.int32))[0]
-        return Step(obs, reward.astype(np.float32), terminated, truncated, final_obs, [{}] * len(ids))
-
-    def close(self) -> None:
-        self.pool.close()

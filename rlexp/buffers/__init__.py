@@ -1,0 +1,1 @@
+"""Experience in memory, as arrays: recorded data sets, trajectories, replay, labelled pairs; knows no files."""

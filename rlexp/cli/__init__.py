@@ -1,0 +1,1 @@
+"""The command line: main.py, main_mp.py and the rlexp command."""

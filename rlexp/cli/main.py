@@ -1,0 +1,71 @@
+"""The `rlexp` command: evaluate policies, list runs, publish references, keep data sets, examine the machine."""
+
+import argparse
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rlexp.cli.commands import chunks, data, doctor, evaluate, pictures, preferences, rlhf, runs, targets
+from rlexp.util.errors import UserError, nearest
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `rlexp argv`; returns the exit code: 0, 1 (doctor found a fault), 2 (the user can mend it)."""
+    parser = Parser(prog="rlexp", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for each in (evaluate, runs, pictures, targets, chunks, preferences, rlhf, data, doctor):
+        each.add(commands)
+    try:
+        args = parser.parse_args(argv)
+        _check(args)
+        return args.run(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `rlexp list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+class Parser(argparse.ArgumentParser):
+    """One line for a mistake, with the nearest valid choice, instead of the whole usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            known = self._option_string_actions if unknown[0].startswith("-") else ()
+            raise UserError(f"{unknown[0]}: {self.prog} knows no such option{nearest(unknown[0], known)}")
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            known = [word.strip("' ") for word in choice[2].split(",")]
+            option = re.match(r"argument (-\S+)", message)
+            what = f"{option[1]} {choice[1]}: no such choice" if option else f"{self.prog} {choice[1]}: no such command"
+            raise UserError(f"{what}{nearest(choice[1], known)} (there are {', '.join(known)})")
+        raise UserError(f"{self.prog}: {message.removeprefix('argument ')}")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """What several commands share: seeds, and where pictures and files go. Raises UserError before any work."""
+    given = vars(args)
+    if (given.get("seed") or 0) < 0:
+        raise UserError(f"--seed: must be ≥ 0, not {args.seed}")
+    for option in ("out", "plot", "export"):
+        if (path := given.get(option)) and not Path(path).parent.is_dir():
+            raise UserError(f"--{option}: there is no folder {Path(path).parent}")
+        if path and option != "export" and Path(path).suffix != ".png":
+            raise UserError(f"--{option}: {path} must end in .png")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Sweeps (`-m`): every combination is checked before the first starts, and one table stands at the end."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+
+from rlexp.util import paths
+
+
+def check(argv: list[str]) -> None:
+    """Compose and check all combinations of a sweep by Hydra's own sweeper. Raises UserError or Hydra's errors."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from rlexp.experiment.config import build
+    from rlexp.experiment.probe import probe
+    from rlexp.util.errors import UserError
+
+    parsed = OverridesParser.create().parse_overrides([word for word in argv if not word.startswith("-")])
+    if any(o.key_or_group == "resume" for o in parsed):
+        raise UserError("resume= continues one run; it cannot be swept")
+    if any(o.key_or_group.startswith("hydra/") for o in parsed):
+        return  # another sweeper chooses its own values
+    choices = [
+        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
+        if o.is_sweep_override()
+        else [str(o.input_line)]
+        for o in parsed
+    ]
+    seen = set()
+    with initialize_config_dir(str(paths.CONF), version_base="1.3"):
+        for combination in itertools.product(*choices):
+            composed = compose("config", list(combination))
+            run = build(composed)
+            if (key := json.dumps({k: v for k, v in run.plain.items() if k != "seeds"})) not in seen:
+                seen.add(key)
+                probe(run)
+
+
+class Summary(Callback):
+    """Stores the table of a sweep's runs after each of them, and prints it at the end."""
+
+    def on_job_end(self, config: Any, job_return: Any, **kwargs: Any) -> None:
+        if config.hydra.mode.name == "MULTIRUN":
+            self._table(Path(config.hydra.sweep.dir))
+
+    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
+        place = Path(config.hydra.sweep.dir)
+        print(f"{place / 'summary.md'}\n{self._table(place)}")
+
+    def _table(self, place: Path) -> str:
+        lines = ["| options | run | seeds | return mean | 95 % t-interval | score |", "|---|---|---|---|---|---|"]
+        listed = place / "runs.jsonl"
+        runs = [json.loads(line) for line in listed.read_text().splitlines()] if listed.exists() else []
+        common = set.intersection(*(set(one["options"]) for one in runs)) if runs else set()
+        for one in runs:
+            run = one["run"]
+            options = " ".join(word for word in one["options"] if word not in common).replace("|", "\\|")
+            record = json.loads((Path(run) / "run.json").read_text()) if (Path(run) / "run.json").exists() else {}
+            final = record.get("final", {})
+            if "return_mean" not in final:
+                lines.append(f"| {options} | {run} | {final.get('n', '')} | see its folder | | |")
+                continue
+            mean, half = final["return_mean"]["mean"], final["return_mean"]["t95"]
+            failed = f" ({final['failed']} not finished)" if final["failed"] else ""
+            interval = "" if half is None else f"{mean - half:.1f} to {mean + half:.1f}"
+            score = f"{final['score']['mean']:.1f}" if "score" in final else ""
+            lines.append(f"| {options} | {run} | {final['n']}{failed} | {mean:.1f} | {interval} | {score} |")
+        text = "\n".join(lines) + "\n"
+        (place / "summary.md").write_text(text)
+        return text

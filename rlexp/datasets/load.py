@@ -1,0 +1,118 @@
+"""From `buffer.*` to a data set in memory."""
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlexp.buffers.dataset import Dataset
+from rlexp.datasets import formats, generate, recipes, store
+from rlexp.envs.spec import EnvConfig, EnvSpec, task_of
+from rlexp.util.errors import UserError, nearest, said_of
+from rlexp.util.params import Params, param
+
+
+@dataclass(frozen=True, kw_only=True)
+class BufferConfig(Params):
+    """Recorded episodes to learn from."""
+
+    dataset: str | None = param("name of a data set: <kind> or <robot>/<kind> of this project, or minari:<id>")
+    path: str | None = param("file of recorded episodes instead: D4RL hdf5, Decision Transformer pickle, npz")
+    top_percent: float = param(
+        "keep only the episodes of highest return, this share of the steps", unit="%", gt=0, le=100
+    )
+    trajectories: int | None = param("keep only the first so many episodes; null: all", ge=1)
+
+    @property
+    def given(self) -> str | None:
+        """What data are asked for, in the words of the command line; None for no data. A file goes before a name: the
+        name may be an algorithm's default."""
+        if self.path is not None:
+            return f"buffer.path={self.path}"
+        return None if self.dataset is None else f"buffer.dataset={self.dataset}"
+
+    @property
+    def limited(self) -> str | None:
+        """What limits them, in the words of the command line; None where nothing does."""
+        if self.top_percent < 100:
+            return f"buffer.top_percent={self.top_percent:g}"
+        return None if self.trajectories is None else f"buffer.trajectories={self.trajectories}"
+
+
+def load(buffer: BufferConfig, env: EnvConfig, spec: EnvSpec) -> Dataset:
+    """The data set that `buffer` names for `env`, made on first use. Raises UserError."""
+
+    with said_of("buffer.path" if buffer.path is not None else f"buffer.dataset={buffer.dataset}"):
+        if buffer.path is not None:
+            file = Path(buffer.path)
+            data = _once(formats.read, file, file.stat().st_mtime_ns if file.is_file() else 0)
+        else:
+            data = named(str(buffer.dataset), env)
+        data.check(spec)
+    with said_of(f"buffer.top_percent={buffer.top_percent:g}"):
+        data = data.top(buffer.top_percent)
+    if buffer.trajectories is not None:
+        if buffer.trajectories > len(data.length_E):
+            raise UserError(f"buffer.trajectories={buffer.trajectories}: {data.name} has {len(data.length_E)} episodes")
+        data = data.first(buffer.trajectories)
+    return data
+
+
+@functools.lru_cache(maxsize=1)  # the arms of a study and the seeds of a worker mostly share one
+def _once(read: Callable[[Any], Dataset], what: Any, changed: Any) -> Dataset:
+    return read(what)
+
+
+def named(name: str, env: EnvConfig) -> Dataset:
+    """The data set that `env` calls `name`: made, or downloaded, where it is not on this machine. Raises UserError."""
+
+    dataset_id = find(name, env.name)
+    if not name.startswith("minari:"):
+        _, owner, kind = dataset_id.removesuffix("-v0").split("/")
+        if kind in recipes.table().get(owner, {}):
+            _require_same(recipes.environment(owner).task, env)
+            generate.ensure(owner, kind)
+    elif not store.exists(dataset_id):
+        store.download(dataset_id)
+    _require_same(task_of(store.env_id(dataset_id) or env.id), env)
+    return _once(store.read, dataset_id, store.changed(dataset_id))
+
+
+def _require_same(recorded: str, env: EnvConfig) -> None:
+    if recorded != env.task:
+        raise UserError(f"was recorded in {recorded}, env={env.name} is {env.task}")
+
+
+def find(name: str, env_name: str | None = None) -> str:
+    """Minari's id of what is called `name`: one of this project's recipes, or stored. Raises UserError for neither."""
+
+    if name.startswith("minari:"):
+        store.folder(dataset_id := name.removeprefix("minari:"))
+        return dataset_id
+    env, _, kind = name.rpartition("/")
+    env = env or env_name or ""
+    if not re.fullmatch(r"[-\w]+", env) or not re.fullmatch(r"[-\w]+", kind):
+        raise UserError("is no name of a data set: <kind>, <env>/<kind> or minari:<id>")
+    known = kinds()
+    if env not in known:
+        near = nearest(env, known)
+        raise UserError(
+            f"there are no data sets of env={env}{near}{'' if near else ';'} there are of {', '.join(known)}"
+        )
+    if kind not in known[env]:
+        near = nearest(kind, known[env])
+        raise UserError(f"{env} has no data set '{kind}'{near}{'' if near else ';'} it has {', '.join(known[env])}")
+    return store.own_id(env, kind)
+
+
+def kinds() -> dict[str, list[str]]:
+    """All data sets of this project, by environment: those with a recipe, and those imported on this machine."""
+
+    known = {env: list(of) for env, of in recipes.table().items()}
+    for dataset_id in store.local():
+        if own := re.fullmatch(r"rlexp/([-\w]+)/([-\w]+)-v0", dataset_id):
+            of = known.setdefault(own[1], [])
+            of += [own[2]] * (own[2] not in of)
+    return known

@@ -1,0 +1,40 @@
+"""Environments simulated by Gymnasium, one Python object each."""
+
+import numpy as np
+
+from rlexp.envs.backend import Step
+from rlexp.envs.make import make
+from rlexp.envs.spec import EnvConfig
+
+
+class GymnasiumBackend:
+    def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool):
+        self.envs = [make(config) for _ in seeds]
+        self.seeds, self.autoreset = seeds, autoreset
+        self.width = int(np.prod(self.envs[0].observation_space.shape or (1,)))
+
+    def reset(self) -> np.ndarray:
+        obs = np.empty((len(self.envs), self.width), np.float32)
+        for i, (env, seed) in enumerate(zip(self.envs, self.seeds, strict=True)):
+            obs[i] = env.reset(seed=seed)[0]
+        return obs
+
+    def step(self, action: np.ndarray, ids: np.ndarray) -> Step:
+        n = len(ids)
+        obs, reward = np.empty((n, self.width), np.float32), np.empty(n, np.float32)
+        terminated, truncated = np.empty(n, bool), np.empty(n, bool)
+        final_obs, infos = obs, []
+        for row, i in enumerate(ids):
+            env = self.envs[i]
+            obs[row], reward[row], terminated[row], truncated[row], info = env.step(action[row])
+            infos.append(info)
+        truncated &= ~terminated  # what ended by itself was not cut
+        if self.autoreset and (ended := np.flatnonzero(terminated | truncated)).size:
+            final_obs = obs.copy()
+            for place in ended:
+                obs[place] = self.envs[ids[place]].reset()[0]
+        return Step(obs, reward, terminated, truncated, final_obs, infos)
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()

@@ -1,0 +1,1 @@
+"""From a config to finished run folders: check, plan, train, record."""

@@ -1,0 +1,202 @@
+"""From yaml and command line to one frozen, checked `RunConfig`; or one line that says what is wrong.
+
+Hydra composes; `params.typed` merges each group into the dataclass that declares it. Unknown keys, wrong types, missing
+values, values out of range and impossible combinations raise UserError before anything is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import importlib.util
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from rlexp.algos.base import Algorithm
+from rlexp.datasets.load import BufferConfig
+from rlexp.envs.spec import EnvConfig
+from rlexp.nn.actors import PolicyConfig
+from rlexp.report.film import VideoConfig
+from rlexp.report.history import names
+from rlexp.util import paths
+from rlexp.util.errors import UserError
+from rlexp.util.params import OutOfRange, Params, all_keys, nearest_key, param, typed
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(Params):
+    budget: int = param("training length", unit="the algorithm's clock", ge=1)
+    eval_every: int = param("distance between evaluations", unit="the algorithm's clock", ge=1)
+    save_every: int = param("distance between full checkpoints", unit="the algorithm's clock", ge=1)
+    eval_episodes: int = param("episodes per evaluation", ge=1)
+    eval_sampled: bool = param("evaluate sampled instead of mean (most likely) actions")
+    keep: int = param("newest full checkpoints kept", ge=1)
+    snapshot_every: int | None = param(
+        "distance between policy files that are all kept, the untrained one included; null: none",
+        unit="the algorithm's clock",
+        ge=1,
+    )
+    threads: int = param("threads of each process", ge=1)
+    device: str = param("where networks are trained", choices=("cpu", "cuda", "auto"))
+    compile: bool = param("compile the update")
+    tensorboard: bool = param("write TensorBoard event files")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpertConfig(Params):
+    policy: str | None = param("policy that labels states", file=True)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything a run depends on. `plain` is the same as nested dicts: what config.yaml holds."""
+
+    algo_class: type[Algorithm]
+    algo: Params
+    env: EnvConfig
+    train: TrainConfig
+    policy: PolicyConfig
+    buffer: BufferConfig
+    expert: ExpertConfig
+    video: VideoConfig
+    seeds: tuple[int, ...]
+    reference: str | None
+    plain: dict[str, Any]
+
+    @property
+    def algo_name(self) -> str:
+        return names(self.plain)[0]
+
+    @property
+    def name(self) -> str:
+        """`<algo>_<env>`, usable as a file name."""
+        return "_".join(names(self.plain))
+
+
+TOP_LEVEL = (
+    "algo",
+    "env",
+    "train",
+    "policy",
+    "buffer",
+    "expert",
+    "video",
+    "seeds",
+    "resume",
+    "reference",
+    "runs",
+    "workers",
+    "study",
+)
+
+
+def require(plain: Any) -> None:
+    """Raise UserError where a part of a run's config is missing."""
+    for key in TOP_LEVEL[:7]:
+        if not isinstance(plain, dict) or not isinstance(plain.get(key), dict):
+            raise UserError(f"{key}: is missing; every run has that group")
+    if "seeds" not in plain:
+        raise UserError("seeds: is missing; e.g. 'seeds=[0,1,2]'")
+
+
+def build(config: DictConfig | dict[str, Any]) -> RunConfig:
+    """The checked config of one run. Imports the chosen algorithm (and torch). Raises UserError."""
+    plain: dict[str, Any] = config if isinstance(config, dict) else _resolve(config)
+    require(plain)
+    for key in plain:
+        if key not in TOP_LEVEL:
+            known = all_keys({k: v for k, v in plain.items() if k in TOP_LEVEL})
+            raise UserError(f"{key}: unknown option{nearest_key(key, known)}")
+    algo_class = _algo_class(plain["algo"])
+    body = {key: value for key, value in plain["algo"].items() if key != "_target_"}
+    train = dict(plain["train"])
+    budget = train.get("budget")
+    if isinstance(budget, int | float) and not isinstance(budget, bool) and math.isfinite(budget):
+        for name, share in (("eval_every", 20), ("save_every", 10)):
+            if train.get(name) is None:
+                train[name] = max(1, math.ceil(budget / share))
+    if train.get("device") == "auto":  # resolved here, so that the stored config says which it was
+        import torch
+
+        train["device"] = "cuda" if "cuda" in algo_class.devices and torch.cuda.is_available() else "cpu"
+    env = typed(EnvConfig, plain["env"], "env")
+    trainc = typed(TrainConfig, train, "train")
+    algo = typed(algo_class.Config, body, "algo")
+    try:
+        algo_class.check(algo, trainc.budget)
+    except OutOfRange as error:
+        raise UserError(f"algo.{error.key}: {error}") from None
+    policy = typed(PolicyConfig, plain["policy"], "policy")
+    video = typed(VideoConfig, plain["video"], "video")
+    buffer = typed(BufferConfig, plain["buffer"], "buffer")
+    expert = typed(ExpertConfig, plain["expert"], "expert")
+    asked = expert.policy and f"expert.policy={expert.policy}"
+    for key, given, need in (("buffer.dataset", buffer.given, "data"), ("expert.policy", asked, "expert")):
+        if given is not None and need not in algo_class.needs:
+            raise UserError(f"{given}: {algo_class.__name__} uses no {need}; leave it null")
+        if given is None and need in algo_class.needs:
+            raise UserError(f"{key}: {algo_class.__name__} learns from {need}; give it with {key}=...")
+    if buffer.limited and "data" not in algo_class.needs:
+        raise UserError(f"{buffer.limited}: {algo_class.__name__} uses no data; leave it out")
+    usual: Any = OmegaConf.to_container(OmegaConf.load(paths.CONF / "policy" / "mlp.yaml"))
+    for key, value in dataclasses.asdict(policy).items():
+        if key in algo_class.ignores and value != usual[key]:
+            what = "a network of its own, see algo.*" if algo_class.ignores >= set(usual) else "no use for it"
+            given, kept = (json.dumps(x).strip('"') for x in (value, usual[key]))
+            raise UserError(f"policy.{key}={given}: {algo_class.__name__} has {what}; leave it {kept}")
+    plain = {
+        **plain,
+        "algo": {"_target_": plain["algo"]["_target_"], **dataclasses.asdict(algo)},
+        "env": dataclasses.asdict(env),
+        "train": dataclasses.asdict(trainc),
+        "policy": dataclasses.asdict(policy),
+        "buffer": dataclasses.asdict(buffer),
+        "expert": dataclasses.asdict(expert),
+        "video": dataclasses.asdict(video),
+        "seeds": seed_list(plain["seeds"]),
+    }
+    if not isinstance(reference := plain.get("reference"), str | None):
+        raise UserError(
+            f"reference: {reference!r} is no name of a gallery entry; null: <algo>_<env>, where there is one"
+        )
+    seeds = tuple(plain["seeds"])
+    return RunConfig(algo_class, algo, env, trainc, policy, buffer, expert, video, seeds, reference, plain)
+
+
+def _algo_class(node: dict[str, Any]) -> type[Algorithm]:
+    """The class that `_target_` names. An error inside its file is its author's, and shows its traceback."""
+    module, _, name = str(node.get("_target_")).rpartition(".")
+    if not module or importlib.util.find_spec(module.split(".")[0]) is None or importlib.util.find_spec(module) is None:
+        raise UserError(f"algo._target_: there is no module '{module}'")
+    found = getattr(importlib.import_module(module), name, None)
+    if not (isinstance(found, type) and issubclass(found, Algorithm)):
+        raise UserError(f"algo._target_: '{module}' has no Algorithm called '{name}'")
+    return found
+
+
+def _resolve(config: DictConfig) -> dict[str, Any]:
+    try:
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        led_to = re.search(r"interpolation: Missing mandatory value: ([\w.]+)", str(error))
+        if led_to or isinstance(error, MissingMandatoryValue):
+            name = led_to[1] if led_to else error.full_key
+            raise UserError(f"{name}: a value is missing; give one with {name}=...") from None
+        raise UserError(str(error).splitlines()[0]) from None
+
+
+def seed_list(value: Any) -> list[int]:
+    """Distinct whole numbers ≥ 0, from a list or one of them. Raises UserError for others."""
+    seeds = value if isinstance(value, list) else [value]
+    for seed in seeds:
+        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+            raise UserError(f"seeds: {seed!r} is not a whole number ≥ 0; e.g. 'seeds=[0,1,2]'")
+    if len(set(seeds)) < len(seeds) or not seeds:
+        raise UserError(f"seeds: {seeds} {'is empty' if not seeds else 'repeats a seed'}; e.g. 'seeds=[0,1,2]'")
+    return seeds

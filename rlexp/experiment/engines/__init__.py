@@ -1,0 +1,1 @@
+"""What runs the seeds: one after another, or in parallel processes."""

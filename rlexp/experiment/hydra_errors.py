@@ -1,0 +1,60 @@
+"""Hydra's own errors in one line, with the nearest valid choice."""
+
+import re
+import sys
+
+from rlexp.util import paths
+from rlexp.util.errors import nearest
+from rlexp.util.params import all_keys, nearest_key
+
+
+def hydra_error(error: Exception, words: list[str] | None = None) -> str:
+    """What was wrong with `words`, by default the command line's."""
+    words = sys.argv[1:] if words is None else words
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if (found := re.search(r"Could not override '([^']+)'", text)) and (paths.CONF / found[1]).is_dir():
+        return f"{found[1]}=...: nothing of that kind is chosen yet; write +{found[1]}=..., with a plus"
+    if found and found[1].startswith("env.kwargs"):
+        return f"{found[1]}: is passed on to the environment; write +{found[1]}=..., with a plus"
+    if found:
+        return f"{found[1]}: unknown option{nearest_key(found[1], _known(words))}"
+    if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text):
+        return no_such(found[1], found[2])
+    if found := re.search(r"Could not override '?([\w./]+)'?\.? ?No match in the defaults list", text):
+        return f"{found[1]}: no such group{nearest(found[1], [p.name for p in paths.CONF.iterdir()])}"
+    if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{found[1]}: several values are a sweep; write -m {found[1]}, or brackets around a list"
+    if "full_key" in text and "issing" in text:
+        missing = re.search(r"Missing mandatory value: ([\w.]+)|full_key: ([\w.]+)", text)
+        key = next(filter(None, missing.groups())) if missing else "?"
+        return f"{key}: a value is missing; give one with {key}=..."
+    if "LexerNoViableAltException" in text or "mismatched input" in text or "no viable alternative" in text:
+        return f"{lines[0]} (quote values with spaces, brackets or braces: 'seeds=[0,1]')"
+    if found := re.search(r"Error merging override ([^=]+)=(.*)", text):
+        return f"{found[1].lstrip('+')}: {found[2]!r} is no value that it can have"
+    return "; ".join(lines[:2])
+
+
+def no_such(group: str, choice: str) -> str:
+    """That conf/`group` has no `choice`, with what it has."""
+    choices = sorted(file.stem for file in (paths.CONF / group).glob("*.yaml"))
+    return f"{group}={choice}: no such {group}{nearest(choice, choices)} (there are {', '.join(choices)})"
+
+
+def _known(words: list[str]) -> list[str]:
+    """All options of the config with the groups that `words` choose."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(paths.CONF), version_base="1.3"):
+        chosen = [word for word in words if (paths.CONF / word.split("=")[0].lstrip("+")).is_dir()]
+        try:
+            config = compose("config", chosen)
+        except (HydraException, OmegaConfBaseException):  # one of them is wrong as well
+            config = compose("config")
+    return [key for key in all_keys(OmegaConf.to_container(config)) if not key.endswith("_target_")]  # type: ignore[arg-type]

@@ -1,0 +1,70 @@
+"""Whether a run can start: algorithm, environment, data and policies are made once before anything is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from typing import Any
+
+from rlexp.envs.make import describe
+from rlexp.experiment.config import RunConfig
+from rlexp.experiment.task import make_task
+from rlexp.policies.files import digest
+from rlexp.report.references import find
+from rlexp.rollout.evaluation import evaluate
+from rlexp.util import seeding
+from rlexp.util.errors import UserError
+
+
+def probe(config: RunConfig) -> dict[str, dict[str, Any]]:
+    """Whether the algorithm can run on the environment, found by making both once. Raises UserError.
+
+    Returns what is to be remembered of the data and files that its results depend on, by option."""
+    import torch
+
+    find(config.reference, config.name)
+    if config.train.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("train.device=cuda: this machine has no CUDA device that PyTorch can use; use train.device=cpu")
+    if config.train.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++", "cl"))):
+        raise UserError("train.compile=true: no C++ compiler found (c++, g++, clang++ or cl); use train.compile=false")
+    algo = config.algo_class
+    if config.train.compile and not algo.compiles:
+        raise UserError(
+            f"train.compile=true: {algo.__name__} has no batches of one size, for which code could be compiled; use "
+            "train.compile=false"
+        )
+    if config.train.device not in algo.devices:
+        raise UserError(
+            f"train.device={config.train.device}: {algo.__name__} runs on {', '.join(sorted(algo.devices))} only"
+        )
+    spec = describe(config.env)
+    if spec.kind not in algo.actions:
+        raise UserError(
+            f"algo={algo.__name__.lower()}: chooses {' or '.join(sorted(algo.actions))} actions only; "
+            f"'{config.env.id}' takes {spec.kind} ones"
+        )
+    seeding.seed_globals(seeding.stream(0, "init"))
+    eager = dataclasses.replace(make_task(config, spec, config.seeds[0]), compile=False)
+    try:
+        learner = algo(config.algo, eager)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise UserError(f"algo={algo.__name__.lower()}: does not fit into memory; make its sizes smaller") from None
+    policy = learner.policy(explore=config.train.eval_sampled)
+    if policy.samples != config.train.eval_sampled:
+        what = "are sampled" if policy.samples else "are its mean ones: there is no spread to sample from"
+        raise UserError(f"train.eval_sampled={str(not policy.samples).lower()}: actions of this {algo.__name__} {what}")
+    if config.env.time_limit is None:  # an episode that never ends is found out now
+        evaluate(policy, config.env.on_gymnasium(), seeding.stream(0, "eval"), 1)
+    inputs: dict[str, dict[str, Any]] = {}
+    if (data := eager.data) is not None:
+        facts = {"steps": len(data), "episodes": len(data.length_E), "digest": data.digest}
+        inputs["buffer"] = {"name": data.name, **facts}
+    for group in ("algo", "policy", "expert"):
+        params = getattr(config, group)
+        for f in dataclasses.fields(params):
+            if f.metadata.get("file") and (where := getattr(params, f.name)) is not None:
+                inputs[f"{group}.{f.name}"] = digest(where)
+    return inputs

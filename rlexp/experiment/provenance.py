@@ -1,0 +1,56 @@
+"""Where a result comes from: command line, commit, versions, hardware, time."""
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rlexp import __version__
+
+PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "Box2D", "envpool", "hydra-core", "safetensors")
+
+
+def command() -> str:
+    """The command line, as one would type it."""
+    program = Path(sys.argv[0])
+    return shlex.join(([] if program.stem == "rlexp" else ["python"]) + [program.name, *sys.argv[1:]])
+
+
+def git(*words: str) -> str:
+    """What git answers about this package's own source; "" where there is no git or no repository."""
+    try:
+        here = Path(__file__).parent
+        return subprocess.run(
+            ["git", "-C", str(here), *words], capture_output=True, text=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def versions() -> dict[str, str]:
+    found = {"rlexp": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return {"cpu": cpu, "cores": os.cpu_count(), "platform": platform.platform(terse=True)}
+
+
+def now() -> str:
+    return datetime.datetime.now().isoformat(timespec="seconds")

@@ -1,0 +1,1 @@
+"""Networks and how they learn: actors, decoder, denoising, one optimiser step for all."""

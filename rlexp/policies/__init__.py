@@ -1,0 +1,1 @@
+"""Policies as things that act and as files."""

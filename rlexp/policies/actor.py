@@ -1,0 +1,67 @@
+"""The shared policy: an actor network with frozen observation statistics."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlexp.envs.spec import EnvSpec
+from rlexp.nn.actors import (
+    Actor,
+    DeterministicActor,
+    Normaliser,
+    make_actor,
+)
+from rlexp.policies.base import Policy
+
+
+class ActorPolicy(Policy, kind="actor"):
+    """An actor network with frozen observation statistics; acts by its mode, or samples with `explore`."""
+
+    def __init__(self, actor: Actor, env: EnvSpec, normaliser: Normaliser | None = None, explore: bool = False):
+        self.actor = copy.deepcopy(actor).cpu()
+        self.env, self.explore, self.normaliser = env, explore, None
+        if normaliser is not None:
+            self.normaliser = Normaliser(len(normaliser.mean), normaliser.clip)
+            self.normaliser.load_state_dict(normaliser.state_dict())
+        self.generator = torch.Generator().manual_seed(0)
+
+    @property
+    def samples(self) -> bool:
+        return self.explore and not isinstance(self.actor, DeterministicActor)
+
+    def start(self, batch: int, rng: np.random.Generator) -> None:
+        self.generator.manual_seed(int(rng.integers(2**62)))
+
+    @torch.no_grad()
+    def act(self, obs_BO: np.ndarray) -> np.ndarray:
+        if obs_BO.ndim != 2:
+            raise ValueError(f"observations are (B, O), not {obs_BO.shape}; of one environment, obs[None]")
+        x = torch.from_numpy(np.ascontiguousarray(self.normaliser(obs_BO) if self.normaliser else obs_BO, np.float32))
+        action = (
+            self.actor.sample(x, self.actor.noise([len(x)], self.generator)) if self.explore else self.actor.mode(x)
+        )
+        return self.env.executable(action.numpy())
+
+    def spec(self) -> dict[str, Any]:
+        low, high = self.env.low_A, self.env.high_A
+        bounds = {} if low is None or high is None else {"low": low.tolist(), "high": high.tolist()}
+        return {"actor": self.actor.spec, "explore": self.explore, **bounds}
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"actor": self.actor.state_dict()}
+        return state if self.normaliser is None else {**state, "normaliser": self.normaliser.state_dict()}
+
+    @classmethod
+    def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Any]) -> "ActorPolicy":
+        actor = make_actor(**spec["actor"])
+        actor.load_state_dict(state["actor"])
+        normaliser = None
+        if "normaliser" in state:
+            normaliser = Normaliser(len(state["normaliser"]["mean"]))
+            normaliser.load_state_dict(state["normaliser"])
+        bounds = [np.asarray(spec[k], np.float32) if k in spec else None for k in ("low", "high")]
+        env = EnvSpec(actor.spec["obs_dim"], actor.spec["kind"], actor.spec["n_actions"], *bounds)
+        return cls(actor, env, normaliser, spec["explore"])

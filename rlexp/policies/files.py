@@ -1,0 +1,96 @@
+"""Policies as things that act and as files: the shared actor policy, and loading of any policy.
+
+A policy file is one safetensors file: tensors, and a JSON header with the policy's kind and plain data. Reading it
+executes nothing: the kind is looked up among the classes of this package.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlexp.envs.spec import EnvConfig
+from rlexp.policies.base import Policy
+from rlexp.util import checkpoint, paths
+from rlexp.util.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A policy and what its file says of it."""
+
+    policy: Policy
+    env: EnvConfig  # it was trained on
+    card: dict[str, Any]  # algorithm, seed, step, versions
+    path: Path
+
+
+def save_policy(path: Path, policy: Policy, env: EnvConfig, card: Mapping[str, Any]) -> None:
+    """Write a policy file; raises OSError."""
+    checkpoint.save(path, {"policy": describe_policy(policy, env, card)})
+
+
+def describe_policy(policy: Policy, env: EnvConfig, card: Mapping[str, Any]) -> dict[str, Any]:
+    """A policy as plain data and tensors, the branch `policy` of every checkpoint."""
+    return {
+        "kind": policy.kind,
+        "spec": policy.spec(),
+        "state": policy.state_dict(),
+        "env": asdict(env),
+        "card": dict(card),
+    }
+
+
+def find_policy(where: str, which: str = "final") -> list[Path]:
+    """Policy files that `where` means: a file, a run or seed folder (its `final` or `best` policy, one of each seed;
+    the latest checkpoint where there is none yet), or the name of a shipped policy. Raises UserError for none."""
+    path = Path(where)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        seeds = [path] if (path / "checkpoints").is_dir() else sorted(path.glob("seed_*"), key=seed_number)
+        found = []
+        for seed in seeds:
+            named = seed / "checkpoints" / f"{which}.safetensors"
+            file = named if named.exists() else checkpoint.latest(seed / "checkpoints")
+            found += [file] if file else []
+        if not found:
+            raise UserError(f"{where}: no policy in this folder; a run folder has seed_<k>/checkpoints/")
+        return found
+    shipped = paths.POLICIES / f"{where}.safetensors"
+    if shipped.is_file():
+        return [shipped]
+    names = [file.stem for file in paths.POLICIES.glob("*.safetensors")]
+    raise UserError(f"{where}: no such run folder, policy file or shipped policy{nearest(where, names)}")
+
+
+def digest(where: str) -> dict[str, str]:
+    """The name of the file that `where` means, and a word that is the same for the same content."""
+    path = find_policy(where)[0]
+    return {"name": path.name, "digest": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
+
+
+def seed_number(folder: Path) -> int:
+    """k of a folder seed_<k>; −1 for others."""
+    tail = folder.name.removeprefix("seed_")
+    return int(tail) if tail.isdigit() else -1
+
+
+def load_policy(where: str | Path, which: str = "final") -> Saved:
+    """One policy from a file, a run folder (its first seed), or a shipped name. Raises UserError."""
+    path = find_policy(str(where), which)[0]
+    tree = checkpoint.load(path, "policy")
+    kind = str(tree["kind"])
+    module = f"rlexp.algos.{kind}"  # a policy that belongs to one algorithm has the name of its file
+    if kind not in Policy.kinds and kind.isidentifier() and importlib.util.find_spec(module):
+        importlib.import_module(module)
+    if kind not in Policy.kinds:
+        raise UserError(f"{path}: holds a policy of kind '{kind}', which this version of rlexp does not know")
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+        policy = Policy.kinds[kind].from_spec(tree["spec"], tree["state"])
+    return Saved(policy, EnvConfig(**tree["env"]), tree["card"], path)

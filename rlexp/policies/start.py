@@ -1,0 +1,92 @@
+"""Policies to begin from: experts that label states, and weights that training starts with."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from rlexp.envs.spec import EnvConfig, EnvSpec, task_of
+from rlexp.nn.actors import Actor, Normaliser, PolicyConfig, actor_for, require_probabilities
+from rlexp.policies.actor import ActorPolicy
+from rlexp.policies.base import Policy
+from rlexp.policies.files import load_policy
+from rlexp.policies.foreign import _from_state_dict
+from rlexp.util import paths
+from rlexp.util.errors import UserError, said_of
+
+
+def load_expert(where: str, env: EnvConfig, spec: EnvSpec) -> Policy:
+    """A policy to be asked for its mean action in any state. Raises UserError where there is none, it is of another
+    task, or its actions depend on what it did before."""
+    with said_of(f"expert.policy={where}", _shipped_for(env)):
+        saved = load_policy(where)
+        policy = saved.policy
+        if saved.env.task != env.task:
+            raise UserError(f"is of {saved.env.id}, the environment is {env.id}")
+        if policy.remembers:
+            raise UserError(
+                f"a policy of kind '{policy.kind}' goes on from what it did itself, so it cannot say what to do in a "
+                "state that another got into"
+            )
+        policy.explore = False
+        try:
+            policy.start(1, np.random.default_rng(0))
+            action = policy.act(np.zeros((1, spec.obs_dim), np.float32))
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(f"takes other observations than the environment's ({reason})") from None
+        if action.shape[1:] != (() if spec.kind == "discrete" else (spec.n_actions,)):
+            raise UserError("its actions are not the environment's")
+        return policy
+
+
+def _shipped_for(env: EnvConfig) -> str:
+    """Which shipped policies are of this task, to end a message with."""
+    cards = {file.stem: json.loads(file.read_text()) for file in sorted(paths.POLICIES.glob("*.json"))}
+    names = [name for name, card in cards.items() if task_of(str(card.get("env"))) == env.task]
+    return f" (shipped for {env.name}: {', '.join(names)})" if names else ""
+
+
+def start_weights(actor: Actor, config: PolicyConfig, *, normalise: bool = False) -> Normaliser | None:
+    """Copy the weights of the policy that `policy.init` names, if any, into `actor`. Returns what observations are
+    standardised by, if they are (`normalise`): the statistics that go with the weights, or new ones. Raises UserError
+    if the weights don't fit, or saw observations otherwise."""
+    if config.init is None:
+        return Normaliser(actor.spec["obs_dim"]) if normalise else None
+    spec = EnvSpec(actor.spec["obs_dim"], actor.spec["kind"], actor.spec["n_actions"])
+    with said_of(f"policy.init={config.init}"):
+        policy = _init(config, spec)
+        theirs = policy.actor
+        if theirs.spec != actor.spec:
+            raise UserError(f"holds {theirs.spec}; this run's policy is {actor.spec}")
+        if normalise and policy.normaliser is None:
+            raise UserError("sees observations raw; use algo.normalise_obs=false")
+        if policy.normaliser is not None and not normalise:
+            raise UserError("sees observations standardised; this run takes them raw: algo.normalise_obs=true, if any")
+    actor.load_state_dict(theirs.state_dict())
+    return policy.normaliser
+
+
+def start_policy(env: EnvSpec, config: PolicyConfig) -> ActorPolicy:
+    """The policy that `policy.init` names, of whatever architecture, with its observation statistics; an untrained one
+    as `policy` describes it where it names none. Raises UserError where it is of another task."""
+    if config.init is None:
+        return ActorPolicy(actor_for(env, config), env)
+    with said_of(f"policy.init={config.init}"):
+        policy = _init(config, env)
+        require_probabilities(policy.actor)
+        theirs, ours = ([s[k] for k in ("kind", "obs_dim", "n_actions")] for s in (policy.actor.spec, vars(env)))
+        if theirs != ours:
+            raise UserError(f"its actions and observations are {theirs}, the environment's {ours}")
+    return ActorPolicy(policy.actor, env, policy.normaliser)
+
+
+def _init(config: PolicyConfig, env: EnvSpec) -> ActorPolicy:
+    """The policy in the file or folder `policy.init`. Raises UserError where there is none, or it is no actor."""
+    path = Path(str(config.init))
+    if path.suffix in (".pt", ".pth") and path.is_file():
+        return ActorPolicy(_from_state_dict(path, env, config.activation), env)
+    policy = load_policy(str(config.init)).policy
+    if not isinstance(policy, ActorPolicy):
+        raise UserError(f"holds a {policy.kind} policy, not an actor network")
+    return policy

@@ -1,0 +1,1 @@
+"""What is made of finished and running runs: curves, comparisons, films, references."""

@@ -1,0 +1,40 @@
+"""Reference curves that come with the project, gallery/<algo>_<env>[-<variant>].csv with a card each."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rlexp.datasets import store
+from rlexp.report.history import names
+from rlexp.util import paths
+from rlexp.util.errors import UserError, nearest
+
+
+def find(reference: str | None, name: str, data: str | None = None) -> Path | None:
+    """The csv of the entry `reference`. Where that is None: of `name` or, if it has learned from other data than
+    `data` and a variant from the same, of that; None if there is no such entry. Raises UserError."""
+    file = paths.GALLERY / f"{reference or name}.csv"
+    if reference is None:
+        entries = [file, *sorted(paths.GALLERY.glob(f"{name}-*.csv"))] if file.is_file() else []
+        same = [entry for entry in entries if data_of(card(entry).get("config", {})) == data]
+        return next(iter(same + entries), None)
+    if file.is_file():
+        return file
+    known = sorted(entry.stem for entry in paths.GALLERY.glob("*.csv"))
+    listed = nearest(reference, known) or (f"; there are {', '.join(known)}" if known else "; the gallery is empty")
+    raise UserError(f"reference={reference}: no such gallery entry{listed}")
+
+
+def data_of(config: dict[str, Any]) -> str | None:
+    """What a resolved config learns from, in short: medium, where that is rlexp/<its env>/medium-v0."""
+
+    buffer = config.get("buffer") or {}
+    if buffer.get("path") or not (name := buffer.get("dataset")):
+        return buffer.get("path")
+    known = store.short(name.removeprefix("minari:")) if name.startswith("minari:") else name
+    return known.removeprefix(f"{names(config)[1]}/")
+
+
+def card(entry: Path) -> dict[str, Any]:
+    """What is known of the run behind an entry's csv."""
+    return json.loads(entry.with_suffix(".json").read_text())

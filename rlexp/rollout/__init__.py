@@ -1,0 +1,1 @@
+"""Running policies in environments: to learn from, to evaluate, to score."""

@@ -1,0 +1,151 @@
+"""Declaring hyperparameters: type, meaning, unit, range and source of each stand once, in a frozen dataclass.
+
+The value stands in yaml. `typed` merges the two and names the key of whatever does not fit.
+"""
+
+import math
+import re
+import typing
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
+
+from rlexp.util.errors import UserError, nearest
+
+
+def param(
+    doc: str,
+    *,
+    unit: str = "",
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    source: str = "",
+    file: bool = False,
+    default: Any = MISSING,
+) -> Any:
+    """A field of a `Params` class: what it means, its unit, the range it must lie in, and where the term comes from;
+    `file`: whether it names one, on whose content the run depends."""
+    bounds = {"≥": ge, ">": gt, "≤": le, "<": lt}
+    return field(
+        default=default,
+        metadata={"doc": doc, "unit": unit, "bounds": bounds, "choices": choices, "source": source, "file": file},
+    )
+
+
+_HOLDS = {"≥": lambda x, b: x >= b, ">": lambda x, b: x > b, "≤": lambda x, b: x <= b, "<": lambda x, b: x < b}
+
+
+class OutOfRange(ValueError):
+    """A value outside the range its declaration allows; `key` is the field's name."""
+
+    def __init__(self, key: str, message: str):
+        super().__init__(message)
+        self.key = key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """Base of every config class: checks the declared ranges and choices when it is made."""
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            value, meta = getattr(self, f.name), f.metadata
+            if value is None or not meta:
+                continue
+            for item in value if isinstance(value, list) else [value]:
+                self._check(f.name, item, meta)
+
+    @staticmethod
+    def _check(key: str, value: Any, meta: Any) -> None:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise OutOfRange(key, f"must be a finite number, not {value} ({meta['doc']})")
+        for sign, bound in meta["bounds"].items():
+            if bound is not None and not _HOLDS[sign](value, bound):
+                raise OutOfRange(key, f"must be {sign} {bound}, not {value} ({meta['doc']})")
+        if meta["choices"] and value not in meta["choices"]:
+            raise OutOfRange(key, f"must be one of {', '.join(meta['choices'])}, not '{value}' ({meta['doc']})")
+
+
+def typed(schema: type[Params], node: dict[str, Any], where: str) -> Any:
+    """`node` as an instance of `schema`; `where` is the group's name in messages. Raises UserError."""
+    declared = {f.name: f for f in fields(schema)}
+    for key in node:
+        if key not in declared:
+            near = nearest(key, declared).replace("'", f"'{where}.", 1)
+            raise UserError(f"{where}.{key}: unknown option{near}")
+    for key, f in declared.items():
+        if key not in node and f.default is f.default_factory is MISSING:
+            raise UserError(
+                f"{where}.{key}: has no value; write one into the yaml in conf/{where}/ ({f.metadata['doc']})"
+            )
+    hints = typing.get_type_hints(schema)
+    for key, value in node.items():  # OmegaConf reads any number as true or false
+        if hints[key] is bool and not isinstance(value, bool):
+            raise UserError(f"{where}.{key}: {value!r} is not true or false")
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(schema), _whole_numbers(schema, node))
+        return OmegaConf.to_object(config)
+    except OutOfRange as error:
+        raise UserError(f"{where}.{error.key}: {error}") from None
+    except MissingMandatoryValue as error:
+        raise UserError(
+            f"{where}.{error.full_key}: a value is missing; give one with {where}.{error.full_key}=..."
+        ) from None
+    except ValidationError as error:
+        key = str(error.full_key or "").split("[")[0]
+        wanted = declared[key].type if key in declared else "another type"
+        raise UserError(f"{where}.{error.full_key}: {node.get(key)!r} is not {_article(wanted)}") from None
+    except OmegaConfBaseException as error:
+        raise UserError(f"{where}: {str(error).splitlines()[0]}") from None
+
+
+def _article(wanted: Any) -> str:
+    names = {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "str": "a word",
+        "list[int]": "a list of whole numbers",
+        "dict[str, typing.Any]": "a mapping, such as {map_name:8x8}",
+    }
+    text = wanted.__name__ if isinstance(wanted, type) else str(wanted)
+    words = names.get(text.removesuffix(" | None"), text)
+    return words + (" or null" if text.endswith("| None") else "")
+
+
+def _whole_numbers(schema: type, node: dict[str, Any]) -> dict[str, Any]:
+    """1e6 is a float to yaml; where a whole number is declared, a whole float is one."""
+    hints = typing.get_type_hints(schema)
+    return {
+        key: int(value)
+        if hints[key] in (int, int | None) and isinstance(value, float) and value.is_integer()
+        else value
+        for key, value in node.items()
+    }
+
+
+def all_keys(node: dict[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of all options, leaves and groups."""
+    out = []
+    for key, value in node.items():
+        out.append(prefix + str(key))
+        if isinstance(value, dict):
+            out += all_keys(value, f"{prefix}{key}.")
+    return out
+
+
+def nearest_key(word: str, keys: list[str]) -> str:
+    """ "did you mean" for an option: by its whole dotted name, or by its last part in any group."""
+    last = word.split(".")[-1]
+    keys = [key for key in keys if key != word]
+    same = [key for key in keys if key.split(".")[-1] == last]
+    if same:
+        return f"; did you mean '{same[0]}'?"
+    by_last = {key.split(".")[-1]: key for key in keys}
+    close = nearest(last, by_last)
+    return re.sub(r"'(.*)'", lambda m: f"'{by_last[m.group(1)]}'", close) if close else nearest(word, keys)
