@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlexp.util import paths
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.processes import cores, limit_threads
 
 if TYPE_CHECKING:
@@ -97,9 +97,8 @@ def _check_flags(words: list[str]) -> None:
     for word in words:
         flag = word.split("=")[0]
         if flag.startswith("-") and not any(known.startswith(flag) for known in parser._option_string_actions):
-            raise UserError(
-                f"{flag}: unknown flag{nearest(flag, parser._option_string_actions)} (options are key=value)"
-            )
+            hint = did_you_mean(nearest(flag, parser._option_string_actions))
+            raise UserError(f"{flag}: unknown flag{hint} (options are key=value)")
     parser.parse_known_args(words)
 
 

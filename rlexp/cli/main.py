@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rlexp.cli.commands import chunks, data, doctor, evaluate, pictures, preferences, rlhf, runs, targets
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -43,7 +43,8 @@ class Parser(argparse.ArgumentParser):
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             known = self._option_string_actions if unknown[0].startswith("-") else ()
-            raise UserError(f"{unknown[0]}: {self.prog} knows no such option{nearest(unknown[0], known)}")
+            hint = did_you_mean(nearest(unknown[0], known))
+            raise UserError(f"{unknown[0]}: {self.prog} knows no such option{hint}")
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
@@ -51,7 +52,7 @@ class Parser(argparse.ArgumentParser):
             known = [word.strip("' ") for word in choice[2].split(",")]
             option = re.match(r"argument (-\S+)", message)
             what = f"{option[1]} {choice[1]}: no such choice" if option else f"{self.prog} {choice[1]}: no such command"
-            raise UserError(f"{what}{nearest(choice[1], known)} (there are {', '.join(known)})")
+            raise UserError(f"{what}{did_you_mean(nearest(choice[1], known))} (there are {', '.join(known)})")
         raise UserError(f"{self.prog}: {message.removeprefix('argument ')}")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from rlexp.buffers.dataset import Dataset
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 FLAT = ("observations", "actions", "rewards", "terminals", "timeouts")
 OPTIONAL = ("next_observations",)
@@ -30,8 +30,8 @@ BESIDE = ("info", "metadata", "env_info", "agent_info")  # what begins so may be
 def read(path: Path) -> Dataset:
     """The episodes in a file. Raises UserError, which names the file, for one that is none or is broken."""
     if not path.is_file():
-        there = [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise UserError(f"{path}: no such file{nearest(path.name, there)}")
+        there = [file.name for file in path.parent.glob("*")]
+        raise UserError(f"{path}: no such file{did_you_mean(nearest(path.name, there))}")
     readers = {".hdf5": _hdf5, ".h5": _hdf5, ".npz": _npz, ".pkl": _pickle, ".pickle": _pickle}
     if path.suffix.lower() not in readers:
         raise UserError(f"{path}: unknown kind of file '{path.suffix}'; known are {', '.join(readers)}")
@@ -96,7 +96,8 @@ def _check_keys(keys: Iterable[str], needed: tuple[str, ...], where: str = "") -
             raise _Wrong(f"{where}has no '{key}'; it has {', '.join(map(str, keys)) or 'nothing'}")
     for key in keys:
         if key not in FLAT + OPTIONAL and not str(key).startswith(BESIDE):
-            raise _Wrong(f"{where}unknown key '{key}'{nearest(str(key), FLAT + OPTIONAL)}")
+            hint = did_you_mean(nearest(str(key), FLAT + OPTIONAL))
+            raise _Wrong(f"{where}unknown key '{key}'{hint}")
 
 
 def _flat(name: str, arrays: Mapping[str, np.ndarray]) -> Dataset:

@@ -10,7 +10,7 @@ from typing import Any
 from rlexp.buffers.dataset import Dataset
 from rlexp.datasets import formats, generate, recipes, store
 from rlexp.envs.spec import EnvConfig, EnvSpec, task_of
-from rlexp.util.errors import UserError, nearest, said_of
+from rlexp.util.errors import UserError, did_you_mean, nearest, said_of
 from rlexp.util.params import Params, param
 
 
@@ -97,13 +97,11 @@ def find(name: str, env_name: str | None = None) -> str:
         raise UserError("is no name of a data set: <kind>, <env>/<kind> or minari:<id>")
     known = kinds()
     if env not in known:
-        near = nearest(env, known)
-        raise UserError(
-            f"there are no data sets of env={env}{near}{'' if near else ';'} there are of {', '.join(known)}"
-        )
+        hint = did_you_mean(nearest(env, known)) or ";"
+        raise UserError(f"there are no data sets of env={env}{hint} there are of {', '.join(known)}")
     if kind not in known[env]:
-        near = nearest(kind, known[env])
-        raise UserError(f"{env} has no data set '{kind}'{near}{'' if near else ';'} it has {', '.join(known[env])}")
+        hint = did_you_mean(nearest(kind, known[env])) or ";"
+        raise UserError(f"{env} has no data set '{kind}'{hint} it has {', '.join(known[env])}")
     return store.own_id(env, kind)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rlexp.envs.spec import EnvConfig
 from rlexp.util import checkpoint, paths
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 FILE = paths.GALLERY / "datasets.yaml"
 GENERATOR = 1  # goes up when the same recipe gives other episodes
@@ -62,9 +62,8 @@ def environment(name: str) -> EnvConfig:
 
     file = paths.CONF / "env" / f"{name}.yaml"
     if not file.is_file() or name == "gym":
-        raise UserError(
-            f"no environment '{name}'{nearest(name, {f.stem for f in file.parent.glob('*.yaml')} - {'gym'})}"
-        )
+        known = {file.stem for file in file.parent.glob("*.yaml")} - {"gym"}
+        raise UserError(f"no environment '{name}'{did_you_mean(nearest(name, known))}")
     return EnvConfig(**OmegaConf.to_container(OmegaConf.load(file))).on_gymnasium()  # type: ignore[arg-type]
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from rlexp.envs.backend import Step
 from rlexp.envs.spec import EnvConfig
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
 class EnvPoolBackend:
@@ -15,10 +15,8 @@ class EnvPoolBackend:
 
         known = envpool.list_all_envs()
         if config.id not in known:
-            raise UserError(
-                f"env.backend=envpool: EnvPool has no '{config.id}'{nearest(config.id, known)}; "
-                "use env.backend=gymnasium"
-            )
+            hint = did_you_mean(nearest(config.id, known))
+            raise UserError(f"env.backend=envpool: EnvPool has no '{config.id}'{hint}; use env.backend=gymnasium")
         self.limit = config.time_limit or 10**9
         # EnvPool calls a fall in the very step of its limit truncated. So it never comes to its own limit: we count.
         limit = {"max_episode_steps": self.limit + 1}

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 
 from rlexp.envs.spec import EnvConfig, EnvSpec
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 for _id, _entry in {
     "GridWorld": "gridworld:GridWorld",
@@ -38,7 +38,8 @@ def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
             env = gym.make(config.id, disable_env_checker=True, **limit, **config.kwargs, **kwargs)
     except gym.error.UnregisteredEnv:
         known = [i for i in gym.registry if i.split("-v")[0] == config.id.split("-v")[0]] or list(gym.registry)
-        raise UserError(f"env.id: Gymnasium knows no environment '{config.id}'{nearest(config.id, known)}") from None
+        hint = did_you_mean(nearest(config.id, known))
+        raise UserError(f"env.id: Gymnasium knows no environment '{config.id}'{hint}") from None
     except (gym.error.Error, ImportError, TypeError, ValueError, AssertionError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"env.id: cannot make '{config.id}' with env.kwargs={dict(config.kwargs)}: {reason}") from None

@@ -25,7 +25,7 @@ from rlexp.nn.actors import PolicyConfig
 from rlexp.report.film import VideoConfig
 from rlexp.report.history import names
 from rlexp.util import paths
-from rlexp.util.errors import UserError
+from rlexp.util.errors import UserError, did_you_mean
 from rlexp.util.params import OutOfRange, Params, all_keys, nearest_key, param, typed
 
 
@@ -112,7 +112,7 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     for key in plain:
         if key not in TOP_LEVEL:
             known = all_keys({k: v for k, v in plain.items() if k in TOP_LEVEL})
-            raise UserError(f"{key}: unknown option{nearest_key(key, known)}")
+            raise UserError(f"{key}: unknown option{did_you_mean(nearest_key(key, known))}")
     algo_class = _algo_class(plain["algo"])
     body = {key: value for key, value in plain["algo"].items() if key != "_target_"}
     train = dict(plain["train"])

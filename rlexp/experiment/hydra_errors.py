@@ -4,7 +4,7 @@ import re
 import sys
 
 from rlexp.util import paths
-from rlexp.util.errors import nearest
+from rlexp.util.errors import did_you_mean, nearest
 from rlexp.util.params import all_keys, nearest_key
 
 
@@ -18,11 +18,12 @@ def hydra_error(error: Exception, words: list[str] | None = None) -> str:
     if found and found[1].startswith("env.kwargs"):
         return f"{found[1]}: is passed on to the environment; write +{found[1]}=..., with a plus"
     if found:
-        return f"{found[1]}: unknown option{nearest_key(found[1], _known(words))}"
+        return f"{found[1]}: unknown option{did_you_mean(nearest_key(found[1], _known(words)))}"
     if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text):
         return no_such(found[1], found[2])
     if found := re.search(r"Could not override '?([\w./]+)'?\.? ?No match in the defaults list", text):
-        return f"{found[1]}: no such group{nearest(found[1], [p.name for p in paths.CONF.iterdir()])}"
+        groups = [folder.name for folder in paths.CONF.iterdir()]
+        return f"{found[1]}: no such group{did_you_mean(nearest(found[1], groups))}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found[1]}: several values are a sweep; write -m {found[1]}, or brackets around a list"
     if "full_key" in text and "issing" in text:
@@ -39,7 +40,8 @@ def hydra_error(error: Exception, words: list[str] | None = None) -> str:
 def no_such(group: str, choice: str) -> str:
     """That conf/`group` has no `choice`, with what it has."""
     choices = sorted(file.stem for file in (paths.CONF / group).glob("*.yaml"))
-    return f"{group}={choice}: no such {group}{nearest(choice, choices)} (there are {', '.join(choices)})"
+    hint = did_you_mean(nearest(choice, choices))
+    return f"{group}={choice}: no such {group}{hint} (there are {', '.join(choices)})"
 
 
 def _known(words: list[str]) -> list[str]:

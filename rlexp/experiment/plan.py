@@ -21,7 +21,7 @@ from rlexp.experiment.provenance import command, now
 from rlexp.loggers.jsonl import check_kept, read
 from rlexp.report import history
 from rlexp.util import checkpoint, paths
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
 @dataclass
@@ -180,8 +180,8 @@ def _resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
     what has been done."""
     file = folder / "config.yaml"
     if not file.is_file():
-        near = nearest(folder.name, [p.name for p in folder.parent.glob("*")] if folder.parent.is_dir() else [])
-        raise UserError(f"resume={folder}: no run folder (it has no config.yaml){near}")
+        hint = did_you_mean(nearest(folder.name, [file.name for file in folder.parent.glob("*")]))
+        raise UserError(f"resume={folder}: no run folder (it has no config.yaml){hint}")
     try:
         stored: Any = OmegaConf.to_container(OmegaConf.load(file))
         require(stored)
@@ -206,7 +206,7 @@ def _resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
         elif leaf not in node or isinstance(node[leaf], dict):
             raise UserError(
                 f"{override}: a resumed run keeps its {key}; only its options can be changed"
-                f"{nearest_key(key, all_keys(stored))}"
+                f"{did_you_mean(nearest_key(key, all_keys(stored)))}"
             )
         free = any(key == name or key.startswith(name + ".") for name in FREE_ON_RESUME)
         if new != node[leaf] and not free:

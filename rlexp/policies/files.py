@@ -17,7 +17,7 @@ import torch
 from rlexp.envs.spec import EnvConfig
 from rlexp.policies.base import Policy
 from rlexp.util import checkpoint, paths
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def find_policy(where: str, which: str = "final") -> list[Path]:
     if shipped.is_file():
         return [shipped]
     names = [file.stem for file in paths.POLICIES.glob("*.safetensors")]
-    raise UserError(f"{where}: no such run folder, policy file or shipped policy{nearest(where, names)}")
+    hint = did_you_mean(nearest(where, names))
+    raise UserError(f"{where}: no such run folder, policy file or shipped policy{hint}")
 
 
 def digest(where: str) -> dict[str, str]:

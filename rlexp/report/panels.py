@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from rlexp.report.history import Run, folders
 from rlexp.report.style import COLOURS, STYLE, _axis, _draw_mean, _save
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 ITERATIONS = {
     "data/return_mean": "return, sampled actions",
@@ -44,7 +44,7 @@ def draw(folder: Path, titles: dict[str, str], picture: Path) -> Path:
     known = sorted({name for one in runs.values() for name in one.metrics("") if "/" in name})
     for name in titles:
         if name not in known:
-            raise UserError(f"{name}: no such metric in {folder}{nearest(name, known)}")
+            raise UserError(f"{name}: no such metric in {folder}{did_you_mean(nearest(name, known))}")
     columns = min(3, len(titles))
     rows = math.ceil(len(titles) / columns)
     with matplotlib.rc_context(STYLE):

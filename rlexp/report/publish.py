@@ -15,7 +15,7 @@ from rlexp.report.curves import curves
 from rlexp.report.history import Run, names, read_record
 from rlexp.rollout.score import evaluate
 from rlexp.util import paths
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 CARD = (
     "command",
@@ -82,7 +82,8 @@ def ship(
     place = run_folder if seed is None else run_folder / f"seed_{seed}"
     source = find_policy(str(place), "best" if best else "final")[0] if step is None else _snapshots(place).get(step)
     if source is None:
-        raise UserError(f"{place}: no snapshot at step {step}{nearest(str(step), map(str, _snapshots(place)))}")
+        close = nearest(str(step), map(str, _snapshots(place)))
+        raise UserError(f"{place}: no snapshot at step {step}{did_you_mean(close)}")
     target = paths.POLICIES / f"{name}.safetensors"
     _refuse(target, replace)
     target.parent.mkdir(parents=True, exist_ok=True)

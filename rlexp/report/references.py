@@ -7,7 +7,7 @@ from typing import Any
 from rlexp.datasets import store
 from rlexp.report.history import names
 from rlexp.util import paths
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
 def find(reference: str | None, name: str, data: str | None = None) -> Path | None:
@@ -21,8 +21,14 @@ def find(reference: str | None, name: str, data: str | None = None) -> Path | No
     if file.is_file():
         return file
     known = sorted(entry.stem for entry in paths.GALLERY.glob("*.csv"))
-    listed = nearest(reference, known) or (f"; there are {', '.join(known)}" if known else "; the gallery is empty")
-    raise UserError(f"reference={reference}: no such gallery entry{listed}")
+    close = nearest(reference, known)
+    if close is not None:
+        hint = did_you_mean(close)
+    elif known:
+        hint = f"; there are {', '.join(known)}"
+    else:
+        hint = "; the gallery is empty"
+    raise UserError(f"reference={reference}: no such gallery entry{hint}")
 
 
 def data_of(config: dict[str, Any]) -> str | None:

@@ -18,10 +18,19 @@ def said_of(what: str, hint: str = "") -> Iterator[None]:
         raise UserError(f"{what}: {error}{hint}") from None
 
 
-def nearest(word: str, choices: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the choice closest to `word`, or `""` where none is close."""
-    choices = [choice for choice in choices if choice != word]
-    match = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
-    if not match:  # the same letters in another case, or a part of a longer name
-        match = [c for c in choices if word.lower() in c.lower()][:1]
-    return f"; did you mean '{match[0]}'?" if match else ""
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice closest to `word`, other than `word` itself; None where none is close.
+
+    Close is what differs in few letters or only in case, and a longer name that contains `word`.
+    """
+    others = [choice for choice in choices if choice != word]
+    similar = difflib.get_close_matches(word, others, n=1, cutoff=0.6)
+    containing = [choice for choice in others if word.lower() in choice.lower()]
+    return next(iter(similar + containing), None)
+
+
+def did_you_mean(choice: str | None) -> str:
+    """What a message about a misspelt word ends with: `"; did you mean 'x'?"`, or nothing for None."""
+    if choice is None:
+        return ""
+    return f"; did you mean '{choice}'?"

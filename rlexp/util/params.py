@@ -4,7 +4,6 @@ The value stands in yaml. `typed` merges the two and names the key of whatever d
 """
 
 import math
-import re
 import typing
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
 def param(
@@ -76,8 +75,10 @@ def typed(schema: type[Params], node: dict[str, Any], where: str) -> Any:
     declared = {f.name: f for f in fields(schema)}
     for key in node:
         if key not in declared:
-            near = nearest(key, declared).replace("'", f"'{where}.", 1)
-            raise UserError(f"{where}.{key}: unknown option{near}")
+            close = nearest(key, declared)
+            if close is not None:
+                close = f"{where}.{close}"
+            raise UserError(f"{where}.{key}: unknown option{did_you_mean(close)}")
     for key, f in declared.items():
         if key not in node and f.default is f.default_factory is MISSING:
             raise UserError(
@@ -139,13 +140,20 @@ def all_keys(node: dict[str, Any], prefix: str = "") -> list[str]:
     return out
 
 
-def nearest_key(word: str, keys: list[str]) -> str:
-    """ "did you mean" for an option: by its whole dotted name, or by its last part in any group."""
+def nearest_key(word: str, keys: list[str]) -> str | None:
+    """The dotted name closest to the unknown one `word`, or None.
+
+    First of its own last part in another group, then of a last part that is close, then as a whole.
+    """
     last = word.split(".")[-1]
-    keys = [key for key in keys if key != word]
-    same = [key for key in keys if key.split(".")[-1] == last]
-    if same:
-        return f"; did you mean '{same[0]}'?"
-    by_last = {key.split(".")[-1]: key for key in keys}
+    by_last: dict[str, str] = {}
+    for key in keys:
+        own_last = key.split(".")[-1]
+        if key != word and own_last == last:
+            return key
+        if key != word:
+            by_last[own_last] = key
     close = nearest(last, by_last)
-    return re.sub(r"'(.*)'", lambda m: f"'{by_last[m.group(1)]}'", close) if close else nearest(word, keys)
+    if close is not None:
+        return by_last[close]
+    return nearest(word, keys)

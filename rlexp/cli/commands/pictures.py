@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.cli.commands import distinct
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
 def add(commands: Any) -> None:
@@ -76,7 +76,7 @@ def compare(args: argparse.Namespace) -> int:
     known = sorted({name for run in arms.values() for name in run.metrics("") if "/" in name})
     for metric in filter(None, (args.metric, args.against)):
         if metric not in known:
-            raise UserError(f"{metric}: no run has such a metric{nearest(metric, known)}")
+            raise UserError(f"{metric}: no run has such a metric{did_you_mean(nearest(metric, known))}")
     if args.last < 0:
         raise UserError(f"--last: must be ≥ 0, not {args.last}")
     for name, run in arms.items() if args.against else ():

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlexp.util.errors import UserError, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
 def add(commands: Any) -> None:
@@ -96,7 +96,8 @@ def reach(args: argparse.Namespace) -> int:
         rows = read(file)
         known = sorted({name for row in rows for name in row if "/" in name})
         if args.metric not in known:
-            raise UserError(f"--metric {args.metric}: not in {file}{nearest(args.metric, known)}")
+            hint = did_you_mean(nearest(args.metric, known))
+            raise UserError(f"--metric {args.metric}: not in {file}{hint}")
         reached = (row["step"] for row in rows if row.get(args.metric, -float("inf")) >= args.bar)
         step = next(reached, None)
         first[file.parent.name] = None if step is None or (args.within is not None and step > args.within) else step
