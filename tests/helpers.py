@@ -6,11 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-
 from rlexp.algos.base import Task
 from rlexp.envs.make import describe
+from rlexp.experiment.compose import compose
 from rlexp.experiment.config import RunConfig, build
 from rlexp.experiment.events import Event
 from rlexp.experiment.train import run_seed
@@ -45,9 +43,7 @@ class Unsaved(Policy, kind="unsaved"):
 
 def built(*overrides: str) -> RunConfig:
     """The checked config of `python main.py *overrides`."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return build(compose("config", list(overrides)))
+    return build(compose(overrides))
 
 
 def toy(algo: str, *overrides: str) -> RunConfig:

@@ -3,14 +3,14 @@
 import sys
 
 import pytest
-from hydra import compose, initialize_config_dir
 
 from rlexp.cli import launch
 from rlexp.cli.launch import main
 from rlexp.experiment import hydra_errors, plan
+from rlexp.experiment.compose import compose
 from rlexp.experiment.folder import Folder
 from rlexp.util.errors import UserError
-from tests.helpers import ROOT, STUDIES, built, command
+from tests.helpers import STUDIES, built, command
 
 WRONG = [  # what is typed, what the line must hold
     ("lr=1e-3", "did you mean 'algo.lr'"),
@@ -167,8 +167,7 @@ def test_the_schedule_has_a_horizon_of_its_own():
 
 
 def planned(study: str, place, *overrides: str):
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return plan.study(compose("config", [f"+study={study}", f"runs={place}"]), study, list(overrides))
+    return plan.study(compose([f"+study={study}", f"runs={place}"]), study, list(overrides))
 
 
 @pytest.mark.parametrize("study", STUDIES)

@@ -471,8 +471,7 @@ def test_scores_are_normalised_between_random_and_expert():
 
 def test_mujoco_is_quiet_and_leaves_no_log(tmp_path):
     code = (
-        "from rlexp.envs.make import describe; from tests.helpers import built\n"
-        "describe(built('env=halfcheetah').env)"
+        "from rlexp.envs.make import describe; from tests.helpers import built\ndescribe(built('env=halfcheetah').env)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True

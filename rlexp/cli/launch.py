@@ -36,19 +36,21 @@ def main(parallel: bool) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    if not paths.CONF.is_dir():
-        return _complain(f"{paths.CONF}: no configuration there; install rlexp with pip install -e from its repository")
+    from rlexp.experiment import compose
+
     signal.signal(signal.SIGTERM, _terminate)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not a report
     try:
-        _check_flags(sys.argv[1:])
-        if not any(word.startswith("resume=") for word in sys.argv[1:]):
-            _check_groups(sys.argv[1:])
-        if flags := [word for word in sys.argv[1:] if word in ("-m", "--multirun")]:
+        typed = sys.argv[1:]
+        _check_flags(typed)
+        words = compose.take(typed)
+        compose.register()
+        if not any(word.startswith("resume=") for word in words):
+            _check_groups(words)
+        if flags := [word for word in words if word in ("-m", "--multirun")]:
             from rlexp.cli import sweep
 
-            sweep.check(sys.argv[1:])
-        typed = words = sys.argv[1:]
+            sweep.check(words)
         if any(word.startswith("resume=") for word in words) and not any(word.startswith("-") for word in words):
             return resume(words, parallel)  # nothing to compose: the run has its config
 
@@ -104,13 +106,14 @@ def _check_flags(words: list[str]) -> None:
 
 def _check_groups(words: list[str]) -> None:
     """A group is chosen by a word: of true, null, a number or a list Hydra makes a traceback."""
+    from rlexp.experiment.compose import choices, groups
+
     for word in words:
         group, _, value = word.lstrip("+~").partition("=")
-        if "." in group or not (paths.CONF / group).is_dir() or not value:
+        if group not in groups() or not value:
             continue
         for choice in [value] if value.startswith("[") else value.split(","):
-            known = (paths.CONF / group / f"{choice}.yaml").is_file()
-            if not known and re.fullmatch(r"(?i)true|false|null|[-+.\deE]+|\[.*", choice):
+            if choice not in choices(group) and re.fullmatch(r"(?i)true|false|null|[-+.\deE]+|\[.*", choice):
                 from rlexp.experiment import hydra_errors
 
                 raise UserError(hydra_errors.no_such(group, choice))

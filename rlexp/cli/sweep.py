@@ -7,14 +7,12 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 
-from rlexp.util import paths
-
 
 def check(argv: list[str]) -> None:
     """Compose and check all combinations of a sweep by Hydra's own sweeper. Raises UserError or Hydra's errors."""
-    from hydra import compose, initialize_config_dir
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
+    from rlexp.experiment.compose import compose
     from rlexp.experiment.config import build
     from rlexp.experiment.probe import probe
     from rlexp.util.errors import UserError
@@ -31,13 +29,11 @@ def check(argv: list[str]) -> None:
         for o in parsed
     ]
     seen = set()
-    with initialize_config_dir(str(paths.CONF), version_base="1.3"):
-        for combination in itertools.product(*choices):
-            composed = compose("config", list(combination))
-            run = build(composed)
-            if (key := json.dumps({k: v for k, v in run.plain.items() if k != "seeds"})) not in seen:
-                seen.add(key)
-                probe(run)
+    for combination in itertools.product(*choices):
+        run = build(compose(combination))
+        if (key := json.dumps({k: v for k, v in run.plain.items() if k != "seeds"})) not in seen:
+            seen.add(key)
+            probe(run)
 
 
 class Summary(Callback):

@@ -3,7 +3,11 @@
 import re
 import sys
 
-from rlexp.util import paths
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rlexp.experiment.compose import choices, compose, groups
 from rlexp.util.errors import did_you_mean, nearest
 from rlexp.util.params import all_keys, nearest_key
 
@@ -13,7 +17,7 @@ def hydra_error(error: Exception, words: list[str] | None = None) -> str:
     words = sys.argv[1:] if words is None else words
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if (found := re.search(r"Could not override '([^']+)'", text)) and (paths.CONF / found[1]).is_dir():
+    if (found := re.search(r"Could not override '([^']+)'", text)) and found[1] in groups():
         return f"{found[1]}=...: nothing of that kind is chosen yet; write +{found[1]}=..., with a plus"
     if found and found[1].startswith("env.kwargs"):
         return f"{found[1]}: is passed on to the environment; write +{found[1]}=..., with a plus"
@@ -22,8 +26,7 @@ def hydra_error(error: Exception, words: list[str] | None = None) -> str:
     if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text):
         return no_such(found[1], found[2])
     if found := re.search(r"Could not override '?([\w./]+)'?\.? ?No match in the defaults list", text):
-        groups = [folder.name for folder in paths.CONF.iterdir()]
-        return f"{found[1]}: no such group{did_you_mean(nearest(found[1], groups))}"
+        return f"{found[1]}: no such group{did_you_mean(nearest(found[1], groups()))}"
     if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
         return f"{found[1]}: several values are a sweep; write -m {found[1]}, or brackets around a list"
     if "full_key" in text and "issing" in text:
@@ -38,25 +41,17 @@ def hydra_error(error: Exception, words: list[str] | None = None) -> str:
 
 
 def no_such(group: str, choice: str) -> str:
-    """That conf/`group` has no `choice`, with what it has."""
-    choices = sorted(file.stem for file in (paths.CONF / group).glob("*.yaml"))
-    hint = did_you_mean(nearest(choice, choices))
-    return f"{group}={choice}: no such {group}{hint} (there are {', '.join(choices)})"
+    """That a group has no `choice`, with what it has."""
+    known = choices(group)
+    hint = did_you_mean(nearest(choice, known))
+    return f"{group}={choice}: no such {group}{hint} (there are {', '.join(known)})"
 
 
 def _known(words: list[str]) -> list[str]:
     """All options of the config with the groups that `words` choose."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(paths.CONF), version_base="1.3"):
-        chosen = [word for word in words if (paths.CONF / word.split("=")[0].lstrip("+")).is_dir()]
-        try:
-            config = compose("config", chosen)
-        except (HydraException, OmegaConfBaseException):  # one of them is wrong as well
-            config = compose("config")
+    chosen = [word for word in words if word.split("=")[0].lstrip("+") in groups()]
+    try:
+        config = compose(chosen)
+    except (HydraException, OmegaConfBaseException):  # one of them is wrong as well
+        config = compose([])
     return [key for key in all_keys(OmegaConf.to_container(config)) if not key.endswith("_target_")]  # type: ignore[arg-type]

@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlexp.experiment import hydra_errors
+from rlexp.experiment.compose import compose, find
 from rlexp.experiment.config import RunConfig, all_keys, build, nearest_key, require, seed_list
 from rlexp.experiment.engines.base import Job
 from rlexp.experiment.folder import Folder, create
@@ -20,7 +22,7 @@ from rlexp.experiment.probe import probe
 from rlexp.experiment.provenance import command, now
 from rlexp.loggers.jsonl import check_kept, read
 from rlexp.report import history
-from rlexp.util import checkpoint, paths
+from rlexp.util import checkpoint
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
@@ -123,9 +125,6 @@ def _root(composed: DictConfig) -> Path:
 
 def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
     """A new study: `conf/study/<name>.yaml` names arms, each a list of overrides; the command line overrides all."""
-    from hydra import compose
-    from hydra.errors import HydraException
-
     node: Any = OmegaConf.to_container(composed.study, resolve=True)
     for key in ("title", "metric", "arms"):
         if key not in node:
@@ -137,7 +136,7 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
     runs, inputs = {}, {}
     for arm, words in node["arms"].items():
         try:
-            runs[arm] = build(compose("config", [*common, *words, *overrides]))
+            runs[arm] = build(compose([*common, *words, *overrides]))
             inputs[arm] = probe(runs[arm])
         except UserError as error:
             raise UserError(f"arm {arm} of study={name}: {error}") from None
@@ -199,8 +198,8 @@ def _resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
         node = stored
         for parent in parents:
             node = node.get(parent, {}) if isinstance(node, dict) else {}
-        if key == "video" and (paths.CONF / "video" / f"{new}.yaml").is_file():
-            new = OmegaConf.to_container(OmegaConf.load(paths.CONF / "video" / f"{new}.yaml"))
+        if key == "video" and (file_of_choice := find("video", str(new))):
+            new = OmegaConf.to_container(OmegaConf.load(file_of_choice))
         elif key == "video":
             raise UserError(hydra_errors.no_such("video", text))
         elif leaf not in node or isinstance(node[leaf], dict):

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-
     from rlexp.experiment.engines.base import Job
     from rlexp.experiment.events import Event
 

@@ -53,8 +53,7 @@ def novices(args: argparse.Namespace) -> int:
         if missing := [file for file in files if not file.is_file()]:
             raise UserError(f"{missing[0]}: no such file; novices are kept with train.snapshot_every=1")
         scores = [
-            evaluate(load_policy(file), args.episodes, sampled=True, seed=args.seed)["return_mean"]
-            for file in files
+            evaluate(load_policy(file), args.episodes, sampled=True, seed=args.seed)["return_mean"] for file in files
         ]
         rows.append({"seed": seed.name, "scores": scores, "best": max(scores)})
         if not args.json:
