@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from rlexp.datasets import generate, load
-from rlexp.datasets.load import BufferConfig
+from rlexp.datasets import generate
+from rlexp.datasets.load import BufferConfig, load
 from rlexp.envs.make import describe
 from rlexp.nn.actors import make_actor
 from rlexp.policies.actor import ActorPolicy

@@ -8,7 +8,8 @@ import pytest
 
 from rlexp.buffers.dataset import Dataset
 from rlexp.cli import main
-from rlexp.datasets import formats, generate, load, store
+from rlexp.datasets import formats, generate, store
+from rlexp.datasets.load import load
 from rlexp.envs.make import describe
 from rlexp.util.errors import UserError
 from tests.datasets import ANY, HOPPER, LINE, asked

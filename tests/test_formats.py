@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from rlexp.buffers.dataset import Dataset
-from rlexp.datasets import formats, load
-from rlexp.datasets.load import BufferConfig
+from rlexp.datasets import formats
+from rlexp.datasets.load import BufferConfig, load
 from rlexp.envs.make import describe
 from rlexp.util.errors import UserError
 from tests.helpers import built

@@ -17,6 +17,7 @@ from rlexp.datasets import generate, recipes, shards
 from rlexp.datasets.recipes import Share
 from rlexp.envs.make import describe
 from rlexp.policies.files import load_policy
+from rlexp.util import paths
 from rlexp.util.errors import UserError
 from tests.datasets import HOPPER, LINE, asked, names, play, policy_file
 from tests.helpers import ROOT, Unsaved, built
@@ -42,15 +43,15 @@ def test_whoever_finishes_first_changes_nothing(place, small_shards):
     plan = generate.Plan(LINE, [Share(place / "policies" / "good.safetensors", 1500, None, True)], 0)
     jobs = [plan.next() for _ in range(3)]
     for job in reversed(jobs):
-        plan.add(job, shards.shard(job))
+        plan.add(job, shards.play_shard(job))
     while job := plan.next():
-        plan.add(job, shards.shard(job))
+        plan.add(job, shards.play_shard(job))
     assert same(plan.result("x")[0], play(plan.shares[0], seed=0))
 
 
 def test_no_more_shards_than_needed(place, small_shards):
     plan = generate.Plan(LINE, [Share(place / "policies" / "good.safetensors", 900, None, True)], 0)
-    played = [plan.add(job, shards.shard(job)) for job, _ in zip(iter(plan.next, None), range(9), strict=False)]
+    played = [plan.add(job, shards.play_shard(job)) for job, _ in zip(iter(plan.next, None), range(9), strict=False)]
     assert len(played) == 3  # of 16 episodes of 20 steps
 
 
@@ -152,7 +153,7 @@ def test_a_worker_that_fails_or_dies_is_said(place):
     share = Share(place / "policies" / "good.safetensors", 1_000_000, None, False)
     wrong = Share(policy_file(place / "policies" / "hop.safetensors", HOPPER), 100, None, False)
     with pytest.raises(RuntimeError, match=r"mat1|shape"):
-        list(shards._elsewhere(generate.Plan(LINE, [wrong], 0).next(), lambda: None, 1))
+        list(shards._played_elsewhere(generate.Plan(LINE, [wrong], 0).next, 1))
     running = shards.played(generate.Plan(LINE, [share], 0).next, 2)
     assert next(running)[0].key == (0, 0, 0)  # from this process
     next(running)
@@ -209,7 +210,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interruption_leaves_neither_data_nor_processes(place, how):
     recipes.FILE.write_text("lineworld:\n  endless: {policy: good, steps: 100_000_000}\n")
-    code = ENDLESS.format(file=str(recipes.FILE), policies=str(recipes.POLICIES))
+    code = ENDLESS.format(file=str(recipes.FILE), policies=str(paths.POLICIES))
     with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True) as making:
         deadline = time.monotonic() + 300
         while len(workers := children(making.pid)) < 3 and time.monotonic() < deadline:  # two, and their tracker

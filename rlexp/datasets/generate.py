@@ -13,7 +13,7 @@ from typing import Any
 from rlexp.buffers.dataset import Dataset
 from rlexp.datasets import recipes, shards, store
 from rlexp.datasets.recipes import Share
-from rlexp.datasets.shards import Job
+from rlexp.datasets.shards import ShardJob
 from rlexp.envs.spec import EnvConfig
 from rlexp.util import checkpoint
 from rlexp.util.errors import UserError, said_of
@@ -102,7 +102,7 @@ class Plan:
         self.given = [0] * len(shares)
         self.open = 0  # the first share that may need more
 
-    def next(self) -> Job | None:
+    def next(self) -> ShardJob | None:
         for i in range(self.open, len(self.shares)):
             share, played = self.shares[i], self.shards[i]
             done = self._amount(i)
@@ -112,12 +112,12 @@ class Plan:
             expected = done / len(played) if played else least
             if done + (self.given[i] - len(played)) * expected < share.amount:
                 self.given[i] += 1
-                return Job(self.env, share, (self.seed, i, self.given[i] - 1), lanes, steps)
+                return ShardJob(self.env, share, (self.seed, i, self.given[i] - 1), lanes, steps)
             if done >= share.amount and i == self.open:
                 self.open += 1
         return None
 
-    def add(self, job: Job, shard: Dataset) -> None:
+    def add(self, job: ShardJob, shard: Dataset) -> None:
         self.shards[job.key[1]][job.key[2]] = shard
 
     def _amount(self, i: int) -> int:

@@ -8,156 +8,133 @@ do its episodes.
 import contextlib
 import functools
 import multiprocessing
-import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
+import torch
 
 from rlexp.buffers.dataset import Dataset
 from rlexp.datasets.recipes import Share
 from rlexp.envs.spec import EnvConfig
 from rlexp.envs.vector import VecEnv
+from rlexp.policies.base import Policy
 from rlexp.policies.files import load_policy
 from rlexp.util import seeding
 from rlexp.util.errors import UserError
-from rlexp.util.processes import spawn
+from rlexp.util.processes import WorkerDied, run_jobs
 
 STEPS = 10_000  # of a shard, at least; fewer where its share has fewer
 
 
 @dataclass(frozen=True)
-class Job:
-    """A shard to be played."""
+class ShardJob:
+    """A shard to be played: plain data, so that any process can."""
 
     env: EnvConfig
     share: Share
     key: tuple[int, int, int]  # seed of the data set, share, shard
-    lanes: int
+    lanes: int  # B, episodes side by side
     steps: int  # to be reached, unless the share is full before
 
 
-Next = Callable[[], Job | None]  # the shard to play next, if any is needed
+NextShard = Callable[[], ShardJob | None]  # the shard to play next; None where none is needed now
 
 
-def shard(job: Job) -> Dataset:
-    """Play one shard. A round begins B new episodes for the policy; an environment that has ended waits in its next."""
+def play_shard(job: ShardJob) -> Dataset:
+    """Play one shard, on one thread: sums may depend on their number. A round begins B new episodes for the policy; an
+    environment that has ended waits in its next."""
+    env_sequence, policy_sequence = seeding.stream(job.key[0], "data", *job.key[1:]).spawn(2)
+    rng = np.random.default_rng(policy_sequence)
     policy = _policy(job.share.path, job.share.path.stat().st_mtime_ns)
     policy.explore = job.share.sampled
-    env_sequence, policy_sequence = seeding.stream(job.key[0], "data", *job.key[1:]).spawn(2)
-    envs = VecEnv(job.env, seeding.env_seeds(env_sequence, job.lanes))
-    rng = np.random.default_rng(policy_sequence)
-    obs_BO, steps = envs.reset(), 0
-    episodes: list[Dataset] = []
-    while steps < job.steps and len(episodes) < (job.share.episodes or np.inf):
-        episodes += _round(policy, envs, obs_BO, rng)
-        steps = sum(len(episode) for episode in episodes)
-    envs.close()
-    return Dataset.concat("shard", episodes)
+    most = job.share.episodes or np.inf
+    rounds: list[Dataset] = []
+    episodes = 0
+    steps = 0
+    with _one_thread():
+        envs = VecEnv(job.env, seeding.env_seeds(env_sequence, job.lanes))
+        obs_BO = envs.reset()
+        while steps < job.steps and episodes < most:
+            rounds.append(_play_round(policy, envs, obs_BO, rng))
+            episodes += job.lanes
+            steps += len(rounds[-1])
+        envs.close()
+    return Dataset.concat("shard", rounds)
 
 
-def _round(policy: Any, envs: VecEnv, obs_BO: np.ndarray, rng: np.random.Generator) -> list[Dataset]:
+def _play_round(policy: Policy, envs: VecEnv, obs_BO: np.ndarray, rng: np.random.Generator) -> Dataset:
     """One episode of each environment; `obs_BO` becomes the first observations of the next."""
     policy.start(envs.n, rng)
-    obs_T, action_T, reward_T = [], [], []
-    length_B, terminated_B, final_obs_BO = np.zeros(envs.n, np.int64), np.zeros(envs.n, bool), np.empty_like(obs_BO)
+    obs_T = []
+    action_T = []
+    reward_T = []
+    length_B = np.zeros(envs.n, np.int64)
+    terminated_B = np.zeros(envs.n, bool)
+    final_obs_BO = np.empty_like(obs_BO)
     for active, action, reward_B, step in envs.episodes(obs_BO, policy.act, policy.observe):
         obs_T.append(obs_BO.copy())
         action_T.append(action)
         reward_T.append(reward_B)
-        final_obs_BO[active], terminated_B[active] = step.final_obs, step.terminated
+        final_obs_BO[active] = step.final_obs
+        terminated_B[active] = step.terminated
         length_B[active] += 1
-    obs_TBO, action_TB, reward_TB = np.stack(obs_T), np.stack(action_T), np.stack(reward_T)
-    return [
-        Dataset(
-            "",
-            obs_TBO[:n, b],
-            action_TB[:n, b],
-            reward_TB[:n, b],
-            *(x[b, None] for x in (length_B, terminated_B, final_obs_BO)),
-        )
-        for b, n in enumerate(length_B)
-    ]
+    taken_BT = np.arange(len(reward_T)) < length_B[:, None]
+    return Dataset(
+        "",
+        np.stack(obs_T, 1)[taken_BT],
+        np.stack(action_T, 1)[taken_BT],
+        np.stack(reward_T, 1)[taken_BT],
+        length_B,
+        terminated_B,
+        final_obs_BO,
+    )
 
 
 @functools.lru_cache(maxsize=2)
-def _policy(path: Path, changed: int) -> Any:
-
+def _policy(path: Path, changed: int) -> Policy:
     return load_policy(path).policy
 
 
-def played(next_job: Next, processes: int) -> Iterator[tuple[Job, Dataset]]:
-    """Shards with their data: the first from this process, so that small data sets need no others; then from spawned
-    ones, unless one is enough. Whatever ends this generator ends them."""
-    if job := next_job():
-        yield job, _here(job)
-    if processes == 1 or multiprocessing.current_process().daemon:  # a daemon may have no children
-        while job := next_job():
-            yield job, _here(job)
-    elif job := next_job():
-        yield from _elsewhere(job, next_job, processes)
-
-
-def _here(job: Job) -> Dataset:
-    import torch
-
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the workers: sums may depend on it
+    torch.set_num_threads(1)
     try:
-        return shard(job)
+        yield
     finally:
         torch.set_num_threads(threads)
 
 
-def _elsewhere(first: Job, next_job: Next, processes: int) -> Iterator[tuple[Job, Dataset]]:
-    workers: dict[Connection, Any] = {}
-    busy: dict[Connection, Job] = {}
-    waiting: Job | None = first
-    try:
-        while True:
-            while len(busy) < processes and (job := waiting or next_job()):
-                waiting = None
-                if not (idle := workers.keys() - busy.keys()):
-                    process, new = spawn(_work)
-                    workers[new], idle = process, {new}
-                pipe = idle.pop()
-                with contextlib.suppress(OSError):  # it died: said where its answer is missing
-                    pipe.send(job)
-                busy[pipe] = job
-            if not busy:
-                return
-            for ready in wait(list(busy)):
-                pipe = cast(Connection, ready)
-                try:
-                    result = pipe.recv()
-                except (EOFError, OSError):
-                    workers[pipe].join(1)
-                    raise UserError(
-                        f"a process that made data ended with code {workers[pipe].exitcode}, perhaps for want of "
-                        "memory: fewer need less, rlexp data make NAME --processes 1"
-                    ) from None
-                if isinstance(result, BaseException):
-                    raise result
-                yield busy.pop(pipe), result
-    finally:
-        for process in workers.values():
-            process.kill()  # they write no files
-        for process in workers.values():
-            process.join()
+def played(next_job: NextShard, processes: int) -> Iterator[tuple[ShardJob, Dataset]]:
+    """Shards with their data: the first from this process, so that small data sets need no others; then from spawned
+    ones, unless one is enough. Whatever ends this generator ends them. Raises UserError where a process dies."""
+    first = next_job()
+    if first is None:
+        return
+    yield first, play_shard(first)
+    if processes == 1 or multiprocessing.current_process().daemon:  # a daemon may have no children
+        for job in iter(next_job, None):
+            yield job, play_shard(job)
+    else:
+        yield from _played_elsewhere(next_job, processes)
 
 
-def _work(pipe: Connection) -> None:
-    import torch
+def _played_elsewhere(next_job: NextShard, processes: int) -> Iterator[tuple[ShardJob, Dataset]]:
+    with contextlib.closing(run_jobs(shard_messages, next_job, processes)) as messages:
+        for message in messages:
+            if message.kind == "yielded":
+                yield message.job, message.value
+            elif isinstance(message.value, WorkerDied):
+                raise UserError(
+                    f"a process that made data ended with code {message.value.exitcode}, perhaps for want of memory: "
+                    "fewer need less, rlexp data make NAME --processes 1"
+                )
+            elif message.kind == "failed":
+                raise message.value
 
-    torch.set_num_threads(1)
-    while True:
-        try:
-            pipe.send(shard(pipe.recv()))
-        except (EOFError, BrokenPipeError):
-            return
-        except Exception as error:
-            known = isinstance(error, UserError)
-            pipe.send(error if known else RuntimeError(f"in a process that makes data:\n{traceback.format_exc()}"))
+
+def shard_messages(job: ShardJob) -> Iterator[Dataset]:
+    """What a worker process does with a job: the shard is its one message."""
+    yield play_shard(job)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from rlexp.envs.spec import EnvConfig
+from rlexp.policies import actor  # noqa: F401  registers the kind "actor"
 from rlexp.policies.base import Policy
 from rlexp.util import checkpoint, paths
 from rlexp.util.errors import UserError, did_you_mean, nearest
