@@ -63,11 +63,10 @@ def find_policy(where: str, which: str = "final") -> list[Path]:
         if not found:
             raise UserError(f"{where}: no policy in this folder; a run folder has seed_<k>/checkpoints/")
         return found
-    shipped = paths.POLICIES / f"{where}.safetensors"
-    if shipped.is_file():
-        return [shipped]
-    names = [file.stem for file in paths.POLICIES.glob("*.safetensors")]
-    hint = did_you_mean(nearest(where, names))
+    named = paths.policy(where)
+    if named.is_file():
+        return [named]
+    hint = did_you_mean(nearest(where, paths.policies()))
     raise UserError(f"{where}: no such run folder, policy file or shipped policy{hint}")
 
 

@@ -42,7 +42,8 @@ def load_expert(where: str, env: EnvConfig, spec: EnvSpec) -> Policy:
 
 def _shipped_for(env: EnvConfig) -> str:
     """Which shipped policies are of this task, to end a message with."""
-    cards = {file.stem: json.loads(file.read_text()) for file in sorted(paths.POLICIES.glob("*.json"))}
+    files = [file.with_suffix(".json") for file in paths.policies().values()]
+    cards = {file.stem: json.loads(file.read_text()) for file in files if file.is_file()}
     names = [name for name, card in cards.items() if task_of(str(card.get("env"))) == env.task]
     return f" (shipped for {env.name}: {', '.join(names)})" if names else ""
 

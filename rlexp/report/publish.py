@@ -53,9 +53,10 @@ def publish(run_folder: Path, variant: str | None = None, *, replace: bool = Fal
         raise UserError(f"{run_folder}: every seed failed; there is no curve to refer to")
 
     config = Run.read(run_folder).config
-    paths.GALLERY.mkdir(exist_ok=True)
+    gallery = paths.own_gallery()
+    gallery.mkdir(exist_ok=True)
     stem = "_".join(names(config)) + (f"-{variant}" if variant else "")
-    entry = paths.GALLERY / f"{stem}.csv"
+    entry = gallery / f"{stem}.csv"
     if entry.exists() and not replace:
         raise UserError(f"{entry}: is there already; --replace it, or give this one a --variant")
     shutil.copyfile(run_folder / "curve.csv", entry)
@@ -84,7 +85,7 @@ def ship(
     if source is None:
         close = nearest(str(step), map(str, _snapshots(place)))
         raise UserError(f"{place}: no snapshot at step {step}{did_you_mean(close)}")
-    target = paths.POLICIES / f"{name}.safetensors"
+    target = paths.own_policies() / f"{name}.safetensors"
     _refuse(target, replace)
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
@@ -105,7 +106,7 @@ def ship_ladder(
     the folder gallery/policies/`name`, with one card. Returns it. Raises UserError where there are none."""
 
     _check_name("--ladder", name)
-    place, folder = run_folder if seed is None else run_folder / f"seed_{seed}", paths.POLICIES / name
+    place, folder = run_folder if seed is None else run_folder / f"seed_{seed}", paths.own_policies() / name
     found = _snapshots(place)
     steps = [step for step in found if not step % (every or 1) and (until is None or step < until)]
     if len(steps) < 2:

@@ -13,14 +13,14 @@ from rlexp.util.errors import UserError, did_you_mean, nearest
 def find(reference: str | None, name: str, data: str | None = None) -> Path | None:
     """The csv of the entry `reference`. Where that is None: of `name` or, if it has learned from other data than
     `data` and a variant from the same, of that; None if there is no such entry. Raises UserError."""
-    file = paths.GALLERY / f"{reference or name}.csv"
+    known = entries()
     if reference is None:
-        entries = [file, *sorted(paths.GALLERY.glob(f"{name}-*.csv"))] if file.is_file() else []
-        same = [entry for entry in entries if data_of(card(entry).get("config", {})) == data]
-        return next(iter(same + entries), None)
-    if file.is_file():
-        return file
-    known = sorted(entry.stem for entry in paths.GALLERY.glob("*.csv"))
+        variants = [stem for stem in known if stem == name or stem.startswith(f"{name}-")]
+        usable = [known[stem] for stem in variants if name in known]
+        same = [entry for entry in usable if data_of(card(entry).get("config", {})) == data]
+        return next(iter(same + usable), None)
+    if reference in known:
+        return known[reference]
     close = nearest(reference, known)
     if close is not None:
         hint = did_you_mean(close)
@@ -29,6 +29,12 @@ def find(reference: str | None, name: str, data: str | None = None) -> Path | No
     else:
         hint = "; the gallery is empty"
     raise UserError(f"reference={reference}: no such gallery entry{hint}")
+
+
+def entries() -> dict[str, Path]:
+    """The csv of every entry by its name, in alphabetical order. Of two of one name the user's own is meant."""
+    found = {file.stem: file for gallery in reversed(paths.galleries()) for file in gallery.glob("*.csv")}
+    return dict(sorted(found.items()))
 
 
 def data_of(config: dict[str, Any]) -> str | None:

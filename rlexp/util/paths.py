@@ -1,8 +1,41 @@
-"""Where the project's own files are: rlexp is installed from its repository (pip install -e)."""
+"""Where the project's own files are: in a clone beside the package, in a wheel inside of it.
+
+What users publish goes to the clone's gallery; where rlexp is installed from a wheel, to `gallery` in the current
+folder, which is then searched before the one that came with rlexp.
+"""
 
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+PACKAGE = Path(__file__).parent.parent
+INSTALLED = (PACKAGE / "conf").is_dir()  # a clone has none in the package
+ROOT = PACKAGE if INSTALLED else PACKAGE.parent
 CONF = ROOT / "conf"
 GALLERY = ROOT / "gallery"
 POLICIES = GALLERY / "policies"
+
+
+def own_gallery() -> Path:
+    """Where what is published goes; it need not be there yet."""
+    return Path("gallery") if INSTALLED else GALLERY
+
+
+def galleries() -> list[Path]:
+    """Where references are looked for, in this order."""
+    return [own_gallery(), GALLERY] if INSTALLED else [GALLERY]
+
+
+def own_policies() -> Path:
+    """Where policies that are published go; it need not be there yet."""
+    return own_gallery() / "policies" if INSTALLED else POLICIES
+
+
+def policy(name: str) -> Path:
+    """The file of a published or shipped policy; a ladder's are named <ladder>/policy_<step>. It need not be there."""
+    own = own_policies() / f"{name}.safetensors"
+    return own if own.is_file() else POLICIES / f"{name}.safetensors"
+
+
+def policies() -> dict[str, Path]:
+    """Policy files that can be named, by name. Of two of one name the user's own is meant."""
+    folders = [POLICIES, own_policies()]
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.safetensors"))}
