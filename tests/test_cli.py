@@ -17,7 +17,7 @@ from tests.helpers import command, toy, train
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run of two seeds, made by main.py's own parts in this process."""
-    from rlexp.experiment.engines.serial import serial
+    from rlexp.experiment.engines import serial
     from rlexp.experiment.folder import Folder
     from rlexp.experiment.recorder import Recorder
 
@@ -27,7 +27,7 @@ def run(tmp_path_factory):
     work = Work(place, [(Folder(place, config.plain, "env_steps", {}), config)])
     work.begin()
     keeper = Recorder(work)
-    serial(work.jobs(), keeper)
+    serial.run(work.jobs(), keeper)
     keeper.close(interrupted=False)
     return place
 
@@ -54,11 +54,11 @@ def test_eval_scores_each_seed_and_their_mean(run, capsys):
 
 def test_eval_counts_episodes_at_a_bar(run, capsys):
     _, out, _ = said(capsys, "eval", run / "seed_0", "--episodes", 20, "--bar", -1.5, "--json")
-    (score,) = json.loads(out)["policies"]
+    (scored,) = json.loads(out)["policies"]
     played = score.play(load_policy(run / "seed_0"), 20)
     count = sum(episode.total >= -1.5 for episode in played.episodes)
-    assert score["share_at_bar"] == count / 20
-    assert score["wilson95"][0] < count / 20 < score["wilson95"][1]
+    assert scored["share_at_bar"] == count / 20
+    assert scored["wilson95"][0] < count / 20 < scored["wilson95"][1]
     line = said(capsys, "eval", run / "seed_0", "--episodes", 20, "--bar", -1.5)[1]
     assert f", ≥ -1.5 in {count / 20:.0%} (Wilson" in line
 
