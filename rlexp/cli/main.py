@@ -1,4 +1,4 @@
-"""The `rlexp` command: evaluate policies, list runs, publish references, keep data sets, examine the machine."""
+"""The `rlexp` command: train, evaluate policies, list runs, publish references, keep data sets, examine the machine."""
 
 import argparse
 import os
@@ -7,18 +7,25 @@ import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
+from rlexp.cli import launch
 from rlexp.cli.commands import chunks, data, doctor, evaluate, pictures, preferences, rlhf, runs, targets
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `rlexp argv`; returns the exit code: 0, 1 (doctor found a fault), 2 (the user can mend it)."""
+    """Run `rlexp argv`; returns the exit code: 0, 1 (doctor found a fault), 2 (the user can mend it). `train` has
+    main.py's."""
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["train"]:
+        return _train(words[1:])
     parser = Parser(prog="rlexp", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
+    about = "train an algorithm on an environment, as main.py does; `rlexp train --help` says what can be typed"
+    commands.add_parser("train", help=about, add_help=False)
     for each in (evaluate, runs, pictures, targets, chunks, preferences, rlhf, data, doctor):
         each.add(commands)
     try:
-        args = parser.parse_args(argv)
+        args = parser.parse_args(words)
         _check(args)
         return args.run(args)
     except UserError as error:
@@ -34,6 +41,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _train(words: list[str]) -> int:
+    """main.py with `words`, which Hydra takes from `sys.argv`."""
+    sys.argv = [f"{sys.argv[0]} train", *words]
+    return launch.main(parallel=False)
 
 
 class Parser(argparse.ArgumentParser):

@@ -15,10 +15,22 @@ from rlexp import __version__
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "Box2D", "envpool", "hydra-core", "safetensors")
 
 
+def program() -> str:
+    """What was called, as one would type it: `python main.py`, `rlexp train`, or `python -m rlexp train`."""
+    script = sys.argv[0].removesuffix(" train")  # as cli/main.py leaves it
+    path = Path(script)
+    if path.name == "__main__.py":
+        called = f"python -m {path.parent.name}"
+    elif path.suffix == ".py":
+        called = f"python {path.name}"
+    else:
+        called = path.stem
+    return called + sys.argv[0].removeprefix(script)
+
+
 def command() -> str:
     """The command line, as one would type it."""
-    program = Path(sys.argv[0])
-    return shlex.join(([] if program.stem == "rlexp" else ["python"]) + [program.name, *sys.argv[1:]])
+    return " ".join([program(), shlex.join(sys.argv[1:])]).strip()
 
 
 def git(*words: str) -> str:

@@ -48,7 +48,7 @@ def publish(run_folder: Path, variant: str | None = None, *, replace: bool = Fal
     record = read_record(run_folder)
     status = {seed: facts["status"] for seed, facts in record["seeds"].items()}
     if open_seeds := [f"seed {seed} is {word}" for seed, word in status.items() if word not in ("done", "failed")]:
-        raise UserError(f"{run_folder}: {', '.join(open_seeds)}; finish it first: python main.py resume={run_folder}")
+        raise UserError(f"{run_folder}: {', '.join(open_seeds)}; finish it first: rlexp train resume={run_folder}")
     if "done" not in status.values():
         raise UserError(f"{run_folder}: every seed failed; there is no curve to refer to")
 
