@@ -27,7 +27,7 @@ TOY = {"env_steps": 20_000, "updates": 20}
 QUIET = ["video=none", "train.tensorboard=false"]
 
 
-class Unsaved(Policy, kind="unsaved"):
+class Unsaved(Policy):
     """Base of policies that a test makes and no file holds."""
 
     def spec(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ DRIFT = ["algo=dagger", "env=gym", "env.id=rlexp_test/Drift-v0", "policy=linear"
 ROUND = ["algo.updates_per_round=6", "algo.updates_per_step=2", "algo.trajectories=8", "algo.minibatch=64"]
 
 
-class Leaves(Unsaved, kind="test-leaves"):
+class Leaves(Unsaved):
     """Wants beyond the bounds, and remembers: the size of its action is how often it has been asked."""
 
     def start(self, batch, rng):
@@ -288,7 +288,7 @@ def test_weights_bring_the_statistics_that_they_were_trained_on(tmp_path):
 def test_reaches_the_expert_on_continuous_actions():
     """The learner of an expert who steers to 0: linear, so it can be had exactly."""
 
-    class Steers(Unsaved, kind="test-steers"):
+    class Steers(Unsaved):
         def act(self, obs_BO):
             return np.clip(0.2 - 0.1 * obs_BO[:, 2:], -1, 1).astype(np.float32)
 

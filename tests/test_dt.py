@@ -348,7 +348,7 @@ def test_episodes_that_end_at_different_times_do_not_disturb_each_other():
     lengths = [len(e.reward_T) for e in together.episodes]
     assert len(set(lengths)) > 1
 
-    class One(Unsaved, kind="one of several"):
+    class One(Unsaved):
         """Plays one row; the other rows' actions do not matter."""
 
         def __init__(self, row):

@@ -247,7 +247,7 @@ def test_stepping_some_environments_leaves_the_others_alone(backend):
 # ---- the same agent scores the same on both backends ----
 
 
-class Linear(Unsaved, kind="test-linear"):
+class Linear(Unsaved):
     """A fixed linear controller, for tests."""
 
     def __init__(self, spec: EnvSpec, weights_OA: np.ndarray):

@@ -17,7 +17,7 @@ from rlexp.util import seeding
 from tests.helpers import ROOT, Unsaved, built
 
 
-class RandomPolicy(Unsaved, kind="test_random"):
+class RandomPolicy(Unsaved):
     """Uniform discrete actions, or continuous ones around zero."""
 
     def __init__(self, spec):

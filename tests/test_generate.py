@@ -91,7 +91,7 @@ def test_actions_are_stored_as_executed(place):
     assert means.action == pytest.approx(saved.act(means.obs_NO), abs=1e-5)
 
 
-class Clockwork(Unsaved, kind="clockwork"):
+class Clockwork(Unsaved):
     """Acts by a count of its own, and checks that it is used as the contract says."""
 
     def start(self, batch, rng):
@@ -120,7 +120,7 @@ def test_episodes_of_every_length_are_kept(place, monkeypatch):
     """A shard that stopped at its first so many steps would prefer short episodes."""
     cartpole = built("env=cartpole").env
 
-    class Fair(Unsaved, kind="fair"):
+    class Fair(Unsaved):
         def start(self, batch, rng):
             self.batch, self.rng = batch, rng
 

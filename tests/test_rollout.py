@@ -51,7 +51,7 @@ def actor_for(env: EnvConfig, hidden=(16,)):
     return make_actor(spec.kind, spec.obs_dim, spec.n_actions, hidden=hidden, activation="tanh"), spec
 
 
-class Witness(Unsaved, kind="test-witness"):
+class Witness(Unsaved):
     """Writes down what it is told."""
 
     def __init__(self):

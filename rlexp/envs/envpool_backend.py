@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from rlexp.envs.backend import Step
+from rlexp.envs.backend import Backend, Step
 from rlexp.envs.spec import EnvConfig
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
-class EnvPoolBackend:
+class EnvPoolBackend(Backend):
     """EnvPool resets on the next step; asking it to reset the ended environments at once makes that the same step."""
 
     def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool):

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from rlexp.envs.backend import Step
+from rlexp.envs.backend import Backend, Step
 from rlexp.envs.make import make
 from rlexp.envs.spec import EnvConfig
 
 
-class GymnasiumBackend:
+class GymnasiumBackend(Backend):
     def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool):
         self.envs = [make(config) for _ in seeds]
         self.seeds, self.autoreset = seeds, autoreset

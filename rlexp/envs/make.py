@@ -7,7 +7,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlexp.envs.spec import EnvConfig, EnvSpec
+from rlexp.envs.backend import find_backend
+from rlexp.envs.spec import EnvConfig, EnvSpec, register
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 for _id, _entry in {
@@ -28,6 +29,7 @@ def _mujoco_says(text: str) -> None:
 def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
     """A Gymnasium environment with flat float observations. Raises UserError where it cannot be made."""
     limit = {} if config.max_episode_steps is None else {"max_episode_steps": config.max_episode_steps}
+    register(config.id)
     if config.id in gym.registry and "mujoco" in str(gym.registry[config.id].entry_point):
         import mujoco
 
@@ -56,6 +58,7 @@ def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
 
 def describe(config: EnvConfig) -> EnvSpec:
     """Sizes and bounds of an environment; makes one to see. Raises UserError for what no algorithm here can act in."""
+    find_backend(config.backend)
     if config.backend == "envpool" and importlib.util.find_spec("envpool") is None:
         raise UserError(
             "env.backend=envpool: EnvPool is not installed; pip install -e '.[fast]', or env.backend=gymnasium"

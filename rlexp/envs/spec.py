@@ -7,13 +7,25 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlexp.util.errors import UserError
+from rlexp.util import plugins
+from rlexp.util.errors import UserError, said_of
 from rlexp.util.params import OutOfRange, Params, param
 
 
 def task_of(env_id: str) -> str:
     """A Gymnasium id without its version."""
     return re.sub(r"-v\d+$", "", env_id)
+
+
+def register(env_id: str) -> None:
+    """Import what registers an environment that Gymnasium does not know yet: the module before its colon, otherwise
+    all plugins. Raises UserError where that fails."""
+    module, colon, _ = env_id.partition(":")
+    if colon:
+        with said_of(f"env.id: cannot make '{env_id}'"):
+            plugins.import_module(module)
+    elif env_id not in gym.registry:
+        plugins.load_all()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +36,7 @@ class EnvConfig(Params):
     name: str = param("short name, used for folders and gallery entries")
     kwargs: dict[str, Any] = field(default_factory=dict)  # passed to the environment's constructor
     max_episode_steps: int | None = param("time limit; null keeps the environment's own", unit="steps", ge=1)
-    backend: str = param("what simulates training environments", choices=("gymnasium", "envpool"), default="gymnasium")
+    backend: str = param("what simulates training environments", default="gymnasium")
     random_return: float | None = param("mean return of random actions, normalised score 0")
     expert_return: float | None = param("mean return of an expert, normalised score 100")
 
@@ -47,6 +59,7 @@ class EnvConfig(Params):
         not installed."""
         if self.max_episode_steps is not None:
             return self.max_episode_steps
+        register(self.id)
         try:
             return gym.spec(self.id).max_episode_steps
         except (gym.error.Error, ImportError) as error:

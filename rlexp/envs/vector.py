@@ -12,9 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from rlexp.envs.backend import Backend, Step
-from rlexp.envs.envpool_backend import EnvPoolBackend
-from rlexp.envs.gymnasium_backend import GymnasiumBackend
+from rlexp.envs.backend import Step, find_backend
 from rlexp.envs.spec import EnvConfig
 from rlexp.util.errors import UserError
 
@@ -29,8 +27,9 @@ class VecEnv:
         self.n, self.id = len(seeds), config.id
         self._left = math.inf if autoreset or config.max_episode_steps else ENDLESS
         self._all = np.arange(self.n, dtype=np.int32)
-        backend = EnvPoolBackend if config.backend == "envpool" else GymnasiumBackend
-        self._backend: Backend = backend(config, seeds, autoreset)
+        backend = find_backend(config.backend)
+        self._partial, self._autoreset = backend.partial, autoreset
+        self._backend = backend(config, seeds, autoreset or not backend.partial)
 
     def reset(self) -> np.ndarray:
         """First observations (n, O) of all environments. Call it once."""
@@ -44,7 +43,26 @@ class VecEnv:
                 f"env.id: an episode of '{self.id}' goes on after {ENDLESS:,} steps; give it an end with "
                 "env.max_episode_steps=..."
             )
-        return self._backend.step(action, self._all if ids is None else ids)
+        if ids is None or self._partial:
+            return self._backend.step(action, self._all if ids is None else ids)
+        return self._step_all(action, ids)
+
+    def _step_all(self, action: np.ndarray, ids: np.ndarray) -> Step:
+        """Some environments of a simulator that can only step all: what the others do is thrown away. They have ended,
+        so nobody asks for it."""
+        if self._autoreset:
+            raise UserError(f"env.backend: this simulator of '{self.id}' cannot step some environments and not others")
+        everyone = np.repeat(action[:1], self.n, axis=0)
+        everyone[ids] = action
+        step = self._backend.step(everyone, self._all)
+        return Step(
+            step.obs[ids],
+            step.reward[ids],
+            step.terminated[ids],
+            step.truncated[ids],
+            step.final_obs[ids],
+            [step.info[i] for i in ids],
+        )
 
     def episodes(
         self, obs_BO: np.ndarray, act: Callable[[np.ndarray], np.ndarray], observe: Callable[[np.ndarray], None]

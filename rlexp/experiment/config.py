@@ -7,8 +7,6 @@ values, values out of range and impossible combinations raise UserError before a
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import importlib.util
 import json
 import math
 import re
@@ -24,8 +22,8 @@ from rlexp.envs.spec import EnvConfig
 from rlexp.nn.actors import PolicyConfig
 from rlexp.report.film import VideoConfig
 from rlexp.report.history import names
-from rlexp.util import paths
-from rlexp.util.errors import UserError, did_you_mean
+from rlexp.util import paths, plugins, trust
+from rlexp.util.errors import UserError, did_you_mean, said_of
 from rlexp.util.params import OutOfRange, Params, all_keys, nearest_key, param, typed
 
 
@@ -107,7 +105,11 @@ def require(plain: Any) -> None:
 
 def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     """The checked config of one run. Imports the chosen algorithm (and torch). Raises UserError."""
-    plain: dict[str, Any] = config if isinstance(config, dict) else _resolve(config)
+    if isinstance(config, dict):
+        plain: dict[str, Any] = config
+    else:
+        plain = _resolve(config)
+        trust.admit(trust.names_in(plain))  # composed now: of what was typed, rlexp's and plugins' own files
     require(plain)
     for key in plain:
         if key not in TOP_LEVEL:
@@ -170,13 +172,14 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
 
 
 def _algo_class(node: dict[str, Any]) -> type[Algorithm]:
-    """The class that `_target_` names. An error inside its file is its author's, and shows its traceback."""
+    """The class that `_target_` names. Raises UserError."""
     module, _, name = str(node.get("_target_")).rpartition(".")
-    if not module or importlib.util.find_spec(module.split(".")[0]) is None or importlib.util.find_spec(module) is None:
-        raise UserError(f"algo._target_: there is no module '{module}'")
-    found = getattr(importlib.import_module(module), name, None)
-    if not (isinstance(found, type) and issubclass(found, Algorithm)):
-        raise UserError(f"algo._target_: '{module}' has no Algorithm called '{name}'")
+    with said_of("algo._target_"):
+        if not module:
+            raise UserError(f"'{name}' is not module.Class")
+        found = getattr(plugins.import_module(module), name, None)
+        if not (isinstance(found, type) and issubclass(found, Algorithm)):
+            raise UserError(f"'{module}' has no Algorithm called '{name}'")
     return found
 
 

@@ -22,7 +22,7 @@ from rlexp.experiment.probe import probe
 from rlexp.experiment.provenance import command, now
 from rlexp.loggers.jsonl import check_kept, read
 from rlexp.report import history
-from rlexp.util import checkpoint
+from rlexp.util import checkpoint, trust
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
@@ -184,6 +184,7 @@ def _resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
     try:
         stored: Any = OmegaConf.to_container(OmegaConf.load(file))
         require(stored)
+        trust.require(trust.names_in(stored), "config.yaml")
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     except Exception as error:  # a yaml parser's many errors

@@ -14,8 +14,8 @@ class Policy(ABC):
     """Acts in B environments at once. May remember (a history, an action chunk); `start` begins new episodes.
 
     A policy is also a file: `spec()` is plain data from which `from_spec` rebuilds it, `state_dict()` its tensors
-    (weights and normaliser statistics). `kind` finds the class again: a policy that belongs to one algorithm has the
-    name of that algorithm's file as its kind.
+    (weights and normaliser statistics). `kind` finds the class again. In rlexp it is a short name, that of the
+    algorithm's file where the policy belongs to one algorithm; elsewhere it is always "package.module:Class".
     """
 
     kinds: ClassVar[dict[str, type[Policy]]] = {}
@@ -28,10 +28,12 @@ class Policy(ABC):
         """Whether its actions are random now. Some policies have no spread to sample from; some always sample."""
         return self.explore
 
-    def __init_subclass__(cls, kind: str, **kwargs: Any) -> None:
+    def __init_subclass__(cls, kind: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls.kind = kind
-        Policy.kinds[kind] = cls
+        if kind is not None and cls.__module__.split(".")[0] != "rlexp":
+            raise TypeError(f"{cls.__name__}: only rlexp's own policies have a short kind; leave out kind={kind!r}")
+        cls.kind = kind or f"{cls.__module__}:{cls.__qualname__}"
+        Policy.kinds[cls.kind] = cls
 
     def start(self, batch: int, rng: np.random.Generator) -> None:
         """Begin `batch` episodes; whatever the policy samples is drawn from `rng`."""

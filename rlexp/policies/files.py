@@ -1,7 +1,7 @@
 """Policies as things that act and as files: the shared actor policy, and loading of any policy.
 
 A policy file is one safetensors file: tensors, and a JSON header with the policy's kind and plain data. Reading it
-executes nothing: the kind is looked up among the classes of this package.
+executes nothing: the kind is looked up among the classes of rlexp and of installed plugins (see rlexp/util/trust.py).
 """
 
 import hashlib
@@ -17,8 +17,9 @@ import torch
 from rlexp.envs.spec import EnvConfig
 from rlexp.policies import actor  # noqa: F401  registers the kind "actor"
 from rlexp.policies.base import Policy
-from rlexp.util import checkpoint, paths
-from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util import checkpoint, paths, plugins
+from rlexp.util.errors import UserError, did_you_mean, nearest, said_of
+from rlexp.util.trust import environment_names, require
 
 
 @dataclass(frozen=True)
@@ -82,16 +83,31 @@ def seed_number(folder: Path) -> int:
     return int(tail) if tail.isdigit() else -1
 
 
-def load_policy(where: str | Path, which: str = "final") -> Saved:
-    """One policy from a file, a run folder (its first seed), or a shipped name. Raises UserError."""
+def load_policy(where: str | Path, which: str = "final", *, trust: bool = False) -> Saved:
+    """One policy from a file, a run folder (its first seed), or a shipped name. Raises UserError, also for a file whose
+    policy or environment would have a module imported that is not admitted, unless `trust` is true."""
     path = find_policy(str(where), which)[0]
     tree = checkpoint.load(path, "policy")
-    kind = str(tree["kind"])
-    module = f"rlexp.algos.{kind}"  # a policy that belongs to one algorithm has the name of its file
-    if kind not in Policy.kinds and kind.isidentifier() and importlib.util.find_spec(module):
-        importlib.import_module(module)
-    if kind not in Policy.kinds:
-        raise UserError(f"{path}: holds a policy of kind '{kind}', which this version of rlexp does not know")
+    kind, env = str(tree["kind"]), tree["env"]
+    if not trust:
+        kinds = [kind] if ":" in kind and kind not in Policy.kinds else []
+        require([*kinds, *environment_names(env.get("id"), env.get("backend"))], str(path))
+    with said_of(str(path)):
+        policy_class = _class_of(kind)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-        policy = Policy.kinds[kind].from_spec(tree["spec"], tree["state"])
-    return Saved(policy, EnvConfig(**tree["env"]), tree["card"], path)
+        policy = policy_class.from_spec(tree["spec"], tree["state"])
+    return Saved(policy, EnvConfig(**env), tree["card"], path)
+
+
+def _class_of(kind: str) -> type[Policy]:
+    """The class of a kind, whose module is imported where it has not been. Raises UserError."""
+    module, colon, _ = kind.partition(":")
+    if kind in Policy.kinds:
+        return Policy.kinds[kind]
+    if colon:
+        plugins.import_module(module)
+    elif kind.isidentifier() and importlib.util.find_spec(f"rlexp.algos.{kind}"):
+        importlib.import_module(f"rlexp.algos.{kind}")  # it belongs to one algorithm and has the name of its file
+    if kind not in Policy.kinds:
+        raise UserError(f"holds a policy of kind '{kind}', which this version of rlexp does not know")
+    return Policy.kinds[kind]

@@ -84,16 +84,13 @@ def import_module(name: str) -> ModuleType:
 
 
 def _import(name: str) -> ModuleType:
-    if name.split(".")[0] == "rlexp":
-        if _spec(name) is None:
-            raise UserError(f"there is no module '{name}'")
-        return importlib.import_module(name)
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
-        missing = isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}.")
-        if missing:
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             raise UserError(f"there is no module '{name}'") from None
+        if name.split(".")[0] == "rlexp":
+            raise
         raise UserError(f"'{name}' cannot be imported: {_said(error)}") from None
 
 
