@@ -2,13 +2,22 @@
 
 In a notebook:
 
-    saved = rlexp.load_policy("runs/2026-01-31/12-00-00_ppo_cartpole")     # or a file, or a name in gallery/policies
+    run = rlexp.train("algo=ppo", "env=cartpole", seeds=[0])    # what `rlexp train algo=ppo ...` does
+    saved = run.policy()    # or rlexp.load_policy: of a run folder, a file, or a name in gallery/policies
     action = saved.policy.act(obs[None])[0]
     rlexp.record(saved, "episode.mp4")
+
+Mistakes raise rlexp.UserError.
 """
 
 __version__ = "0.1.0"
-_PLACES = {"load_policy": "rlexp.policies.files", "record": "rlexp.report.film", "evaluate": "rlexp.rollout.score"}
+_PLACES = {
+    "train": "rlexp.cli.notebook",
+    "load_policy": "rlexp.policies.files",
+    "evaluate": "rlexp.rollout.score",
+    "record": "rlexp.report.film",
+    "UserError": "rlexp.util.errors",
+}
 __all__ = ["__version__", *_PLACES]
 
 

@@ -8,6 +8,10 @@ from contextlib import contextmanager
 class UserError(Exception):
     """Something the user typed or supplied is wrong. The message says what, where, and the nearest valid choice."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows of it: IPython asks for this."""
+        return [f"error: {self}"]
+
 
 @contextmanager
 def said_of(what: str, hint: str = "") -> Iterator[None]:

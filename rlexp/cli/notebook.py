@@ -1,0 +1,149 @@
+"""Training from a notebook or a script: what main.py does, with the same numbers, in this process."""
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from rlexp.cli import launch
+from rlexp.experiment import compose, hydra_errors, plan
+from rlexp.policies.files import Saved, load_policy
+from rlexp.report.history import Run
+from rlexp.util import seeding
+from rlexp.util.errors import UserError
+
+NOT_WORDS = ("true", "false", "null", "nan", "inf")  # without quotes
+
+
+@dataclass(repr=False)
+class TrainedRun(Run):
+    """A run folder and what it says: `config` and `record` as dicts, `rows` of metrics by seed."""
+
+    folder: Path = Path()
+
+    @classmethod
+    def read(cls, folder: Path) -> "TrainedRun":
+        """Raises UserError for what is no run folder."""
+        run = Run.read(folder)
+        return cls(run.config, run.record, run.rows, folder)
+
+    def policy(self, seed: int | None = None, which: str = "final") -> Saved:
+        """The last policy of a seed, or its `best` by evaluation; of the first seed where none is named. Raises
+        UserError."""
+        if seed is None:
+            return load_policy(self.folder, which)
+        return load_policy(self.folder / f"seed_{seed}", which)
+
+    @property
+    def scores(self) -> dict[int, dict[str, float]]:
+        """What each seed that is done scored at last: return_mean, return_std, ..., by seed."""
+        seeds = self.record["seeds"].items()
+        return {int(seed): facts["final"] for seed, facts in seeds if facts["status"] == "done"}
+
+    def curve(self, metric: str = "eval/return_mean") -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Steps and values of a metric, two arrays for each seed that has any of it."""
+        return {int(seed): line for seed, line in self.lines(metric).items()}
+
+    def __repr__(self) -> str:
+        seeds = ", ".join(self._line(seed) for seed in self.record["seeds"])
+        return f"{self.folder}: {seeds}"
+
+    def _line(self, seed: str) -> str:
+        facts = self.record["seeds"][seed]
+        if facts["status"] == "done":
+            return f"seed {seed} done, return {facts['final']['return_mean']:.1f}"
+        return f"seed {seed} {facts['status']} ({facts['message']})"
+
+
+def train(*words: str, **options: Any) -> TrainedRun:
+    """Train as `rlexp train *words` does, e.g. train("algo=ppo", "env=cartpole", seeds=[0]), and return the run.
+
+    `options` are words too: `seeds=[0]`, `resume="runs/DAY/RUN"`, `**{"algo.lr": 1e-3}`. Folders are relative to the
+    current one. Raises UserError for a mistake, before anything is written; KeyboardInterrupt leaves a run that
+    `resume` continues. A seed that fails is a warning in the output, and a status in the run.
+    """
+    typed = [*words, *(_word(key, value) for key, value in options.items())]
+    for word in typed:
+        if word.startswith("-") or not re.match(r"[^=]+=", word):
+            raise UserError(f"{word}: a notebook takes options, key=value, and no flags")
+        if word.startswith("+study="):
+            raise UserError(f"{word}: a study is several runs; start it on the command line: rlexp train {word}")
+    with _as_typed(typed), _own_chance_and_threads():
+        return TrainedRun.read(_run(compose.take(typed)).resolve())
+
+
+def _word(key: str, value: Any) -> str:
+    if key == "resume":  # is a folder's name, whatever is in it
+        return f"resume={value}"
+    return f"{key}={written(value)}"
+
+
+def written(value: Any) -> str:
+    """A Python value as one writes it on the command line. Raises UserError for what cannot be written there."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value)
+        case str() if re.fullmatch(r"[A-Za-z_/][\w./-]*", value) and value.lower() not in NOT_WORDS:
+            return value
+        case str() | Path():
+            return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+        case list() | tuple() | range():
+            return "[" + ",".join(map(written, value)) + "]"
+        case dict():
+            return "{" + ",".join(f"{key}:{written(one)}" for key, one in value.items()) + "}"
+    raise UserError(f"{value!r}: is no number, word, list or dict")
+
+
+def _run(words: list[str]) -> Path:
+    """Train what `words` say, in this process. Returns the run folder; raises UserError."""
+    resumed = [Path(word.removeprefix("resume=")) for word in words if word.startswith("resume=")]
+    if resumed:
+        launch.resume(words, parallel=False)
+        return resumed[-1]
+    try:
+        launch._check_groups(words)
+        composed = compose.compose(words)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(hydra_errors.hydra_error(error, words)) from None
+    work = plan.single(composed)
+    launch._execute(work, parallel=False, workers=None)
+    return work.path
+
+
+@contextmanager
+def _as_typed(words: list[str]) -> Iterator[None]:
+    """The run's record holds the command that does the same."""
+    before = sys.argv
+    sys.argv = ["rlexp train", *words]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _own_chance_and_threads() -> Iterator[None]:
+    """Training seeds the global generators and sets torch's threads; the notebook keeps its own."""
+    state = seeding.globals_state()
+    threads = torch.get_num_threads()
+    environment = dict(os.environ)
+    try:
+        yield
+    finally:
+        seeding.set_globals_state(state)
+        torch.set_num_threads(threads)
+        os.environ.clear()
+        os.environ.update(environment)
