@@ -493,6 +493,7 @@ def test_what_data_do_not_say_is_not_learned():
 
 def test_targets_command(tmp_path, capsys, monkeypatch):
     from rlexp.cli.commands import targets
+    from rlexp.rollout import score
 
     parser = argparse.ArgumentParser()
     targets.add(parser.add_subparsers())
@@ -516,7 +517,7 @@ def test_targets_command(tmp_path, capsys, monkeypatch):
     assert np.all(np.array(found["returns"]) <= 0)
 
     asked = lambda saved, n, seed: {"return_mean": saved.policy.target / 2 + saved.card["seed"]}  # noqa: E731
-    monkeypatch.setattr(targets, "evaluate", asked)
+    monkeypatch.setattr(score, "evaluate", asked)
     table = call(tmp_path / "run", "--returns", -9, -3, "--plot", tmp_path / picture)
     assert "best return in the data -1.5, 20 episodes" in table
     assert "| -9.0 | -4.0 | ± 6.4 | 2 |\n| -3.0 | -1.0 | ± 6.4 | 2 |" in table

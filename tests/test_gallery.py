@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from rlexp.report.history import names
+from rlexp.report.naming import names
 from rlexp.report.publish import publish
 from rlexp.report.references import card, find
 from rlexp.util import paths

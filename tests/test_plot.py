@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from rlexp.cli import main
 from rlexp.report import compare as compare_file
 from rlexp.report import curves as curves_file
-from rlexp.report import history
+from rlexp.report import history, lines
 from rlexp.report.compare import compare, study
 from rlexp.report.curves import curves
 from rlexp.report.publish import publish
@@ -88,7 +88,7 @@ def drawn(monkeypatch):
     """Figures instead of files, by name."""
     figures: dict[str, Figure] = {}
     for module in (compare_file, curves_file):
-        monkeypatch.setattr(module, "_save", lambda figure, path: figures.update({path.name: figure}))
+        monkeypatch.setattr(module, "save", lambda figure, path: figures.update({path.name: figure}))
     return figures
 
 
@@ -117,22 +117,22 @@ def test_t_interval_of_a_known_sample():
 def test_mean_band_interpolates_and_never_extrapolates():
     a = (np.array([0.0, 10.0, 20.0]), np.array([0.0, 10.0, 20.0]))
     b = (np.array([5.0, 15.0]), np.array([7.0, 17.0]))
-    x, mean, half = history.mean_band([a, b])
+    x, mean, half = lines.mean_band([a, b])
     assert x.tolist() == [5, 10, 15]
     assert mean.tolist() == [6, 11, 16]
     assert half == pytest.approx(stats.t_interval([5.0, 7.0])[1])
 
 
 def test_seeds_without_a_common_step_have_no_mean():
-    x, _, _ = history.mean_band([(np.array([0.0, 1.0]), np.zeros(2)), (np.array([5.0, 6.0]), np.zeros(2))])
+    x, _, _ = lines.mean_band([(np.array([0.0, 1.0]), np.zeros(2)), (np.array([5.0, 6.0]), np.zeros(2))])
     assert len(x) == 0
 
 
 def test_thinning_keeps_every_spike():
     x, y = np.arange(100_000.0), np.zeros(100_000)
     y[[777, 55_555]] = 1, -1
-    thin_x, thin_y = history.thinned((x, y))
-    assert len(thin_x) <= 2 * history.POINTS
+    thin_x, thin_y = lines.thinned((x, y))
+    assert len(thin_x) <= 2 * lines.POINTS
     assert thin_x[thin_y.argmax()] == 777
     assert thin_x[thin_y.argmin()] == 55_555
 

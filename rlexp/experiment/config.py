@@ -21,7 +21,7 @@ from rlexp.datasets.load import BufferConfig
 from rlexp.envs.spec import EnvConfig
 from rlexp.nn.actors import PolicyConfig
 from rlexp.report.film import VideoConfig
-from rlexp.report.history import names
+from rlexp.report.naming import names
 from rlexp.util import paths, plugins, trust
 from rlexp.util.errors import UserError, did_you_mean, said_of
 from rlexp.util.params import OutOfRange, Params, all_keys, nearest_key, param, typed

@@ -12,90 +12,164 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from omegaconf import OmegaConf
 
-from rlexp.report.history import Line, Run
-from rlexp.report.style import BAND, COLOURS, STYLE, _axis, _draw_mean, _fit, _save
+from rlexp.report.history import Run
+from rlexp.report.lines import Line, moves
+from rlexp.report.style import BAND, STYLE, clock_axis, draw_mean, fit_lines, nth_colour, save
 from rlexp.util import stats
+
+Arms = Mapping[str, Run]
 
 
 def study(folder: Path) -> None:
     """Draw `folder`/study.png: its arms compared by the study's metric, and `against` another where it names one."""
     spec: Any = OmegaConf.to_container(OmegaConf.load(folder / "study.yaml"))
     arms = {arm: Run.read(folder / arm) for arm in spec["arms"]}
-    if any(run.lines(spec["metric"]) for run in arms.values()):
+    metric = spec["metric"]
+    if any(run.lines(metric) for run in arms.values()):
         title = spec.get("title", folder.name)
-        compare(arms, spec["metric"], folder / "study.png", title=title, against=spec.get("against"))
+        compare(arms, metric, folder / "study.png", title=title, against=spec.get("against"))
 
 
 def compare(
-    arms: Mapping[str, Run], metric: str, picture: Path, *, title: str = "", against: str | None = None
+    arms: Arms,
+    metric: str,
+    picture: Path,
+    *,
+    title: str = "",
+    against: str | None = None,
 ) -> None:
     """Draw `metric` of runs over time, and its final value with every seed; between them, over the metric `against`."""
-    name = metric.removeprefix("eval/").replace("_", " ")
+    widths = [1.5, 1.0]
+    size = (10, max(4.0, 0.7 * len(arms) + 1))
+    if against:
+        widths = [1.5, 1.5, 1.0]
+        size = (14, size[1])
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(14 if against else 10, max(4.0, 0.7 * len(arms) + 1)))
-        left, *middle, right = figure.subplots(1, 3 if against else 2, width_ratios=[1.5] * (1 + bool(against)) + [1])
-        clocks = {run.clock for run in arms.values()}
-        clock = clocks.pop() if len(clocks) == 1 else "env_steps"  # the one that all algorithms have in common
-        kinds = {(run.record["eval"]["actions"], run.record["eval"]["episodes"]) for run in arms.values()}
-        kind = " or ".join(f"{actions} actions, {episodes} episodes" for actions, episodes in sorted(kinds))
-        for place, (arm, run) in enumerate(arms.items()):
-            colour = COLOURS[place % len(COLOURS)]
-            for axes, x in zip((left, *middle), (clock, against or clock), strict=False):
-                _draw_arm(axes, run.averaged(run.lines(metric, x)), colour, arm)
-            _draw_final(right, place, run, metric, colour)
-        _fit(left)
-        _axis(left, clock)
-        left.set_xlim(left=0)
-        left.set_ylabel(f"{name}\n({kind})" if len(name + kind) > 40 else f"{name} ({kind})")
-        left.set_title(f"mean over seeds and {BAND}")
-        left.legend(loc="best")
-        for axes in middle:
-            axes.set_xscale("log")
-            axes.set_ylim(left.get_ylim())
-            axes.set_xlabel((against or "").split("/")[-1].replace("_", " "))
-            axes.set_title("the same; a dot for an arm that never moves")
-        right.set_yticks(range(len(arms)), list(arms))
-        right.set_ylim(len(arms) - 0.5, -0.5)
-        right.grid(False, axis="y")
-        right.set_xlabel(f"final {name}")
-        right.set_title(f"every seed, mean and {BAND}")
+        figure = Figure(figsize=size)
+        left, *middle, right = figure.subplots(1, len(widths), width_ratios=widths)
+        _draw_over_time(left, arms, metric)
+        if against:
+            _draw_against(middle[0], arms, metric, against)
+            middle[0].set_ylim(left.get_ylim())
+        _draw_finals(right, arms, metric)
         if metric.endswith("_rate"):
-            left.yaxis.set_major_formatter(PercentFormatter(1))
-            right.xaxis.set_major_formatter(PercentFormatter(1))
-            left.set_ylim(-0.02, 1.02)
-            right.set_xlim(-0.02, 1.02)
+            _in_percent(left, right)
         figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
-        _save(figure, picture)
+        save(figure, picture)
 
 
-def _draw_arm(axes: Axes, lines: list[Line], colour: str, label: str) -> None:
-    """A mean with its band; where all of it lies at one x, the last value with its interval."""
-    if not lines:
-        return
-    if any(np.ptp(x) > 0 for x, _ in lines):
-        _draw_mean(axes, lines, colour, label)
-        return
+def _name(metric: str) -> str:
+    return metric.removeprefix("eval/").replace("_", " ")
+
+
+def _draw_over_time(axes: Axes, arms: Arms, metric: str) -> None:
+    """Every arm's mean over its clock or, where the clocks differ, over environment steps."""
+    clocks = {run.clock for run in arms.values()}
+    clock = "env_steps"  # all algorithms have that in common
+    if len(clocks) == 1:
+        clock = clocks.pop()
+    _draw_arms(axes, arms, metric, clock)
+    fit_lines(axes)
+    clock_axis(axes, clock)
+    axes.set_xlim(left=0)
+    name = _name(metric)
+    kinds = _kinds_of_evaluation(arms)
+    gap = "\n" if len(name + kinds) > 40 else " "
+    axes.set_ylabel(f"{name}{gap}({kinds})")
+    axes.set_title(f"mean over seeds and {BAND}")
+    axes.legend(loc="best")
+
+
+def _kinds_of_evaluation(arms: Arms) -> str:
+    """How the arms are evaluated: `mean actions, 10 episodes`, with `or` between where they differ."""
+    facts = [run.record["eval"] for run in arms.values()]
+    kinds = {(fact["actions"], fact["episodes"]) for fact in facts}
+    texts = [f"{actions} actions, {episodes} episodes" for actions, episodes in sorted(kinds)]
+    return " or ".join(texts)
+
+
+def _draw_against(axes: Axes, arms: Arms, metric: str, against: str) -> None:
+    """Every arm's mean over another metric, which grows in training: labels asked for, say."""
+    _draw_arms(axes, arms, metric, against)
+    axes.set_xscale("log")
+    axes.set_xlabel(against.split("/")[-1].replace("_", " "))
+    axes.set_title("the same; a dot for an arm that never moves")
+
+
+def _draw_arms(axes: Axes, arms: Arms, metric: str, x: str) -> None:
+    for place, (arm, run) in enumerate(arms.items()):
+        averaged = run.averaged(run.lines(metric, x))
+        if moves(averaged):
+            draw_mean(axes, averaged, nth_colour(place), arm)
+        elif averaged:
+            _draw_point(axes, averaged, nth_colour(place), arm)
+
+
+def _draw_point(axes: Axes, lines: list[Line], colour: str, label: str) -> None:
+    """What lies all at one x: the mean of the last values, with its interval."""
     mean, half = stats.t_interval([float(y[-1]) for _, y in lines])
     x = float(np.mean([x[-1] for x, _ in lines]))
-    spread = None if math.isnan(half) else half
-    axes.errorbar(x, mean, yerr=spread, fmt="o", color=colour, ms=5, capsize=3, lw=1.4, label=label)
+    look: Any = {"fmt": "o", "color": colour, "ms": 5, "capsize": 3, "lw": 1.4}
+    axes.errorbar(x, mean, yerr=_bar(half), label=label, **look)
 
 
-def _draw_final(axes: Axes, place: int, run: Run, metric: str, colour: str) -> None:
-    """One arm's row: a dot per seed, the mean with its interval, and what is missing. Evaluations have a final one of
-    their own; of another metric it is the last value of seeds that are done."""
+def _bar(half: float) -> float | None:
+    """The half width of an error bar; None, which draws none, where it is not known."""
+    return None if math.isnan(half) else half
+
+
+def _draw_finals(axes: Axes, arms: Arms, metric: str) -> None:
+    """A row for each arm: a dot per seed, the mean with its interval, and what is missing."""
+    for place, (_, run) in enumerate(arms.items()):
+        values = _final_values(run, metric)
+        if values:
+            _draw_values(axes, place, values)
+        _annotate(axes, place, len(values), len(run.rows) - len(values))
+    axes.set_yticks(range(len(arms)), list(arms))
+    axes.set_ylim(len(arms) - 0.5, -0.5)
+    axes.grid(False, axis="y")
+    axes.set_xlabel(f"final {_name(metric)}")
+    axes.set_title(f"every seed, mean and {BAND}")
+
+
+def _final_values(run: Run, metric: str) -> list[float]:
+    """Of an evaluation's metric, what the last policies scored; of another, the last values of seeds that are done."""
     name = metric.removeprefix("eval/")
-    values = [facts["final"][name] for facts in run.record["seeds"].values() if name in (facts.get("final") or {})]
     if name == metric:
-        values = [float(y[-1]) for seed, (_, y) in run.lines(metric).items() if run.status(seed) == "done"]
-    n, missing = len(values), len(run.rows) - len(values)
-    if values:
-        mean, half = stats.t_interval(values)
-        spread = 0.12 * ((np.arange(n) % 3) - 1)  # side by side where seeds agree
-        axes.plot(values, place + 0.2 + 0.5 * spread, "o", color=colour, markersize=4, alpha=0.6, markeredgewidth=0)
-        axes.errorbar(
-            mean, place - 0.12, xerr=None if math.isnan(half) else half, fmt="D", color=colour, ms=6, capsize=4, lw=1.8
-        )
-    note = f"n = {n}" + (f", {missing} without a value" if missing else "")
-    axes.annotate(note, (1, place), xycoords=axes.get_yaxis_transform(), xytext=(4, 0), textcoords="offset points",
-                  va="center", fontsize=8, color="#555555")  # fmt: skip
+        lines = run.lines(metric)
+        return [float(y[-1]) for seed, (_, y) in lines.items() if run.status(seed) == "done"]
+    finals = [facts.get("final") or {} for facts in run.record["seeds"].values()]
+    return [final[name] for final in finals if name in final]
+
+
+def _draw_values(axes: Axes, place: int, values: list[float]) -> None:
+    side_by_side = 0.06 * ((np.arange(len(values)) % 3) - 1)  # where seeds agree
+    dots: Any = {"color": nth_colour(place), "markersize": 4, "alpha": 0.6, "markeredgewidth": 0}
+    axes.plot(values, place + 0.2 + side_by_side, "o", **dots)
+    mean, half = stats.t_interval(values)
+    look: Any = {"fmt": "D", "color": nth_colour(place), "ms": 6, "capsize": 4, "lw": 1.8}
+    axes.errorbar(mean, place - 0.12, xerr=_bar(half), **look)
+
+
+def _annotate(axes: Axes, place: int, n: int, missing: int) -> None:
+    """How many seeds a row stands for, to its right."""
+    note = f"n = {n}"
+    if missing:
+        note += f", {missing} without a value"
+    axes.annotate(
+        note,
+        (1, place),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(4, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        color="#555555",
+    )
+
+
+def _in_percent(left: Axes, right: Axes) -> None:
+    left.yaxis.set_major_formatter(PercentFormatter(1))
+    right.xaxis.set_major_formatter(PercentFormatter(1))
+    left.set_ylim(-0.02, 1.02)
+    right.set_xlim(-0.02, 1.02)

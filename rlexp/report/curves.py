@@ -1,23 +1,41 @@
-"""Pictures of runs and studies, drawn from what their seeds have written so far.
+"""The picture of one run: evaluation return of its seeds, beside the gallery's, and its losses.
 
-A band is the 95 % Student-t interval of the mean over seeds, and is labelled so. Means are taken at common steps,
-interpolated between a seed's own and never extrapolated. Matplotlib without pyplot, hence without global state.
+Drawn from what the seeds have written so far, again and again while they train.
 """
 
-import csv
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlexp.report.history import Line, Run, names, smoothed, thinned
-from rlexp.report.references import card, data_of, find
-from rlexp.report.style import BAND, COLOURS, GREY, INK, STYLE, _axis, _draw_mean, _fit, _moves, _save, _title
+from rlexp.report import path
+from rlexp.report.history import Run
+from rlexp.report.lines import Line, moves, smoothed, thinned
+from rlexp.report.naming import data_of, names, title
+from rlexp.report.references import Entry, find
+from rlexp.report.style import (
+    BAND,
+    COLOURS,
+    GREY,
+    INK,
+    STYLE,
+    clock_axis,
+    count_axis,
+    draw_mean,
+    fit_lines,
+    nth_colour,
+    save,
+)
 from rlexp.util.errors import UserError
+
+FEW = 5  # seeds that have a colour and a label each
+ROWS = 3  # of small panels
+SAMPLES = "sample return"  # the panel of best and mean return of what was tried
 
 
 def curves(folder: Path, picture: Path | None = None, *, reference: bool | str = True) -> None:
@@ -29,136 +47,179 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool | str =
     run = Run.read(folder)
     if isinstance(reference, str):
         run.config["reference"] = reference
-    if not (returns := run.lines("eval/return_mean")):
+    if not run.lines("eval/return_mean"):
         return
+    entry = _reference(run) if reference else None
     with matplotlib.rc_context(STYLE):
-        panels = [name for name in run.metrics("loss/") if _moves(run.lines(name))]
-        panels += ["sample return"] if run.lines("data/return_best") else []
-        columns = math.ceil(len(panels) / 3)
-        rows = math.ceil(len(panels) / columns) if panels else 1
-        figure = Figure(figsize=(6.2 + 3.1 * columns, max(4.0, 1.9 * rows)))
-        grid = figure.add_gridspec(rows, columns + 1, width_ratios=[2.0] + [1.0] * columns)
-        main = figure.add_subplot(grid[:, 0])
-        end = max(float(x[-1]) for x, _ in returns.values())
-        if reference:
-            _draw_reference(main, run, end)
-        _draw_seeds(main, run, returns)
-        episodes, actions = run.record["eval"]["episodes"], run.record["eval"]["actions"]
-        main.set_ylabel(f"evaluation return ({actions} actions, {episodes} episodes)")
-        main.set_xlim(0, 1.01 * end or 1)
-        main.set_title(_title(run), fontweight="bold")
-        main.legend(loc="best")
-        for i, name in enumerate(panels):
-            axes = figure.add_subplot(grid[i % rows, 1 + i // rows])
-            if name == "sample return":
-                _draw_sample_returns(axes, run)
-            else:
-                if reference:
-                    _draw_reference(axes, run, end, name)
-                _draw_seeds(axes, run, run.lines(name), legend=False)
-            axes.set_title(name)
-            axes.set_xlim(main.get_xlim())
-            if i % rows == rows - 1 or i == len(panels) - 1:
-                axes.set_xlabel("thin: each seed; bold: their mean, smoothed" if len(run.rows) > 1 else "", fontsize=8)
-            else:
-                axes.tick_params(labelbottom=False)
-        _save(figure, picture or folder / "curves.png")
-        if picture is None and run.lines("state/mean_1") and not run.lines("state/mean_2"):
-            _save(_path(run), folder / "path.png")
+        save(_figure(run, entry), picture or folder / "curves.png")
+        if picture is None and path.in_the_plane(run):
+            save(path.draw(run), folder / "path.png")
 
 
-def _draw_seeds(axes: Axes, run: Run, lines: Mapping[str, Line], legend: bool = True) -> None:
-    """A thin line per seed, the mean and its band from the second seed on; a failed seed ends in a cross.
+def _reference(run: Run) -> Entry | None:
+    """The gallery's entry of the same algorithm and environment, or the one that the config names."""
+    try:
+        name = "_".join(names(run.config))
+        file = find(run.config.get("reference"), name, data_of(run.config))
+    except UserError:  # it was there when the run began: no reason to stop training for a picture
+        return None
+    if file is None:
+        return None
+    return Entry.read(file)
 
-    Without `legend` it is a small panel of a noisy metric: the mean is smoothed and has no band.
-    """
-    few = len(lines) <= 5
-    first = next((seed for seed in lines if run.status(seed) != "failed"), None)
-    for i, (seed, line) in enumerate(lines.items()):
-        label = f"seed {seed}" if few else f"{len(lines)} seeds" if seed == first else None
-        if failed := run.status(seed) == "failed":
-            label = f"seed {seed}, failed"
-            axes.plot(line[0][-1], line[1][-1], "x", color=INK, markersize=6, markeredgewidth=1.6, zorder=5)
-        axes.plot(
-            *thinned(line),
-            color=COLOURS[i % len(COLOURS)] if few else COLOURS[4],
-            label=label if legend else None,
-            lw=(0.9 if legend else 0.6) if len(lines) > 1 else 1.6,
-            ls=":" if failed else "-",
-            marker="." if len(line[0]) == 1 else None,  # a line of one point would not be seen
-            alpha=0.75 if legend else 0.55,
-        )
+
+def _figure(run: Run, entry: Entry | None) -> Figure:
+    """The returns in a large panel; the losses to its right, in columns of at most ROWS small ones."""
+    panels = _panel_names(run)
+    columns = math.ceil(len(panels) / ROWS)
+    rows = math.ceil(len(panels) / max(columns, 1)) or 1
+    figure = Figure(figsize=(6.2 + 3.1 * columns, max(4.0, 1.9 * rows)))
+    grid = figure.add_gridspec(rows, columns + 1, width_ratios=[2.0] + [1.0] * columns)
+    main = figure.add_subplot(grid[:, 0])
+    _draw_returns(main, run, entry)
+    for place, name in enumerate(panels):
+        column, row = divmod(place, rows)
+        axes = figure.add_subplot(grid[row, 1 + column])
+        _draw_panel(axes, run, entry, name)
+        axes.set_xlim(main.get_xlim())
+        is_lowest = row == rows - 1 or place == len(panels) - 1
+        if not is_lowest:
+            axes.tick_params(labelbottom=False)
+        elif len(run.rows) > 1:
+            axes.set_xlabel("thin: each seed; bold: their mean, smoothed", fontsize=8)
+    return figure
+
+
+def _panel_names(run: Run) -> list[str]:
+    """Losses that have been logged at more than one step, and SAMPLES where an iteration has a best return."""
+    losses = [name for name in run.metrics("loss/") if moves(run.lines(name).values())]
+    if run.lines("data/return_best"):
+        return [*losses, SAMPLES]
+    return losses
+
+
+def _draw_returns(axes: Axes, run: Run, entry: Entry | None) -> None:
+    """The evaluations of every seed, their mean with its band, and the reference under them."""
+    lines = run.lines("eval/return_mean")
+    end = _end(lines)
+    if entry is not None:
+        _draw_reference(axes, run, entry, "return_mean", end)
+    _draw_seeds(axes, run, lines, _seed_labels(run, lines), lw=0.9, alpha=0.75)
     averaged = run.averaged(lines)
     if len(averaged) > 1:
-        label = f"mean and {BAND}, n = {len(averaged)}" if legend else None
-        _draw_mean(axes, averaged if legend else [smoothed(line) for line in averaged], INK, label, band=legend)
-    _fit(axes)
-    _axis(axes, run.clock if legend else None)
+        draw_mean(axes, averaged, INK, f"mean and {BAND}, n = {len(averaged)}")
+    fit_lines(axes)
+    clock_axis(axes, run.clock)
+    kind = run.record["eval"]
+    axes.set_ylabel(f"evaluation return ({kind['actions']} actions, {kind['episodes']} episodes)")
+    axes.set_xlim(0, 1.01 * end or 1)
+    axes.set_title(title(run), fontweight="bold")
+    axes.legend(loc="best")
 
 
-def _draw_reference(axes: Axes, run: Run, end: float, column: str = "return_mean") -> None:
-    """The gallery's curve of the same algorithm and environment, in this run's clock and as far as `end`; nothing where
-    the entry has no such column (other people's curves may have one of the loss)."""
-    try:
-        data = data_of(run.config)
-        file = find(run.config.get("reference"), "_".join(names(run.config)), data)
-    except UserError:  # it was there when the run began; a training run is not stopped for a picture
+def _draw_panel(axes: Axes, run: Run, entry: Entry | None, name: str) -> None:
+    """A small panel of a noisy metric: the mean is smoothed and has no band."""
+    axes.set_title(name)
+    if name == SAMPLES:
+        _draw_sample_returns(axes, run)
         return
-    if file is None:
-        return
-    seeds: dict[str, list[tuple[float, float]]] = {}
-    with open(file, newline="") as table:
-        for row in csv.DictReader(table):
-            if column in row:
-                seeds.setdefault(row["seed"], []).append((float(row[run.clock]), float(row[column])))
-    about = card(file)
-    lines = []
-    for seed, points in seeds.items():
-        if about["seeds"][seed]["status"] == "done":
-            x, y = np.array(points).T
-            cut = np.append(x[x < end], min(end, x[-1]))
-            lines.append((cut, np.interp(cut, x, y)))
+    if entry is not None:
+        _draw_reference(axes, run, entry, name, _end(run.lines("eval/return_mean")))
+    lines = run.lines(name)
+    _draw_seeds(axes, run, lines, {}, lw=0.6, alpha=0.55)
+    averaged = run.averaged(lines)
+    if len(averaged) > 1:
+        draw_mean(axes, [smoothed(line) for line in averaged], INK, None, band=False)
+    fit_lines(axes)
+    count_axis(axes, 4)
+
+
+def _end(lines: Mapping[str, Line]) -> float:
+    """How far the furthest seed has come."""
+    return max(float(x[-1]) for x, _ in lines.values())
+
+
+def _seed_labels(run: Run, lines: Mapping[str, Line]) -> dict[str, str]:
+    """What the legend says of each seed; of more than FEW one label stands for all, and for each that failed."""
+    failed = [seed for seed in lines if run.status(seed) == "failed"]
+    others = [seed for seed in lines if seed not in failed]
+    labels = {seed: f"seed {seed}, failed" for seed in failed}
+    if len(lines) <= FEW:
+        labels |= {seed: f"seed {seed}" for seed in others}
+    elif others:
+        labels[others[0]] = f"{len(lines)} seeds"
+    return labels
+
+
+def _draw_seeds(
+    axes: Axes,
+    run: Run,
+    lines: Mapping[str, Line],
+    labels: Mapping[str, str],
+    lw: float,
+    alpha: float,
+) -> None:
+    """A thin line per seed, a bold one where there is only one; a failed seed's is dotted and ends in a cross."""
+    for place, (seed, line) in enumerate(lines.items()):
+        look: dict[str, Any] = {"color": nth_colour(place), "lw": lw, "alpha": alpha}
+        if len(lines) > FEW:
+            look["color"] = COLOURS[4]
+        if len(lines) == 1:
+            look["lw"] = 1.6
+        x, y = line
+        if len(x) == 1:
+            look["marker"] = "."  # a line of one point would not be seen
+        if run.status(seed) == "failed":
+            look["ls"] = ":"
+            axes.plot(x[-1], y[-1], "x", color=INK, markersize=6, markeredgewidth=1.6, zorder=5)
+        axes.plot(*thinned(line), label=labels.get(seed), **look)
+
+
+def _draw_reference(axes: Axes, run: Run, entry: Entry, column: str, end: float) -> None:
+    """The mean of an entry's seeds in this run's clock, as far as `end`.
+
+    Nothing where the entry has no such column: other people's curves may have one of the loss, ours have not.
+    """
+    found = entry.lines(column, run.clock)
+    lines = [_cut(line, end) for line in found.values()]
     if lines:
-        actions = about["eval"]["actions"]
-        note = "" if actions == run.record["eval"]["actions"] else f", {actions} actions"
-        note += "" if (theirs := data_of(about.get("config", {}))) in (data, None) else f", on {theirs}"
-        label = f"gallery {file.stem}: mean{f' and {BAND}' * (len(lines) > 1)}, n = {len(lines)}{note}"
-        _draw_mean(axes, lines, GREY, label, ls="--", lw=1.6, zorder=1.5)
+        label = _reference_label(run, entry, len(lines))
+        draw_mean(axes, lines, GREY, label, ls="--", lw=1.6, zorder=1.5)
+
+
+def _cut(line: Line, end: float) -> Line:
+    """The part of a line up to x = `end`."""
+    x, y = line
+    kept = np.append(x[x < end], min(end, x[-1]))
+    return kept, np.interp(kept, x, y)
+
+
+def _reference_label(run: Run, entry: Entry, seeds: int) -> str:
+    """What the legend says of an entry: how it differs from the run in actions or data, too."""
+    label = f"gallery {entry.name}: mean"
+    if seeds > 1:
+        label += f" and {BAND}"
+    label += f", n = {seeds}"
+    actions = entry.card["eval"]["actions"]
+    if actions != run.record["eval"]["actions"]:
+        label += f", {actions} actions"
+    data = data_of(entry.card.get("config", {}))
+    if data not in (None, data_of(run.config)):
+        label += f", on {data}"
+    return label
 
 
 def _draw_sample_returns(axes: Axes, run: Run) -> None:
-    """Mean and best return of an iteration's samples."""
-    for name, colour, label in (("data/return_best", COLOURS[1], "best"), ("data/return_mean", COLOURS[0], "mean")):
-        lines = run.lines(name)
-        for line in lines.values() if len(lines) > 1 else ():
-            axes.plot(*thinned(line), color=colour, lw=0.7, alpha=0.5)
-        if averaged := run.averaged(lines) or list(lines.values()):
-            _draw_mean(axes, [smoothed(line) for line in averaged], colour, f"{label} of an iteration", band=False)
+    """Best and mean return of an iteration's samples, smoothed."""
+    colours = {"best": COLOURS[1], "mean": COLOURS[0]}
+    for kind, colour in colours.items():
+        lines = run.lines(f"data/return_{kind}")
+        if len(lines) > 1:
+            for line in lines.values():
+                axes.plot(*thinned(line), color=colour, lw=0.7, alpha=0.5)
+        averaged = run.averaged(lines) or list(lines.values())
+        if averaged:
+            smooth = [smoothed(line) for line in averaged]
+            draw_mean(axes, smooth, colour, f"{kind} of an iteration", band=False)
     axes.legend(loc="best")
-    _axis(axes, None)
-
-
-def _path(run: Run) -> Figure:
-    """The way of a search's mean through the plane, the first seed emphasised."""
-    figure = Figure(figsize=(5.6, 5.2))
-    axes = figure.subplots()
-    xs, ys = run.lines("state/mean_0"), run.lines("state/mean_1")
-    for i, seed in reversed(list(enumerate(ys))):
-        (step, x), (_, y) = xs[seed], ys[seed]
-        colour, label = (COLOURS[0], f"mean of seed {seed}") if i == 0 else (GREY, f"{len(ys) - 1} more" * (i == 1))
-        axes.plot(x, y, "-o", color=colour, ms=3 if i == 0 else 2, lw=1.6 if i == 0 else 0.8, label=label or None,
-                  zorder=3 if i == 0 else 2)  # fmt: skip
-        if i == 0:
-            axes.plot(
-                x[0], y[0], "o", color=INK, ms=7, mfc="white", mew=1.5, zorder=4, label=f"start (step {step[0]:.0f})"
-            )
-            axes.plot(
-                x[-1], y[-1], "s", color=INK, ms=7, mfc=colour, mew=1.2, zorder=4, label=f"end (step {step[-1]:.0f})"
-            )
-    optimum = run.config["env"].get("kwargs", {}).get("optimum")
-    if optimum and len(optimum) == 2:
-        axes.plot(*optimum, "*", color=COLOURS[5], ms=14, mec="white", zorder=5, label=f"optimum {list(optimum)}")
-    axes.set(xlabel="μ[0]", ylabel="μ[1]", title=_title(run))
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.legend(loc="best")
-    return figure
+    count_axis(axes, 4)

@@ -5,14 +5,16 @@ sampled and of mean actions, the standard deviation, the spread of returns, and 
 """
 
 import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlexp.report.history import Run, folders
-from rlexp.report.style import COLOURS, STYLE, _axis, _draw_mean, _save
+from rlexp.report.lines import Line
+from rlexp.report.style import STYLE, clock_axis, draw_mean, nth_colour, panel_grid, save
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 ITERATIONS = {
@@ -25,43 +27,61 @@ ITERATIONS = {
 }
 
 
+def known_metrics(runs: Iterable[Run]) -> list[str]:
+    """Sorted names of the metrics, the counters left out, that any of `runs` has."""
+    names = {name for run in runs for name in run.metrics("") if "/" in name}
+    return sorted(names)
+
+
 def default(folder: Path) -> dict[str, str]:
     """Those of `ITERATIONS` that a run or study has. Raises UserError where there is none."""
-    known = {name for place in folders(folder).values() for name in Run.read(place).metrics("")}
-    if not (found := {name: title for name, title in ITERATIONS.items() if name in known}):
-        some = ", ".join(sorted(name for name in known if "/" in name)[:4])
-        raise UserError(f"{folder}: name the metrics to draw, such as {some}")
+    known = known_metrics(Run.read(place) for place in folders(folder).values())
+    found = {name: title for name, title in ITERATIONS.items() if name in known}
+    if not found:
+        raise UserError(f"{folder}: name the metrics to draw, such as {', '.join(known[:4])}")
     return found
 
 
 def draw(folder: Path, titles: dict[str, str], picture: Path) -> Path:
     """A panel for each metric: each arm's (or the run's) seeds thin, their mean bold with its interval.
 
-    Raises UserError where `folder` is no run or study, or has none of a metric."""
+    Raises UserError where `folder` is no run or study, or has none of a metric.
+    """
     places = folders(folder)
     is_study = folder not in places.values()
     runs = {arm: Run.read(place) for arm, place in places.items()}
-    known = sorted({name for one in runs.values() for name in one.metrics("") if "/" in name})
+    known = known_metrics(runs.values())
     for name in titles:
         if name not in known:
-            raise UserError(f"{name}: no such metric in {folder}{did_you_mean(nearest(name, known))}")
+            hint = did_you_mean(nearest(name, known))
+            raise UserError(f"{name}: no such metric in {folder}{hint}")
+    clock = next(iter(runs.values())).clock
     columns = min(3, len(titles))
     rows = math.ceil(len(titles) / columns)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.6 * columns, 2.6 * rows))
-        grid: Any = figure.subplots(rows, columns, squeeze=False)
-        for axes in grid.flat[len(titles) :]:
-            axes.remove()
-        for axes, (name, title) in zip(grid.flat, titles.items(), strict=False):
-            for place, (arm, one) in enumerate(runs.items()):
-                colour, lines = COLOURS[place % len(COLOURS)], one.lines(name)
-                for line in lines.values():
-                    axes.plot(*line, color=colour, lw=0.6, alpha=0.5, marker="." if len(line[0]) == 1 else None)
-                if averaged := one.averaged(lines):
-                    _draw_mean(axes, averaged, colour, arm if is_study else None)
+        panels = panel_grid(figure, rows, columns, len(titles))
+        for axes, (name, title) in zip(panels, titles.items(), strict=True):
+            _draw_arms(axes, runs, name)
             axes.set_title(title)
-            _axis(axes, next(iter(runs.values())).clock)
+            clock_axis(axes, clock)
         if is_study:
-            grid.flat[0].legend(loc="best")
-        _save(figure, picture)
+            panels[0].legend(loc="best")
+        save(figure, picture)
     return picture
+
+
+def _draw_arms(axes: Axes, runs: Mapping[str, Run], name: str) -> None:
+    for place, (arm, run) in enumerate(runs.items()):
+        lines = run.lines(name)
+        for line in lines.values():
+            _draw_seed(axes, line, nth_colour(place))
+        averaged = run.averaged(lines)
+        if averaged:
+            draw_mean(axes, averaged, nth_colour(place), arm)
+
+
+def _draw_seed(axes: Axes, line: Line, colour: str) -> None:
+    x, y = line
+    marker = "." if len(x) == 1 else None  # a line of one point would not be seen
+    axes.plot(x, y, color=colour, lw=0.6, alpha=0.5, marker=marker)

@@ -1,24 +1,78 @@
 """Reference curves that come with the project, gallery/<algo>_<env>[-<variant>].csv with a card each."""
 
+import csv
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlexp.datasets import store
-from rlexp.report.history import names
+import numpy as np
+
+from rlexp.report.lines import Line
+from rlexp.report.naming import data_of
 from rlexp.util import paths
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A published curve: what is known of the run behind it, and every evaluation of its seeds."""
+
+    name: str
+    card: dict[str, Any]
+    rows: list[dict[str, str]]  # of curve.csv, by column
+
+    @classmethod
+    def read(cls, file: Path) -> "Entry":
+        """The entry whose csv is `file`."""
+        with open(file, newline="") as table:
+            return cls(file.stem, card(file), list(csv.DictReader(table)))
+
+    def lines(self, column: str, x: str) -> dict[str, Line]:
+        """`column` over the column `x`, of each seed that is done; empty where the entry has no such column."""
+        points: dict[str, list[tuple[float, float]]] = {}
+        for row in self.rows:
+            if column in row and self.card["seeds"][row["seed"]]["status"] == "done":
+                points.setdefault(row["seed"], []).append((float(row[x]), float(row[column])))
+        found = {}
+        for seed, pairs in points.items():
+            points_N2 = np.array(pairs)
+            found[seed] = (points_N2[:, 0], points_N2[:, 1])
+        return found
+
+
 def find(reference: str | None, name: str, data: str | None = None) -> Path | None:
-    """The csv of the entry `reference`. Where that is None: of `name` or, if it has learned from other data than
-    `data` and a variant from the same, of that; None if there is no such entry. Raises UserError."""
+    """The csv of a gallery entry. Raises UserError where `reference` names one that is not there.
+
+    reference: the entry's name; None: choose by the two others
+    name: <algo>_<env> of a run; its entry is chosen, or None where the gallery has no such entry
+    data: what the run learns from (`data_of`); a variant <name>-... that learned from the same is preferred to an
+        entry that did not
+    """
+    if reference is not None:
+        return _named(reference)
     known = entries()
-    if reference is None:
-        variants = [stem for stem in known if stem == name or stem.startswith(f"{name}-")]
-        usable = [known[stem] for stem in variants if name in known]
-        same = [entry for entry in usable if data_of(card(entry).get("config", {})) == data]
-        return next(iter(same + usable), None)
+    if name not in known:
+        return None
+    variants = [entry for stem, entry in known.items() if stem.startswith(f"{name}-")]
+    for entry in [known[name], *variants]:
+        if data_of(card(entry).get("config", {})) == data:
+            return entry
+    return known[name]
+
+
+def entries() -> dict[str, Path]:
+    """The csv of every entry by its name, in alphabetical order. Of two of one name the user's own is meant."""
+    found = {}
+    for gallery in reversed(paths.galleries()):
+        for file in gallery.glob("*.csv"):
+            found[file.stem] = file
+    return dict(sorted(found.items()))
+
+
+def _named(reference: str) -> Path:
+    """The csv of the entry with this very name. Raises UserError."""
+    known = entries()
     if reference in known:
         return known[reference]
     close = nearest(reference, known)
@@ -31,22 +85,6 @@ def find(reference: str | None, name: str, data: str | None = None) -> Path | No
     raise UserError(f"reference={reference}: no such gallery entry{hint}")
 
 
-def entries() -> dict[str, Path]:
-    """The csv of every entry by its name, in alphabetical order. Of two of one name the user's own is meant."""
-    found = {file.stem: file for gallery in reversed(paths.galleries()) for file in gallery.glob("*.csv")}
-    return dict(sorted(found.items()))
-
-
-def data_of(config: dict[str, Any]) -> str | None:
-    """What a resolved config learns from, in short: medium, where that is rlexp/<its env>/medium-v0."""
-
-    buffer = config.get("buffer") or {}
-    if buffer.get("path") or not (name := buffer.get("dataset")):
-        return buffer.get("path")
-    known = store.short(name.removeprefix("minari:")) if name.startswith("minari:") else name
-    return known.removeprefix(f"{names(config)[1]}/")
-
-
 def card(entry: Path) -> dict[str, Any]:
-    """What is known of the run behind an entry's csv."""
+    """What is known of the run behind an entry's csv: command, commit, versions, config, seeds, …"""
     return json.loads(entry.with_suffix(".json").read_text())

@@ -3,13 +3,13 @@
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlexp.report.style import COLOURS, STYLE, _save
+from rlexp.report.style import STYLE, nth_colour, panel_grid, save
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,8 @@ def _pearson(x_N: np.ndarray, y_N: np.ndarray) -> float:
 def _ranks(x_N: np.ndarray) -> np.ndarray:
     """Ranks from 0; equal values share the mean of theirs."""
     _, inverse_N, counts = np.unique(x_N, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts + 1) / 2)[inverse_N]
+    mean_ranks = np.cumsum(counts) - (counts + 1) / 2
+    return mean_ranks[inverse_N]
 
 
 def draw(clouds: list[Cloud], picture: Path, x_label: str, y_label: str) -> Path:
@@ -43,21 +44,24 @@ def draw(clouds: list[Cloud], picture: Path, x_label: str, y_label: str) -> Path
     rows = math.ceil(len(clouds) / columns)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(0.6 + 3.1 * columns, 0.5 + 2.6 * rows))
-        grid: Any = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-        for axes in grid.flat[len(clouds) :]:
-            axes.remove()
-        for place, (axes, cloud) in enumerate(zip(grid.flat, clouds, strict=False)):
-            notes = []
-            for colour, (kind, (x_N, y_N)) in zip(COLOURS, cloud.points.items(), strict=False):
-                axes.scatter(x_N, y_N, s=9, color=colour, alpha=0.45, linewidths=0, label=kind)
-                notes.append(f"{kind}: n = {len(x_N)}, r = {_pearson(x_N, y_N):.2f}")
-            axes.set_title(cloud.name.replace("_", " "), fontweight="bold")
-            axes.annotate("\n".join(notes), (0.03, 0.97), xycoords="axes fraction", va="top", fontsize=7.5)
+        panels = panel_grid(figure, rows, columns, len(clouds), sharex=True, sharey=True)
+        for place, (axes, cloud) in enumerate(zip(panels, clouds, strict=True)):
+            _draw_cloud(axes, cloud)
             if place % columns == 0:
                 axes.set_ylabel(y_label)
             if place + columns >= len(clouds):
                 axes.set_xlabel(x_label)
                 axes.tick_params(labelbottom=True)
-        grid.flat[0].legend(loc="lower right", markerscale=2)
-        _save(figure, picture)
+        panels[0].legend(loc="lower right", markerscale=2)
+        save(figure, picture)
     return picture
+
+
+def _draw_cloud(axes: Axes, cloud: Cloud) -> None:
+    notes = []
+    for place, (kind, (x_N, y_N)) in enumerate(cloud.points.items()):
+        axes.scatter(x_N, y_N, s=9, color=nth_colour(place), alpha=0.45, linewidths=0, label=kind)
+        notes.append(f"{kind}: n = {len(x_N)}, r = {_pearson(x_N, y_N):.2f}")
+    axes.set_title(cloud.name.replace("_", " "), fontweight="bold")
+    corner = (0.03, 0.97)
+    axes.annotate("\n".join(notes), corner, xycoords="axes fraction", va="top", fontsize=7.5)

@@ -1,8 +1,10 @@
-"""Colours, fonts, axes, and the strokes that all pictures share."""
+"""Colours, fonts, axes, and the strokes that all pictures share.
+
+A band is the 95 % Student-t interval of the mean over seeds, and is labelled so. Means are taken at common steps,
+interpolated between a seed's own and never extrapolated. Matplotlib without pyplot, hence without global state.
+"""
 
 import os
-from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from rlexp.report.history import Line, Run, mean_band, names
-from rlexp.report.references import data_of
+from rlexp.report.lines import Line, mean_band
 
 # Okabe & Ito 2008: told apart by readers of every kind of colour vision.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D31", "#6A51A3")
-INK, GREY = "#222222", "#9A9A9A"
+COLOURS = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#8C6D31",
+    "#6A51A3",
+)
+INK = "#222222"
+GREY = "#9A9A9A"
 STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -40,49 +51,71 @@ CLOCKS = {"env_steps": "environment steps", "updates": "updates"}
 BAND = "95 % t-interval"
 
 
-def _moves(lines: Mapping[str, Line]) -> bool:
-    """Whether there is anything to draw over the clock: some stages of learning stand still in it."""
-    return any(np.ptp(x) > 0 for x, _ in lines.values())
+def nth_colour(place: int) -> str:
+    """The colour of the line, arm or kind at `place`, counted from 0; they begin anew after the eighth."""
+    return COLOURS[place % len(COLOURS)]
 
 
-def _fit(axes: Axes) -> None:
-    """Show all lines: the band of two or three seeds can be wider than all the rest, and may leave the picture."""
-    drawn = np.concatenate([[], *(np.asarray(line.get_ydata(), float) for line in axes.lines)])
-    low, high = (drawn.min(), drawn.max()) if len(drawn) else (0.0, 0.0)
-    if high > low:
-        axes.set_ylim(low - 0.15 * (high - low), high + 0.15 * (high - low))
-
-
-def _draw_mean(
-    axes: Axes, lines: list[Line], colour: str, label: str | None, *, band: bool = True, **style: Any
+def draw_mean(
+    axes: Axes,
+    lines: list[Line],
+    colour: str,
+    label: str | None,
+    *,
+    band: bool = True,
+    **style: Any,
 ) -> None:
+    """The mean of `lines` in bold and, of two or more, with `band`, the interval around it."""
     x, mean, half = mean_band(lines)
     axes.plot(x, mean, color=colour, label=label, **{"lw": 1.9, **style})
     if band and len(lines) > 1:
+        behind = style.get("zorder", 2) - 0.5
         axes.fill_between(
-            x, mean - half, mean + half, color=colour, alpha=0.14, lw=0, zorder=style.get("zorder", 2) - 0.5
+            x,
+            mean - half,
+            mean + half,
+            color=colour,
+            alpha=0.14,
+            lw=0,
+            zorder=behind,
         )
 
 
-def _axis(axes: Axes, clock: str | None) -> None:
+def fit_lines(axes: Axes) -> None:
+    """Show all lines, and of their bands what fits: that of two or three seeds can be wider than all the rest."""
+    values = [np.asarray(line.get_ydata(), float) for line in axes.lines]
+    drawn = np.concatenate([[], *values])
+    if len(drawn) == 0:
+        return
+    low = drawn.min()
+    high = drawn.max()
+    if high > low:
+        margin = 0.15 * (high - low)
+        axes.set_ylim(low - margin, high + margin)
+
+
+def clock_axis(axes: Axes, clock: str) -> None:
+    """An x axis that counts `clock` in thousands and millions, and says so."""
+    count_axis(axes, 6)
+    axes.set_xlabel(CLOCKS[clock])
+
+
+def count_axis(axes: Axes, ticks: int) -> None:
+    """An x axis of whole numbers in thousands and millions, with about `ticks` of them."""
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_major_locator(MaxNLocator(6 if clock else 4, integer=True, steps=[1, 2, 2.5, 5, 10]))
-    if clock:
-        axes.set_xlabel(CLOCKS[clock])
+    axes.xaxis.set_major_locator(MaxNLocator(ticks, integer=True, steps=[1, 2, 2.5, 5, 10]))
 
 
-def _title(run: Run) -> str:
-    title = " on ".join(names(run.config))
-    if data := data_of(run.config):
-        title += f", {data}"
-    counts = Counter(run.status(seed) for seed in run.rows)
-    if set(counts) == {"done"}:
-        return title
-    return f"{title}, {len(run.rows)} seeds: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items()))
+def panel_grid(figure: Figure, rows: int, columns: int, count: int, **shared: Any) -> list[Axes]:
+    """The first `count` of rows × columns axes, row by row; the others are removed."""
+    every = list(figure.subplots(rows, columns, squeeze=False, **shared).flat)
+    for spare in every[count:]:
+        spare.remove()
+    return every[:count]
 
 
-def _save(figure: Figure, path: Path) -> None:
-    """Whoever looks while it is written sees the old picture."""
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG. Whoever looks while it is written sees the old picture."""
     part = path.with_name(f".part_{path.name}")
     figure.savefig(part, format="png")
     os.replace(part, path)

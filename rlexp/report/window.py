@@ -1,23 +1,13 @@
-"""What a notebook needs of trained policies, and what `rlexp eval` is made of.
-
-import rlexp
-saved = rlexp.load_policy("runs/2026-01-31/12-00-00_ppo_cartpole")
-rlexp.evaluate(saved, episodes=100)["return_mean"]
-rlexp.record(saved, "episode.mp4")
-
-By hand, for policies that remember their episode as for those that do not:
-
-saved.policy.start(1, np.random.default_rng(0))  # at its beginning
-action = saved.policy.act(obs[None])[0]          # obs (O,), raw as the environment gives it
-saved.policy.observe(np.array([reward]))         # after each step
-"""
+"""Episodes of a trained policy in a live window."""
 
 import os
 import sys
 
+import gymnasium as gym
 import numpy as np
 
 from rlexp.envs.make import make
+from rlexp.policies.base import Policy
 from rlexp.policies.files import Saved
 from rlexp.util import seeding
 from rlexp.util.errors import UserError
@@ -25,28 +15,40 @@ from rlexp.util.errors import UserError
 
 def has_display() -> bool:
     """Whether a window can open here."""
-    return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
 def show(saved: Saved, n: int, *, sampled: bool = False, seed: int = 0) -> None:
-    """`n` episodes in a live window. Raises UserError where there is no display."""
+    """Play `n` episodes in a live window and print their returns. Raises UserError where there is no display."""
     if not has_display():
         raise UserError("--render: there is no display for a window; --video writes a film instead")
     saved.policy.explore = sampled
+    rng = np.random.default_rng(seeding.stream(seed, "final"))
     try:
         env = make(saved.env, render_mode="human")
-        rng = np.random.default_rng(seeding.stream(seed, "final"))
         for i in range(n):
-            saved.policy.start(1, rng)
-            obs, ended = env.reset(seed=int(rng.integers(2**31)))[0], False
-            total = 0.0
-            while not ended:
-                obs, reward, terminated, truncated, _ = env.step(saved.policy.act(np.asarray(obs, np.float32)[None])[0])
-                saved.policy.observe(np.array([reward], np.float32))
-                total, ended = total + float(reward), terminated or truncated
+            total = _play(env, saved.policy, rng)
             print(f"episode {i}: return {total:.1f}")
         env.close()
     except UserError:
         raise
     except Exception as error:  # each windowing library has its own
-        raise UserError(f"--render: cannot open a window ({error}); --video writes a film instead") from None
+        hint = "--video writes a film instead"
+        raise UserError(f"--render: cannot open a window ({error}); {hint}") from None
+
+
+def _play(env: gym.Env, policy: Policy, rng: np.random.Generator) -> float:
+    """The return of one episode."""
+    policy.start(1, rng)
+    obs, _ = env.reset(seed=int(rng.integers(2**31)))
+    total = 0.0
+    ended = False
+    while not ended:
+        obs_1O = np.asarray(obs, np.float32)[None]
+        obs, reward, terminated, truncated, _ = env.step(policy.act(obs_1O)[0])
+        policy.observe(np.array([reward], np.float32))
+        total += float(reward)
+        ended = terminated or truncated
+    return total

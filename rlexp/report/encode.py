@@ -1,0 +1,105 @@
+"""Films as files: frames are encoded as mp4, and thinned as GIF, while they come."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class CannotRender(Exception):
+    """There will be no film; one line says why, and what to install where that is the reason."""
+
+
+class FilmWriter:
+    """Encodes frames as they come. The film appears under its name when it is complete, or not at all."""
+
+    def __init__(self, path: Path, first: np.ndarray, fps: float, gif_stride: int):
+        """Begin a film with the frame `first` (H, W, 3) uint8. Raises CannotRender.
+
+        fps: frames a second
+        gif_stride: every how many frames one goes into a GIF beside the film; 0: there is no GIF
+        """
+        self.path = path
+        self.part = path.with_name(f".part_{path.name}")
+        self.fps = fps
+        self.gif_stride = gif_stride
+        self.gif_frames: list[Any] = []
+        self.count = 0
+        height, width = first.shape[:2]
+        # Height and width become even: yuv420p has one colour for 2×2 pixels.
+        self.padding = [(0, height % 2), (0, width % 2), (0, 0)]
+        try:
+            self.stream = self._stream(width + width % 2, height + height % 2)
+        except ImportError:
+            raise CannotRender("films need imageio-ffmpeg: pip install imageio-ffmpeg") from None
+        except (OSError, RuntimeError) as error:  # no ffmpeg here, a folder that cannot be written
+            raise CannotRender(f"cannot start ffmpeg for {path}: {_first_line(error)}") from None
+        self.add(first)
+
+    def _stream(self, width: int, height: int) -> Any:
+        """A generator that takes frames and gives them to ffmpeg."""
+        import imageio_ffmpeg
+
+        self.part.parent.mkdir(parents=True, exist_ok=True)
+        stream = imageio_ffmpeg.write_frames(
+            str(self.part),
+            (width, height),
+            fps=self.fps,
+            macro_block_size=1,
+            ffmpeg_log_level="error",
+            output_params=["-threads", "1", "-preset", "veryfast", "-movflags", "+faststart"],
+        )
+        stream.send(None)
+        return stream
+
+    def add(self, frame: np.ndarray) -> None:
+        """Append one frame (H, W, 3) uint8. Raises CannotRender."""
+        padded = np.pad(frame, self.padding, mode="edge")
+        try:
+            self.stream.send(np.ascontiguousarray(padded))
+        except OSError as error:
+            raise self._cannot_write(error) from None
+        if self.gif_stride and self.count % self.gif_stride == 0:
+            from PIL import Image
+
+            picture = Image.fromarray(frame)
+            self.gif_frames.append(picture.quantize(64, method=Image.Quantize.FASTOCTREE))
+        self.count += 1
+
+    def __enter__(self) -> "FilmWriter":
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        self.stream.close()  # waits for ffmpeg
+        try:
+            if kind is None:
+                self._finish()
+        except OSError as error:
+            raise self._cannot_write(error) from None
+        finally:
+            self.part.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        if self.gif_frames:
+            self._save_gif()
+        if not self.part.exists() or self.part.stat().st_size == 0:
+            raise OSError("ffmpeg wrote nothing; is the disk full?")
+        self.part.replace(self.path)
+
+    def _save_gif(self) -> None:
+        first, *rest = self.gif_frames
+        hundredths = round(100 * self.gif_stride / self.fps)  # of a second, in which GIF counts
+        first.save(
+            self.path.with_suffix(".gif"),
+            save_all=True,
+            append_images=rest,
+            duration=hundredths * 10,
+            loop=0,
+        )
+
+    def _cannot_write(self, error: OSError) -> CannotRender:
+        return CannotRender(f"cannot write {self.path}: {_first_line(error)}")
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -1,0 +1,123 @@
+"""Policies that come with the project: gallery/policies/<name>.safetensors, or a folder of snapshots, with a card."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rlexp.policies.files import find_policy, load_policy, seed_number
+from rlexp.report.history import read_record
+from rlexp.report.publish import check_name, write_card
+from rlexp.rollout.score import evaluate
+from rlexp.util import paths
+from rlexp.util.errors import UserError, did_you_mean, nearest
+
+
+def ship(
+    run_folder: Path,
+    name: str,
+    seed: int | None = None,
+    step: int | None = None,
+    *,
+    best: bool = False,
+    replace: bool = False,
+) -> Path:
+    """Copy one policy to gallery/policies/, with a card that says what it scores in 100 episodes. Returns the copy.
+
+    It is a seed's last policy, its best by evaluation, or its snapshot at `step`; of the first seed where `seed` is
+    None. Raises UserError where there is no such policy, or, unless `replace`, one of that name.
+    """
+    check_name("--policy", name)
+    place = _place(run_folder, seed)
+    source = _policy(place, step, best)
+    target = paths.own_policies() / f"{name}.safetensors"
+    _refuse(target, replace)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+    card = {"name": name, **_origin(source), **_scores(source, 100)}
+    write_card(target.with_suffix(".json"), card)
+    return target
+
+
+def ship_ladder(
+    run_folder: Path,
+    name: str,
+    seed: int | None = None,
+    until: int | None = None,
+    every: int | None = None,
+    *,
+    replace: bool = False,
+) -> Path:
+    """Copy a seed's snapshots into the folder gallery/policies/`name`, with one card. Returns the folder.
+
+    They go from the untrained one to the last before step `until`, at multiples of `every`. Raises UserError where
+    there are fewer than two.
+    """
+    check_name("--ladder", name)
+    folder = paths.own_policies() / name
+    place = _place(run_folder, seed)
+    found = _snapshots(place)
+    steps = [step for step in found if step % (every or 1) == 0]
+    if until is not None:
+        steps = [step for step in steps if step < until]
+    if len(steps) < 2:
+        raise UserError(f"{place}: fewer than two such snapshots; train.snapshot_every makes them")
+    _refuse(folder, replace)
+    shutil.rmtree(folder, ignore_errors=True)  # rungs of another ladder do not stay
+    folder.mkdir(parents=True)
+    for step in steps:
+        shutil.copyfile(found[step], folder / found[step].name)
+    rungs = [{"step": step, **_scores(found[step], 10)} for step in steps]
+    card = {"name": name, **_origin(found[steps[0]]), "until": until, "rungs": rungs}
+    write_card(folder / "card.json", card)
+    return folder
+
+
+def _place(run_folder: Path, seed: int | None) -> Path:
+    return run_folder if seed is None else run_folder / f"seed_{seed}"
+
+
+def _policy(place: Path, step: int | None, best: bool) -> Path:
+    """The file of one policy in a run or a seed's folder. Raises UserError."""
+    if step is None:
+        return find_policy(str(place), "best" if best else "final")[0]
+    found = _snapshots(place)
+    if step not in found:
+        hint = did_you_mean(nearest(str(step), map(str, found)))
+        raise UserError(f"{place}: no snapshot at step {step}{hint}")
+    return found[step]
+
+
+def _refuse(target: Path, replace: bool) -> None:
+    if target.exists() and not replace:
+        raise UserError(f"{target}: is there already; --replace it, or take another name")
+
+
+def _snapshots(place: Path) -> dict[int, Path]:
+    """Policy files of one seed by their step; of the first seed where `place` is a run."""
+    if not (place / "checkpoints").is_dir():
+        seeds = sorted(place.glob("seed_*"), key=seed_number)
+        if not seeds:
+            return {}
+        place = seeds[0]
+    files = sorted((place / "checkpoints").glob("policy_*.safetensors"))
+    return {int(file.stem.removeprefix("policy_")): file for file in files}
+
+
+def _origin(policy: Path) -> dict[str, Any]:
+    """Where a policy file comes from: the run that it lies in, and what the file itself says."""
+    saved = load_policy(policy)
+    runs = [folder for folder in policy.parents if (folder / "run.json").is_file()]
+    record = read_record(runs[0]) if runs else {}
+    facts = {key: record.get(key) for key in ("command", "commit", "dirty", "versions")}
+    return {"env": saved.env.id, **saved.card, **facts}
+
+
+def _scores(policy: Path, episodes: int) -> dict[str, Any]:
+    """What a policy returns by mean and by sampled actions, as far as it has both."""
+    saved = load_policy(policy)
+    scores = {}
+    for name, explore in (("mean", False), ("sampled", True)):
+        saved.policy.explore = explore
+        if saved.policy.samples == explore:
+            scores[name] = evaluate(saved, episodes, sampled=explore)
+    return {"episodes": episodes, "scores": scores}
