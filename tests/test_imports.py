@@ -32,6 +32,7 @@ MATPLOTLIB = "matplotlib takes half a second to import, which a worker process n
 INSIDE_FUNCTIONS = {
     "cli/commands/chunks.py": STARTUP,
     "cli/commands/data.py": STARTUP,
+    "cli/commands/data_info.py": STARTUP,
     "cli/commands/doctor.py": STARTUP,
     "cli/commands/evaluate.py": STARTUP,
     "cli/commands/pictures.py": STARTUP,

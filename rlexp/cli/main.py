@@ -8,27 +8,44 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rlexp.cli import launch
-from rlexp.cli.commands import chunks, data, doctor, evaluate, pictures, preferences, rlhf, runs, targets
+from rlexp.cli.commands import (
+    chunks,
+    data,
+    doctor,
+    evaluate,
+    pictures,
+    preferences,
+    rlhf,
+    runs,
+    targets,
+)
 from rlexp.util import trust
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
-LOADING = ("eval", "publish", "chunks", "targets", "pairs", "sigma", "novices", "reward")  # load policies
+# In the order of `rlexp --help`.
+COMMANDS = (evaluate, runs, pictures, targets, chunks, preferences, rlhf, data, doctor)
+# Those that load policies, which may name code.
+LOADING = ("eval", "publish", "chunks", "targets", "pairs", "sigma", "novices", "reward")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `rlexp argv`; returns the exit code: 0, 1 (doctor found a fault), 2 (the user can mend it). `train` has
-    main.py's."""
+    """Run `rlexp argv`; returns the exit code: 0, 1 (doctor found a fault), 2 (the user can mend it).
+
+    `rlexp train` has main.py's.
+    """
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["train"]:
         return _train(words[1:])
     parser = Parser(prog="rlexp", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    about = "train an algorithm on an environment, as main.py does; `rlexp train --help` says what can be typed"
-    commands.add_parser("train", help=about, add_help=False)
-    for each in (evaluate, runs, pictures, targets, chunks, preferences, rlhf, data, doctor):
+    about = "train an algorithm on an environment, as main.py does"
+    how = "`rlexp train --help` says what can be typed"
+    commands.add_parser("train", help=f"{about}; {how}", add_help=False)
+    for each in COMMANDS:
         each.add(commands)
     for command in LOADING:
-        commands.choices[command].add_argument("--trust", action="store_true", help="run code that the file names")
+        options = commands.choices[command]
+        options.add_argument("--trust", action="store_true", help="run code that the file names")
     try:
         args = parser.parse_args(words)
         _check(args)
@@ -60,20 +77,28 @@ class Parser(argparse.ArgumentParser):
     """One line for a mistake, with the nearest valid choice, instead of the whole usage."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse does, but an unknown option is an error here, where its neighbours are known."""
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            known = self._option_string_actions if unknown[0].startswith("-") else ()
-            hint = did_you_mean(nearest(unknown[0], known))
-            raise UserError(f"{unknown[0]}: {self.prog} knows no such option{hint}")
+            word = unknown[0]
+            options = self._option_string_actions if word.startswith("-") else ()
+            hint = did_you_mean(nearest(word, options))
+            raise UserError(f"{word}: {self.prog} knows no such option{hint}")
         return found, unknown
 
     def error(self, message: str) -> NoReturn:
-        if choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
-            known = [word.strip("' ") for word in choice[2].split(",")]
-            option = re.match(r"argument (-\S+)", message)
-            what = f"{option[1]} {choice[1]}: no such choice" if option else f"{self.prog} {choice[1]}: no such command"
-            raise UserError(f"{what}{did_you_mean(nearest(choice[1], known))} (there are {', '.join(known)})")
-        raise UserError(f"{self.prog}: {message.removeprefix('argument ')}")
+        """Raise what argparse found wrong as a UserError."""
+        choice = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+        if choice is None:
+            raise UserError(f"{self.prog}: {message.removeprefix('argument ')}")
+        word = choice[1]
+        known = [name.strip("' ") for name in choice[2].split(",")]
+        option = re.match(r"argument (-\S+)", message)
+        what = f"{self.prog} {word}: no such command"
+        if option is not None:
+            what = f"{option[1]} {word}: no such choice"
+        hint = did_you_mean(nearest(word, known))
+        raise UserError(f"{what}{hint} (there are {', '.join(known)})")
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -82,9 +107,12 @@ def _check(args: argparse.Namespace) -> None:
     if (given.get("seed") or 0) < 0:
         raise UserError(f"--seed: must be ≥ 0, not {args.seed}")
     for option in ("out", "plot", "export"):
-        if (path := given.get(option)) and not Path(path).parent.is_dir():
-            raise UserError(f"--{option}: there is no folder {Path(path).parent}")
-        if path and option != "export" and Path(path).suffix != ".png":
+        if not given.get(option):
+            continue
+        path = Path(given[option])
+        if not path.parent.is_dir():
+            raise UserError(f"--{option}: there is no folder {path.parent}")
+        if option != "export" and path.suffix != ".png":
             raise UserError(f"--{option}: {path} must end in .png")
 
 

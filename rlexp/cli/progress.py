@@ -13,6 +13,11 @@ from rich.table import Table
 from rlexp.experiment.engines.base import Job
 from rlexp.experiment.events import Event
 
+QUIET = 30  # seconds without an evaluation after which a plain line says how far a seed is
+MARKS = 41  # of recent progress, over which the rate is taken
+BAR = 20  # characters
+COLOURS = {"done": "green", "failed": "red", "running": "cyan"}
+
 
 def say(text: str) -> None:
     """Print a line. Where nobody reads any more (`| head`, a lost terminal) the run goes on in silence."""
@@ -31,20 +36,38 @@ class Row:
     step: int = 0
     total: float | None = None  # mean return of the last evaluation
     note: str = ""
-    marks: list[tuple[float, int]] = field(default_factory=list)  # (time, step) of this process's recent progress
-    said: float = 0.0
+    marks: list[tuple[float, int]] = field(default_factory=list)  # (time, step) in this process
+    said: float = 0.0  # when the last plain line was printed
+
+    def take(self, event: Event) -> None:
+        """Learn from what the job reports."""
+        self.status = event.kind if event.kind in ("done", "failed") else "running"
+        self.note = event.text
+        if "step" in event.data:
+            self.step = event.data["step"]
+            self.marks = [*self.marks, (time.monotonic(), self.step)][-MARKS:]
+        if event.kind == "evaluation":
+            self.total = event.data["return_mean"]
+        if event.kind == "done":
+            self.total = event.data["final"]["return_mean"]
 
     def rate(self) -> float | None:
-        """Steps of the algorithm's clock per second, over the last marks."""
-        if len(self.marks) < 2 or self.marks[-1][0] <= self.marks[0][0]:
+        """Steps of the algorithm's clock per second, over the last marks; None unless it is running."""
+        if self.status != "running" or len(self.marks) < 2:
             return None
-        return (self.marks[-1][1] - self.marks[0][1]) / (self.marks[-1][0] - self.marks[0][0])
+        first_time, first_step = self.marks[0]
+        last_time, last_step = self.marks[-1]
+        if last_time <= first_time:
+            return None
+        return (last_step - first_step) / (last_time - first_time)
 
     def left(self) -> str:
+        """The time to the budget at the present rate, as 1:23:45; empty where that is not known."""
         rate = self.rate()
-        if self.status != "running" or not rate:
+        if not rate:
             return ""
-        minutes, seconds = divmod(int(max(0, self.budget - self.step) / rate), 60)
+        seconds_left = int(max(0, self.budget - self.step) / rate)
+        minutes, seconds = divmod(seconds_left, 60)
         return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
 
 
@@ -52,18 +75,19 @@ class Board:
     """Shows jobs; `update` takes what they report. A context manager."""
 
     def __init__(self, jobs: list[Job], clock: str, arms: bool):
+        """`clock` is env_steps or updates; with `arms`, jobs are told apart by their run's folder too."""
         self.unit = clock.replace("_", " ")
         self.arms = arms
         self.rows = {self._key(job): Row(job.config.train.budget) for job in jobs}
-        self.console = Console(file=sys.stdout)
-        self.live = (
-            Live(get_renderable=self._table, console=self.console, refresh_per_second=4)
-            if self.console.is_terminal
-            else None
-        )
+        self.live: Live | None = None
+        console = Console(file=sys.stdout)
+        if console.is_terminal:
+            self.live = Live(get_renderable=self._table, console=console, refresh_per_second=4)
 
     def _key(self, job: Job) -> tuple[str, int]:
-        return (job.folder.path.name if self.arms else "", job.seed)
+        """(arm, seed); the arm is empty where there is only one run."""
+        arm = job.folder.path.name if self.arms else ""
+        return arm, job.seed
 
     def __enter__(self) -> "Board":
         if self.live:
@@ -75,51 +99,63 @@ class Board:
             self.live.stop()
 
     def update(self, job: Job, event: Event) -> None:
+        """Take an event of a job: the table shows it, or a line is printed where it is news."""
         row = self.rows[self._key(job)]
-        row.status = {"done": "done", "failed": "failed"}.get(event.kind, "running")
-        if "step" in event.data:
-            row.step = event.data["step"]
-            row.marks = [*row.marks[-40:], (time.monotonic(), row.step)]
-        if event.kind == "evaluation":
-            row.total = event.data["return_mean"]
-        if event.kind == "done":
-            row.total = event.data["final"]["return_mean"]
-        row.note = event.text
+        row.take(event)
+        if self.live:
+            return
         now = time.monotonic()
-        if self.live is None and (event.kind != "progress" or event.text or now - row.said > 30):
+        is_news = event.kind != "progress" or event.text != ""
+        if is_news or now - row.said > QUIET:
             row.said = now
-            self._line(job, event, row)
+            say(self._line(job, event, row))
 
-    def _line(self, job: Job, event: Event, row: Row) -> None:
-        parts = [
-            f"{job.folder.path.name} " * self.arms + f"seed {job.seed}",
-            f"{row.step:>11,}/{row.budget:,} {self.unit}",
-        ]
+    def _line(self, job: Job, event: Event, row: Row) -> str:
+        arm, seed = self._key(job)
+        name = f"{arm} seed {seed}".strip()
+        parts = [name, f"{row.step:>11,}/{row.budget:,} {self.unit}"]
         if row.total is not None:
             parts.append(f"return {row.total:.1f}")
-        if row.status == "running" and (rate := row.rate()):
-            parts.append(f"{rate:,.{0 if rate >= 10 else 2}f}/s, {row.left()} left")
-        parts += [event.kind] * (event.kind in ("done", "failed", "warning")) + [event.text] * bool(event.text)
-        say("  ".join(parts))
+        rate = row.rate()
+        if rate:
+            digits = 0 if rate >= 10 else 2
+            parts.append(f"{rate:,.{digits}f}/s, {row.left()} left")
+        if event.kind in ("done", "failed", "warning"):
+            parts.append(event.kind)
+        if event.text:
+            parts.append(event.text)
+        return "  ".join(parts)
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False)
-        for name in ["arm"] * self.arms + ["seed", "status", self.unit, "", "return", "per second", "left", ""]:
-            table.add_column(name, justify="right" if name in (self.unit, "return", "per second", "left") else "left")
+        if self.arms:
+            table.add_column("arm")
+        table.add_column("seed")
+        table.add_column("status")
+        table.add_column(self.unit, justify="right")
+        table.add_column("")
+        for name in ("return", "per second", "left"):
+            table.add_column(name, justify="right")
+        table.add_column("")
         for (arm, seed), row in self.rows.items():
-            filled = min(20, int(20 * row.step / row.budget))
-            rate = row.rate() if row.status == "running" else None
-            colour = {"done": "green", "failed": "red", "running": "cyan"}.get(row.status, "dim")
-            cells = [escape(arm)] * self.arms
-            cells += [
-                str(seed),
-                f"[{colour}]{row.status}[/]",
-                f"{row.step:,}/{row.budget:,}",
-                "━" * filled + "[dim]" + "━" * (20 - filled) + "[/]",
-                "" if row.total is None else f"{row.total:.1f}",
-                f"{rate:,.1f}" if rate else "",
-                row.left(),
-                escape(row.note),
-            ]
+            cells = [str(seed), *_cells(row)]
+            if self.arms:
+                cells.insert(0, escape(arm))
             table.add_row(*cells)
         return table
+
+
+def _cells(row: Row) -> list[str]:
+    """What the table says of a job beside its name."""
+    colour = COLOURS.get(row.status, "dim")
+    filled = min(BAR, int(BAR * row.step / row.budget))
+    rate = row.rate()
+    return [
+        f"[{colour}]{row.status}[/]",
+        f"{row.step:,}/{row.budget:,}",
+        "━" * filled + "[dim]" + "━" * (BAR - filled) + "[/]",
+        "" if row.total is None else f"{row.total:.1f}",
+        f"{rate:,.1f}" if rate else "",
+        row.left(),
+        escape(row.note),
+    ]

@@ -1,12 +1,29 @@
-"""The subcommands of `rlexp` that belong to some algorithms or to data; rlexp/cli.py has the rest."""
+"""The commands of `rlexp`, a file each or a few that belong together; rlexp/cli/main.py gathers them."""
+
+import json
+import math
+from typing import Any
 
 from rlexp.util.errors import UserError
 
 
 def distinct(given: str | None, usual: list[str]) -> list[str]:
-    """What several runs are called in a picture: `given`, with commas between, or their `usual` names. Raises UserError
-    unless these are as many, and different."""
+    """What several runs are called in a picture: `given`, with commas between, or their `usual` names.
+
+    Raises UserError unless these are as many as the runs, and different.
+    """
     names = given.split(",") if given else usual
     if len(set(names)) != len(names) or len(names) != len(usual):
-        raise UserError(f"--names: takes as many different names as there are runs ({len(usual)}), with commas between")
+        needs = f"as many different names as there are runs ({len(usual)})"
+        raise UserError(f"--names: takes {needs}, with commas between")
     return names
+
+
+def print_json(facts: Any) -> None:
+    """What --json prints: one value, with an indent."""
+    print(json.dumps(facts, indent=2))
+
+
+def finite(half: float) -> float | None:
+    """The half width of an interval; None, JSON's null, where one value gives none."""
+    return None if math.isnan(half) else half

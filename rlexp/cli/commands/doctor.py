@@ -1,15 +1,16 @@
 """`rlexp doctor`: what this machine can do."""
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+from rlexp.cli.commands import print_json
 
 
 def add(commands: Any) -> None:
@@ -19,64 +20,133 @@ def add(commands: Any) -> None:
     d.set_defaults(run=doctor)
 
 
+# What a process of its own runs to see whether films can be made.
 _PICTURE = """
-from rlexp.envs import EnvConfig
-from rlexp.film import CannotRender, picture
-config = dict(name="x", max_episode_steps=None, backend="gymnasium", random_return=None, expert_return=None)
+from rlexp.envs.spec import EnvConfig
+from rlexp.report.film import CannotRender, picture
+
+env = EnvConfig(
+    id={id!r},
+    name="x",
+    max_episode_steps=None,
+    backend="gymnasium",
+    random_return=None,
+    expert_return=None,
+)
 try:
-    picture(EnvConfig(id={id!r}, **config))
+    picture(env)
 except CannotRender as error:
     raise SystemExit(str(error))
 """
 
 
-class Check(NamedTuple):
+@dataclass(frozen=True)
+class Check:
+    """What was looked at, whether it is there, and a note."""
+
     what: str
     ok: bool
     note: str
     required: bool = False  # training needs it
 
+    @property
+    def mark(self) -> str:
+        """Four letters for the beginning of its line."""
+        if self.ok:
+            return "ok  "
+        return "FAIL" if self.required else "no  "
+
 
 def doctor(args: argparse.Namespace) -> int:
+    """A line for each check; 1 where one fails that training needs."""
     checks = list(_checks())
     if args.json:
-        print(json.dumps([check._asdict() for check in checks], indent=2))
+        print_json([asdict(check) for check in checks])
     else:
-        for what, ok, note, required in checks:
-            print(f"{'ok  ' if ok else 'FAIL' if required else 'no  '} {what}: {note}")
-    return int(any(check.required and not check.ok for check in checks))
+        for check in checks:
+            print(f"{check.mark} {check.what}: {check.note}")
+    failed = any(check.required and not check.ok for check in checks)
+    return int(failed)
 
 
 def _checks() -> Iterator[Check]:
+    yield _packages()
+    yield _processor()
+    yield _gpu()
+    yield _compiler()
+    yield Check("Box2D", _installed("Box2D"), "for bipedal and lunarlander", required=True)
+    yield Check("EnvPool", _installed("envpool"), "env.backend=envpool; extra 'fast' (Linux)")
+    yield _display()
+    yield _films("films of CartPole", "CartPole-v1")
+    yield _films("films of MuJoCo", "Hopper-v5")
+    yield _disk()
+    yield _data_cache()
+
+
+def _packages() -> Check:
+    from rlexp.experiment.provenance import versions
+
+    note = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return Check("Python packages", True, note, required=True)
+
+
+def _processor() -> Check:
     import torch
 
-    from rlexp.experiment.provenance import hardware, versions
+    from rlexp.experiment.provenance import hardware
+
+    threads = f"torch uses {torch.get_num_threads()} threads unless told (train.threads)"
+    note = f"{hardware()['cpu']}, {os.cpu_count()} cores, {threads}"
+    return Check("processor", True, note, required=True)
+
+
+def _gpu() -> Check:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Check("GPU", False, "none that PyTorch can use; train.device=cpu")
+    return Check("GPU", True, torch.cuda.get_device_name())
+
+
+def _compiler() -> Check:
+    for name in ("c++", "g++", "clang++", "cl"):
+        if shutil.which(name):
+            return Check("C++ compiler", True, name)
+    return Check("C++ compiler", False, "none found: train.compile=true will not work")
+
+
+def _installed(package: str) -> bool:
+    return find_spec(package) is not None
+
+
+def _display() -> Check:
     from rlexp.report.window import has_display
 
-    yield Check("Python packages", True, ", ".join(f"{k} {v}" for k, v in versions().items()), True)
-    cpu, threads = hardware()["cpu"], torch.get_num_threads()
-    said = f"{cpu}, {os.cpu_count()} cores, torch uses {threads} threads unless told (train.threads)"
-    yield Check("processor", True, said, True)
-    gpu = torch.cuda.is_available()
-    said = torch.cuda.get_device_name() if gpu else "none that PyTorch can use; train.device=cpu"
-    yield Check("GPU", gpu, said)
-    compiler = next((c for c in ("c++", "g++", "clang++", "cl") if shutil.which(c)), None)
-    yield Check("C++ compiler", bool(compiler), compiler or "none found: train.compile=true will not work")
-    yield Check("Box2D", find_spec("Box2D") is not None, "for bipedal and lunarlander", True)
-    yield Check("EnvPool", find_spec("envpool") is not None, "env.backend=envpool; extra 'fast' (Linux)")
-    display = has_display()
-    said = "a window can open" if display else "none: rlexp eval --render will not work, films do"
-    yield Check("display", display, said)
-    yield Check("films of CartPole", *_renders("CartPole-v1"))
-    yield Check("films of MuJoCo", *_renders("Hopper-v5"))
+    if has_display():
+        return Check("display", True, "a window can open")
+    return Check("display", False, "none: rlexp eval --render will not work, films do")
+
+
+def _films(what: str, env_id: str) -> Check:
+    """Whether a picture can be rendered, in a process of its own: a broken graphics driver may end it."""
+    code = _PICTURE.format(id=env_id)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    if done.returncode == 0:
+        return Check(what, True, "renders")
+    lines = done.stderr.strip().splitlines() or ["?"]
+    return Check(what, False, f"cannot render: {lines[-1]}")
+
+
+def _disk() -> Check:
     free = shutil.disk_usage(".").free / 2**30
-    yield Check("disk", free > 1 and os.access(".", os.W_OK), f"{free:.0f} GiB free here", True)
-    data = Path(os.environ.get("MINARI_DATASETS_PATH") or Path.home() / ".minari" / "datasets")
-    yield Check("data cache", True, f"{data}{'' if data.exists() else ' (not there yet)'}")
+    ok = free > 1 and os.access(".", os.W_OK)
+    return Check("disk", ok, f"{free:.0f} GiB free here", required=True)
 
 
-def _renders(env_id: str) -> tuple[bool, str]:
-    """In a process of its own: a broken graphics driver may end it."""
-    done = subprocess.run([sys.executable, "-c", _PICTURE.format(id=env_id)], capture_output=True, text=True)
-    lines = done.stderr.strip().splitlines()
-    return done.returncode == 0, "renders" if done.returncode == 0 else f"cannot render: {lines[-1] if lines else '?'}"
+def _data_cache() -> Check:
+    from rlexp.datasets import store
+
+    note = str(store.root())
+    if not store.root().exists():
+        note += " (not there yet)"
+    return Check("data cache", True, note)

@@ -7,131 +7,207 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rlexp.cli.commands import print_json
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
 def add(commands: Any) -> None:
     """Add `list`, `reach` and `publish` to the parser's commands."""
+    _add_list(commands)
+    _add_reach(commands)
+    _add_publish(commands)
+
+
+def _add_list(commands: Any) -> None:
     ls = commands.add_parser("list", help="runs with their scores")
     ls.add_argument("folder", nargs="?", default="runs", help="where to look (default runs)")
     ls.add_argument("--json", action="store_true", help="print JSON")
     ls.set_defaults(run=list_runs)
 
+
+def _add_reach(commands: Any) -> None:
     r = commands.add_parser("reach", help="when each seed of a run first reached a bar")
     r.add_argument("folder", help="a run folder")
     r.add_argument("bar", type=float, help="the value to reach")
-    r.add_argument("--metric", default="eval/return_mean", help="a name in metrics.jsonl (default eval/return_mean)")
+    r.add_argument(
+        "--metric",
+        default="eval/return_mean",
+        help="a name in metrics.jsonl (default eval/return_mean)",
+    )
     r.add_argument("--within", type=int, help="count only steps up to this one")
     r.add_argument("--json", action="store_true", help="print JSON")
     r.set_defaults(run=reach)
 
+
+def _add_publish(commands: Any) -> None:
     p = commands.add_parser("publish", help="make a run's curve a reference in gallery/")
     p.add_argument("folder", help="a finished run folder")
-    p.add_argument("--variant", help="name to tell it from others of the same algorithm and environment")
+    p.add_argument(
+        "--variant",
+        help="name to tell it from others of the same algorithm and environment",
+    )
     p.add_argument("--replace", action="store_true", help="what is already there by that name")
-    p.add_argument("--policy", metavar="NAME", help="instead, ship a seed's last policy as gallery/policies/NAME")
     p.add_argument(
-        "--ladder", metavar="NAME", help="instead, ship a seed's snapshots as the folder gallery/policies/NAME"
+        "--policy",
+        metavar="NAME",
+        help="instead, ship a seed's last policy as gallery/policies/NAME",
     )
-    p.add_argument("--seed", type=int, help="with --policy, --ladder: of which seed (default: the first)")
     p.add_argument(
-        "--step", type=int, help="with --policy: the snapshot at this step; with --ladder: only those before"
+        "--ladder",
+        metavar="NAME",
+        help="instead, ship a seed's snapshots as the folder gallery/policies/NAME",
     )
-    p.add_argument("--best", action="store_true", help="with --policy: the best by evaluation instead of the last")
-    p.add_argument("--every", type=int, help="with --ladder: only snapshots at multiples of this step")
+    p.add_argument(
+        "--seed",
+        type=int,
+        help="with --policy, --ladder: of which seed (default: the first)",
+    )
+    p.add_argument(
+        "--step",
+        type=int,
+        help="with --policy: the snapshot at this step; with --ladder: only those before",
+    )
+    p.add_argument(
+        "--best",
+        action="store_true",
+        help="with --policy: the best by evaluation instead of the last",
+    )
+    p.add_argument(
+        "--every",
+        type=int,
+        help="with --ladder: only snapshots at multiples of this step",
+    )
     p.add_argument("--json", action="store_true", help="print JSON")
     p.set_defaults(run=publish)
 
 
 def list_runs(args: argparse.Namespace) -> int:
-    root, found = Path(args.folder), []
+    """A line for every run below a folder, or one JSON list; a warning for each whose record is broken."""
+    root = Path(args.folder)
     if not root.is_dir():
         raise UserError(f"{root}: no such folder")
+    found = []
     for file in sorted(root.rglob("run.json")):
         try:
-            record = json.loads(file.read_text())
-            states = [facts["status"] for facts in record["seeds"].values()]
-            final = record.get("final", {})
+            found.append(_facts(file))
         except (ValueError, KeyError, TypeError, AttributeError):
             print(f"warning: {file}: cannot be read", file=sys.stderr)
-            continue
-        found.append(
-            {
-                "run": str(file.parent),
-                "seeds": len(states),
-                "done": states.count("done"),
-                "failed": states.count("failed"),
-                "return_mean": final.get("return_mean", {}).get("mean"),
-                "t95": final.get("return_mean", {}).get("t95"),
-                "score": final.get("score", {}).get("mean"),
-            }
-        )
     if args.json:
-        print(json.dumps(found, indent=2))
+        print_json(found)
         return 0
     width = max([len(run["run"]) for run in found], default=3)
     print(f"{'run':{width}}  done  return mean (95 % t-interval)  score")
     for run in found:
-        total = "" if run["return_mean"] is None else f"{run['return_mean']:.1f}"
-        total += "" if run["t95"] is None else f" ± {run['t95']:.1f}"
-        score = "" if run["score"] is None else f"{run['score']:.1f}"
-        failed = f"  {run['failed']} failed" if run["failed"] else ""
-        print(f"{run['run']:{width}}  {run['done']}/{run['seeds']}   {total:28}  {score}{failed}")
+        print(_line(run, width))
     return 0
 
 
+def _facts(file: Path) -> dict[str, Any]:
+    """What the list says of a run, from its run.json. Raises what a broken one raises."""
+    record = json.loads(file.read_text())
+    states = [facts["status"] for facts in record["seeds"].values()]
+    final = record.get("final", {})
+    returns = final.get("return_mean", {})
+    return {
+        "run": str(file.parent),
+        "seeds": len(states),
+        "done": states.count("done"),
+        "failed": states.count("failed"),
+        "return_mean": returns.get("mean"),
+        "t95": returns.get("t95"),
+        "score": final.get("score", {}).get("mean"),
+    }
+
+
+def _line(run: dict[str, Any], width: int) -> str:
+    total = ""
+    if run["return_mean"] is not None:
+        total = f"{run['return_mean']:.1f}"
+    if run["t95"] is not None:
+        total += f" ± {run['t95']:.1f}"
+    score = ""
+    if run["score"] is not None:
+        score = f"{run['score']:.1f}"
+    line = f"{run['run']:{width}}  {run['done']}/{run['seeds']}   {total:28}  {score}"
+    if run["failed"]:
+        line += f"  {run['failed']} failed"
+    return line
+
+
 def reach(args: argparse.Namespace) -> int:
-    from rlexp.loggers.jsonl import read
+    """A line for each seed, and the share that reached the bar; or one JSON object."""
     from rlexp.util import stats
 
-    files = sorted(Path(args.folder).glob("seed_*/metrics.jsonl"), key=lambda f: int(f.parent.name[5:]))
-    if not files:
+    seeds = [file.parent for file in Path(args.folder).glob("seed_*/metrics.jsonl")]
+    if not seeds:
         raise UserError(f"{args.folder}: no run folder with metrics in it")
     if args.within is not None and args.within < 0:
         raise UserError(f"--within: must be ≥ 0, not {args.within}")
     if math.isnan(args.bar):
         raise UserError("bar: is not a number")
-    first: dict[str, int | None] = {}
-    for file in files:
-        rows = read(file)
-        known = sorted({name for row in rows for name in row if "/" in name})
-        if args.metric not in known:
-            hint = did_you_mean(nearest(args.metric, known))
-            raise UserError(f"--metric {args.metric}: not in {file}{hint}")
-        reached = (row["step"] for row in rows if row.get(args.metric, -float("inf")) >= args.bar)
-        step = next(reached, None)
-        first[file.parent.name] = None if step is None or (args.within is not None and step > args.within) else step
-    k, n = sum(step is not None for step in first.values()), len(first)
-    low, high = stats.wilson(k, n)
+    seeds.sort(key=lambda seed: int(seed.name.removeprefix("seed_")))
+    first = {seed.name: _first_at_bar(seed / "metrics.jsonl", args) for seed in seeds}
+    n = len(first)
+    reached = sum(step is not None for step in first.values())
+    low, high = stats.wilson(reached, n)
     if args.json:
-        print(
-            json.dumps(
-                {"metric": args.metric, "bar": args.bar, "first": first, "share": k / n, "wilson95": [low, high]}
-            )
-        )
+        facts = {"metric": args.metric, "bar": args.bar, "first": first}
+        print(json.dumps({**facts, "share": reached / n, "wilson95": [low, high]}))
         return 0
     for name, step in first.items():
-        print(f"{name}: {'not reached' if step is None else f'step {step:,}'}")
-    print(
-        f"{args.metric} ≥ {args.bar:g}: {k} of {n} seeds = {k / n:.0%} (95 % Wilson interval {low:.0%} to {high:.0%})"
-    )
+        said = "not reached" if step is None else f"step {step:,}"
+        print(f"{name}: {said}")
+    share = f"{reached} of {n} seeds = {reached / n:.0%}"
+    interval = f"95 % Wilson interval {low:.0%} to {high:.0%}"
+    print(f"{args.metric} ≥ {args.bar:g}: {share} ({interval})")
     return 0
+
+
+def _first_at_bar(file: Path, args: argparse.Namespace) -> int | None:
+    """The first step, up to --within, at which a seed's metric is the bar or more; None where there is none."""
+    from rlexp.loggers.jsonl import read
+
+    rows = read(file)
+    known = sorted({name for row in rows for name in row if "/" in name})
+    if args.metric not in known:
+        hint = did_you_mean(nearest(args.metric, known))
+        raise UserError(f"--metric {args.metric}: not in {file}{hint}")
+    for row in rows:
+        if row.get(args.metric, -math.inf) >= args.bar:
+            is_late = args.within is not None and row["step"] > args.within
+            return None if is_late else row["step"]
+    return None
 
 
 def publish(args: argparse.Namespace) -> int:
-    from rlexp.report.publish import publish, ship, ship_ladder
+    """Make a curve, a policy or a ladder of policies part of the gallery, and print where it is."""
+    from rlexp.report import publish, ship
 
+    _check_publish(args)
     run = Path(args.folder)
-    if given := [f"--{name}" for name in ("variant", "policy", "ladder") if getattr(args, name)][1:]:
-        raise UserError(f"{given[0]}: one thing at a time; a curve, a --policy or a --ladder")
-    for option, needs in (("step", "policy or --ladder"), ("seed", "policy or --ladder"), ("best", "policy")):
-        if getattr(args, option) not in (None, False) and not (args.policy or (args.ladder and option != "best")):
-            raise UserError(f"--{option}: goes with --{needs}")
+    replace = args.replace
     if args.policy:
-        path = ship(run, args.policy, args.seed, args.step, best=args.best, replace=args.replace)
+        path = ship.ship(run, args.policy, args.seed, args.step, best=args.best, replace=replace)
     elif args.ladder:
-        path = ship_ladder(run, args.ladder, args.seed, args.step, args.every, replace=args.replace)
+        name = args.ladder
+        path = ship.ship_ladder(run, name, args.seed, args.step, args.every, replace=replace)
     else:
-        path = publish(run, args.variant, replace=args.replace)
+        path = publish.publish(run, args.variant, replace=replace)
     print(json.dumps({"entry": str(path)}) if args.json else path)
     return 0
+
+
+def _check_publish(args: argparse.Namespace) -> None:
+    """Raises UserError for options that do not go together."""
+    given = [name for name in ("variant", "policy", "ladder") if getattr(args, name)]
+    if len(given) > 1:
+        raise UserError(f"--{given[1]}: one thing at a time; a curve, a --policy or a --ladder")
+    needs = {
+        "step": ["policy", "ladder"],
+        "seed": ["policy", "ladder"],
+        "best": ["policy"],
+    }
+    for option, several in needs.items():
+        is_given = getattr(args, option) not in (None, False)
+        if is_given and not any(getattr(args, name) for name in several):
+            raise UserError(f"--{option}: goes with {' or '.join(f'--{name}' for name in several)}")
