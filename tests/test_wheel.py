@@ -7,7 +7,8 @@ import pytest
 
 from rlexp.experiment.provenance import command
 from rlexp.policies.files import find_policy
-from rlexp.report.publish import publish, ship
+from rlexp.report.publish import publish
+from rlexp.report.ship import ship
 from rlexp.report.references import find
 from rlexp.util import paths
 from rlexp.util.errors import UserError
