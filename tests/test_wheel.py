@@ -1,5 +1,6 @@
 """rlexp as pip installs it: its files inside of the package, what is published beside the user's runs."""
 
+import os
 import subprocess
 import sys
 
@@ -77,3 +78,75 @@ def test_train_is_main(called, tmp_path):
     assert done.stderr == "error: lr: unknown option; did you mean 'algo.lr'?\n"
     shown = subprocess.run([sys.executable, *words, "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True)
     assert (shown.returncode, shown.stdout[:5]) == (0, "seeds")
+
+
+TINY = ["train.budget=2048", "train.eval_episodes=2", "seeds=[0]", "video=none", "train.tensorboard=false"]
+NOTEBOOK = f"""
+import rlexp
+run = rlexp.train("env=lineworld", *{TINY[:2] + TINY[3:]}, seeds=[0])
+assert set(run.scores) == {{0}}
+assert rlexp.load_policy("ppo-hopper").card["algo"] == "ppo"
+assert rlexp.evaluate(rlexp.load_policy(run.folder), episodes=2)["length_mean"] == 20
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A folder with rlexp as pip unpacks it, and nothing else."""
+    pytest.importorskip("hatchling", reason="builds the wheel: pip install hatchling")
+    place = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", place, ROOT], check=True)
+    (file,) = place.glob("rlexp-*.whl")
+    assert file.stat().st_size < 25e6
+    subprocess.run([*pip, "install", "--no-deps", "--no-index", "--target", place / "site", file], check=True)
+    return place / "site"
+
+
+@pytest.fixture
+def python(wheel, tmp_path):
+    """Runs `python *words` in an empty folder, with the wheel's rlexp and no other. Returns what it says."""
+
+    def run(*words, code=0):
+        environment = {**os.environ, "PYTHONPATH": str(wheel)}
+        command = [sys.executable, *words]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment, timeout=300)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run
+
+
+def test_the_wheel_is_the_package_with_its_configs_references_and_policies(wheel, python):
+    assert python("-c", "import rlexp; print(rlexp.__file__)") == f"{wheel / 'rlexp' / '__init__.py'}\n"
+    for ending in ("yaml", "csv", "json", "safetensors"):
+        ours = {
+            file.relative_to(ROOT) for folder in ("conf", "gallery") for file in (ROOT / folder).rglob(f"*.{ending}")
+        }
+        assert {file.relative_to(wheel / "rlexp") for file in (wheel / "rlexp").rglob(f"*.{ending}")} == ours
+    assert not list(wheel.rglob("*.png"))
+    assert {path.name.split("-")[0] for path in wheel.iterdir()} == {"rlexp", "bin"}
+
+
+def test_a_wheel_trains_evaluates_and_publishes_in_any_folder(python, tmp_path):
+    said = python("-m", "rlexp", "train", "env=lineworld", *TINY)
+    assert "`python -m rlexp train env=lineworld" in said
+    (run,) = tmp_path.glob("runs/*/*")
+    assert "finished" in python("-m", "rlexp", "train", f"resume={run.relative_to(tmp_path)}")
+    assert "n = 2" in python("-m", "rlexp", "eval", "ppo-cartpole", "--episodes", "2")
+    assert python("-m", "rlexp", "publish", str(run)) == "gallery/ppo_lineworld.csv\n"
+    assert "did you mean" in python("-m", "rlexp", "train", "lr=1", code=2)
+
+
+def test_a_wheel_has_experiments_studies_data_and_a_notebooks_face(python, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    assert "hopper" in python("-m", "rlexp", "data", "list")
+    python("-m", "rlexp", "train", "+experiment=bc_toy", *TINY[1:], "train.budget=50")
+    python("-m", "rlexp", "train", "+study=lineworld_lesson", *TINY[1:], "train.budget=80")
+    python("-c", NOTEBOOK)
+    assert len(list(tmp_path.glob("runs/*/*"))) == 3
+    assert len(list(tmp_path.glob("runs/*/*study_lineworld_lesson/*/curve.csv"))) == 4
+
+
+def test_a_wheel_examines_the_machine(python):
+    assert "packages: rlexp" in python("-m", "rlexp", "doctor")
