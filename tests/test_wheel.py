@@ -9,8 +9,8 @@ import pytest
 from rlexp.experiment.provenance import command
 from rlexp.policies.files import find_policy
 from rlexp.report.publish import publish
-from rlexp.report.ship import ship
 from rlexp.report.references import find
+from rlexp.report.ship import ship
 from rlexp.util import paths
 from rlexp.util.errors import UserError
 from tests.datasets import policy_file
@@ -138,13 +138,19 @@ def test_a_wheel_trains_evaluates_and_publishes_in_any_folder(python, tmp_path):
     assert "did you mean" in python("-m", "rlexp", "train", "lr=1", code=2)
 
 
-def test_a_wheel_has_experiments_studies_data_and_a_notebooks_face(python, tmp_path, monkeypatch):
+def test_a_wheel_has_data_sets_and_a_notebooks_face(python, tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     assert "hopper" in python("-m", "rlexp", "data", "list")
+    python("-c", NOTEBOOK)
+    assert len(list(tmp_path.glob("runs/*/*_ppo_lineworld"))) == 1
+
+
+@pytest.mark.slow
+def test_a_wheel_has_experiments_that_make_their_data_and_studies(python, tmp_path, monkeypatch):
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     python("-m", "rlexp", "train", "+experiment=bc_toy", *TINY[1:], "train.budget=50")
     python("-m", "rlexp", "train", "+study=lineworld_lesson", *TINY[1:], "train.budget=80")
-    python("-c", NOTEBOOK)
-    assert len(list(tmp_path.glob("runs/*/*"))) == 3
+    assert len(list(tmp_path.glob("runs/*/*_bc_lineworld"))) == 1
     assert len(list(tmp_path.glob("runs/*/*study_lineworld_lesson/*/curve.csv"))) == 4
 
 

@@ -20,24 +20,32 @@ def add(commands: Any) -> None:
     d.set_defaults(run=doctor)
 
 
-# What a process of its own runs to see whether films can be made.
-_PICTURE = """
+FILMED = {"CartPole": "CartPole-v1", "MuJoCo": "Hopper-v5"}
+
+# What a process of its own runs to see whether films of the environments in its arguments can be made.
+_PICTURES = """
+import sys
+
 from rlexp.envs.spec import EnvConfig
 from rlexp.report.film import CannotRender, picture
 
-env = EnvConfig(
-    id={id!r},
-    name="x",
-    max_episode_steps=None,
-    backend="gymnasium",
-    random_return=None,
-    expert_return=None,
-)
-try:
-    picture(env)
-except CannotRender as error:
-    raise SystemExit(str(error))
+for id in sys.argv[1:]:
+    env = EnvConfig(
+        id=id,
+        name="x",
+        max_episode_steps=None,
+        backend="gymnasium",
+        random_return=None,
+        expert_return=None,
+    )
+    try:
+        picture(env)
+        said = "renders"
+    except CannotRender as error:
+        said = f"cannot render: {error}"
+    print(id, said, sep="\\t", flush=True)
 """
+PATIENCE = 60  # s, for all pictures
 
 
 @dataclass(frozen=True)
@@ -70,15 +78,17 @@ def doctor(args: argparse.Namespace) -> int:
 
 
 def _checks() -> Iterator[Check]:
+    pictures = _begin_pictures()  # torch is imported here meanwhile
     yield _packages()
     yield _processor()
     yield _gpu()
     yield _compiler()
-    yield Check("Box2D", _installed("Box2D"), "for bipedal and lunarlander", required=True)
+    yield _box2d()
     yield Check("EnvPool", _installed("envpool"), "env.backend=envpool; extra 'fast' (Linux)")
     yield _display()
-    yield _films("films of CartPole", "CartPole-v1")
-    yield _films("films of MuJoCo", "Hopper-v5")
+    said = _said_of(pictures)
+    for what, env_id in FILMED.items():
+        yield Check(f"films of {what}", said[env_id] == "renders", said[env_id])
     yield _disk()
     yield _data_cache()
 
@@ -115,6 +125,14 @@ def _compiler() -> Check:
     return Check("C++ compiler", False, "none found: train.compile=true will not work")
 
 
+def _box2d() -> Check:
+    has_wheels = sys.version_info < (3, 14)
+    note = "for bipedal and lunarlander"
+    if not has_wheels:
+        note += "; has no wheel for Python 3.14"
+    return Check("Box2D", _installed("Box2D"), note, required=has_wheels)
+
+
 def _installed(package: str) -> bool:
     return find_spec(package) is not None
 
@@ -127,14 +145,28 @@ def _display() -> Check:
     return Check("display", False, "none: rlexp eval --render will not work, films do")
 
 
-def _films(what: str, env_id: str) -> Check:
-    """Whether a picture can be rendered, in a process of its own: a broken graphics driver may end it."""
-    code = _PICTURE.format(id=env_id)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    if done.returncode == 0:
-        return Check(what, True, "renders")
-    lines = done.stderr.strip().splitlines() or ["?"]
-    return Check(what, False, f"cannot render: {lines[-1]}")
+def _begin_pictures() -> subprocess.Popen[str]:
+    """A process of its own that renders: a broken graphics driver may end it."""
+    words = [sys.executable, "-c", _PICTURES, *FILMED.values()]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _said_of(pictures: subprocess.Popen[str]) -> dict[str, str]:
+    """What that process says of each environment; where it says nothing, how it ended."""
+    try:
+        printed, errors = pictures.communicate(timeout=PATIENCE)
+        lines = errors.strip().splitlines() or [f"its process ended with code {pictures.returncode}"]
+        reason = lines[-1]
+    except subprocess.TimeoutExpired:
+        pictures.kill()
+        printed, _ = pictures.communicate()
+        reason = f"no picture within {PATIENCE} s"
+    said = dict.fromkeys(FILMED.values(), f"cannot render: {reason}")
+    for line in printed.splitlines():
+        env_id, tab, words = line.partition("\t")
+        if tab and env_id in said:
+            said[env_id] = words
+    return said
 
 
 def _disk() -> Check:
