@@ -110,8 +110,8 @@ def main() -> None:
     torch.manual_seed(0)
     ours, plain = Diffusion(c, task), Diffusion(c, task)
     plain.net.load_state_dict(ours.net.state_dict())
-    plain.net.decoder = Torchs(plain.net.decoder, c.width, c.heads)
-    adam = {"lr": c.lr, "weight_decay": c.weight_decay, "ema": c.ema}
+    plain.net.decoder = Torchs(plain.net.decoder, c.embed_dim, c.num_heads)
+    adam = {"lr": c.lr, "weight_decay": c.weight_decay, "ema": c.ema_decay}
     plain.learner = Learner(plain.net, plain.loss, **adam)
 
     times, difference = {}, {}
@@ -123,7 +123,7 @@ def main() -> None:
             policy.queue = [rng.uniform(-1, 1, (n, spec.n_actions)).astype(np.float32) for _ in range(6)]
             for _ in range(6):  # a history
                 policy.act(rng.standard_normal((n, spec.obs_dim)).astype(np.float32))
-        noise_SBhA = torch.randn(c.denoise_steps, n, c.horizon, spec.n_actions)
+        noise_SBhA = torch.randn(c.num_train_timesteps, n, c.horizon, spec.n_actions)
         sides = {
             "nn.TransformerDecoder, whole": partial(whole, policies["torch"], noise_SBhA),
             "ours, whole": partial(whole, policies["ours"], noise_SBhA),
@@ -131,18 +131,18 @@ def main() -> None:
         }
         for steps in (10, 5):
             quick = ours.policy()
-            quick.steps = denoise.steps("ddim", denoise.squared_cosine(c.denoise_steps), steps)
+            quick.steps = denoise.steps("ddim", denoise.squared_cosine(c.num_train_timesteps), steps)
             quick.obs_BkO, quick.past_BkA, quick.step = (getattr(policies["ours"], x) for x in HISTORY)
             sides[f"ours, DDIM, {steps} steps"] = partial(cached, quick, noise_SBhA[:steps])
         plans = {name: side() for name, side in sides.items()}
         difference[n] = max(float((plans["ours"] - plans[name]).abs().max()) for name in list(sides)[:2])
         times[f"plan, {n} environment{'s' * (n > 1)}"] = alternate(sides, args.rounds)
-    batch = ours.batch(np.random.default_rng(0).integers(len(ours.data), size=c.minibatch))
+    batch = ours.batch(np.random.default_rng(0).integers(len(ours.data), size=c.batch_size))
     updates = {
         "nn.TransformerDecoder": partial(plain.learner.update, batch),
         "ours": partial(ours.learner.update, batch),
     }
-    times[f"update, {c.minibatch} windows"] = alternate(updates, args.rounds)
+    times[f"update, {c.batch_size} windows"] = alternate(updates, args.rounds)
 
     rows = []
     for work, found in times.items():

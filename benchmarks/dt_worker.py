@@ -141,12 +141,12 @@ def rlexp(dropout: float, precision: str, compile: bool) -> Callable[[], Any]:
     length_E, ended_E = np.full(EPISODES, LENGTH), np.zeros(EPISODES, bool)
     recorded = Dataset("made up", d["obs"], d["action"], d["reward"], length_E, ended_E, d["obs"][:EPISODES])
     config = DT.Config(
-        context=CONTEXT,
-        layers=LAYERS,
-        heads=1,
-        width=WIDTH,
+        context_length=CONTEXT,
+        num_layers=LAYERS,
+        num_heads=1,
+        embed_dim=WIDTH,
         dropout=dropout,
-        max_timestep=STEPS,
+        max_ep_len=STEPS,
         target_return=None,
         return_scale=SCALE,
         learned_std=False,
@@ -156,8 +156,8 @@ def rlexp(dropout: float, precision: str, compile: bool) -> Callable[[], Any]:
         warmup=WARMUP,
         weight_decay=DECAY,
         max_grad_norm=CLIP,
-        minibatch=BATCH,
-        updates_per_step=1,
+        batch_size=BATCH,
+        log_every=1,
         precision=precision,
     )
     env: Any = EnvConfig(

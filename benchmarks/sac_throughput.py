@@ -74,7 +74,13 @@ def ours(env: str, compile: bool, steps: int, seed: int) -> dict[str, float]:
     from rlexp.experiment.config import build
     from rlexp.util import seeding
 
-    words = [f"env={env}", "algo=sac", f"algo.warmup={RANDOM}", "algo.steps=100", f"train.compile={compile}"]
+    words = [
+        f"env={env}",
+        "algo=sac",
+        f"algo.learning_starts={RANDOM}",
+        "algo.num_steps=100",
+        f"train.compile={compile}",
+    ]
     with initialize_config_dir(str(root / "conf"), version_base="1.3"):
         run = build(compose("config", words))
     seeding.seed_globals(seeding.stream(seed, "init"))

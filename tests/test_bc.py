@@ -75,7 +75,7 @@ def least_squares(data: Dataset) -> np.ndarray:
     return np.linalg.lstsq(x, data.action.astype(np.float64), rcond=None)[0]
 
 
-FULL_BATCH = ["algo.validation=0", "algo.minibatch=512", "algo.weight_decay=0", "algo.updates_per_step=300"]
+FULL_BATCH = ["algo.validation_fraction=0", "algo.batch_size=512", "algo.weight_decay=0", "algo.log_every=300"]
 
 
 def test_squared_error_converges_to_least_squares():
@@ -139,7 +139,7 @@ def test_deterministic_head_explores_no_differently():
 
 def test_no_episode_is_on_both_sides():
     data = episodes(numbered)
-    algo = bc(data, *CONTINUOUS, "algo.validation=0.4", "algo.normalise_obs=false", "algo.minibatch=500")
+    algo = bc(data, *CONTINUOUS, "algo.validation_fraction=0.4", "algo.normalise_obs=false", "algo.batch_size=500")
     seen = spied(algo)
     algo.step()
     trained = {int(e) for batch in seen for e in batch["obs"][:, 0]}
@@ -153,7 +153,7 @@ def test_no_episode_is_on_both_sides():
 
 
 def test_validation_loss_is_that_of_the_held_out_steps_and_learns_nothing():
-    algo = bc(episodes(linear), *CONTINUOUS, "algo.validation=0.4", "algo.updates_per_step=1")
+    algo = bc(episodes(linear), *CONTINUOUS, "algo.validation_fraction=0.4", "algo.log_every=1")
     loss = algo.step().metrics["loss/validation"]
     before = algo.learner.theta.clone()
     obs, action = algo.held_out
@@ -162,11 +162,11 @@ def test_validation_loss_is_that_of_the_held_out_steps_and_learns_nothing():
     )
     algo._validate()
     assert torch.equal(before, algo.learner.theta)
-    assert "loss/validation" not in bc(episodes(linear), *CONTINUOUS, "algo.validation=0").step().metrics
+    assert "loss/validation" not in bc(episodes(linear), *CONTINUOUS, "algo.validation_fraction=0").step().metrics
 
 
 def test_many_held_out_steps_are_thinned_over_all_of_them():
-    algo = bc(episodes(numbered, (15_000, 15_000, 10)), *CONTINUOUS, "algo.validation=0.6")
+    algo = bc(episodes(numbered, (15_000, 15_000, 10)), *CONTINUOUS, "algo.validation_fraction=0.6")
     obs = algo.held_out[0]
     assert len(obs) == 10_000
     assert len(np.unique(obs[:, 1])) > 9_000, "none repeated"
@@ -175,7 +175,7 @@ def test_many_held_out_steps_are_thinned_over_all_of_them():
 
 def test_each_action_stands_beside_its_own_observation():
     data = episodes(numbered)
-    algo = bc(data, *CONTINUOUS, "algo.normalise_obs=false", "algo.validation=0")
+    algo = bc(data, *CONTINUOUS, "algo.normalise_obs=false", "algo.validation_fraction=0")
     seen = spied(algo)
     algo.step()
     assert len(seen) == 100
@@ -185,7 +185,7 @@ def test_each_action_stands_beside_its_own_observation():
 
 def test_steps_are_drawn_uniformly_whatever_episode_they_are_of():
     data = episodes(numbered)
-    algo = bc(data, *CONTINUOUS, "algo.normalise_obs=false", "algo.validation=0", "algo.minibatch=1000")
+    algo = bc(data, *CONTINUOUS, "algo.normalise_obs=false", "algo.validation_fraction=0", "algo.batch_size=1000")
     seen = spied(algo)
     algo.step()
     obs = torch.cat([batch["obs"] for batch in seen])
@@ -196,7 +196,7 @@ def test_steps_are_drawn_uniformly_whatever_episode_they_are_of():
 
 
 def test_statistics_are_those_of_the_training_episodes_and_go_with_the_policy(tmp_path):
-    algo = bc(episodes(linear), *CONTINUOUS, "algo.validation=0.4")
+    algo = bc(episodes(linear), *CONTINUOUS, "algo.validation_fraction=0.4")
     algo.step()
     x = algo.train.obs_NO.astype(np.float64)
     assert len(x) < sum(LENGTHS)
@@ -224,9 +224,9 @@ def test_weights_bring_the_statistics_that_they_were_trained_on(tmp_path):
 def test_one_demonstration_is_enough_unless_one_must_be_held_out():
     data = episodes(linear).take(np.array([0]))
     assert len(data) == 1
-    assert math.isfinite(bc(data, *CONTINUOUS, "algo.validation=0").step().metrics["loss/train"])
+    assert math.isfinite(bc(data, *CONTINUOUS, "algo.validation_fraction=0").step().metrics["loss/train"])
     with pytest.raises(UserError, match="has one episode"):
-        bc(data, *CONTINUOUS, "algo.validation=0.1")
+        bc(data, *CONTINUOUS, "algo.validation_fraction=0.1")
 
 
 def test_bounded_actions_at_the_bound_can_be_learned():

@@ -22,11 +22,11 @@ from rlexp.util.params import OutOfRange
 
 COURSE = {
     "variant": "elites",
-    "population": 100,
+    "population_size": 100,
     "elite_fraction": 0.1,
     "eps": 0.25,
     "sigma0": 10.0,
-    "episodes": 1,
+    "num_episodes": 1,
     "sample": True,
 }
 CARTPOLE = EnvSpec(4, "discrete", 2)
@@ -166,7 +166,7 @@ def test_candidates_differ_by_their_parameters_alone(n_actions):
 
 
 def test_common_episodes_and_stable_order_of_ties():
-    algo = learner(task("CartPole-v1", limit=200), episodes=3)
+    algo = learner(task("CartPole-v1", limit=200), num_episodes=3)
     return_P, _ = algo._play(np.tile([0.1, 0.2, 0.3, 0.4, 0.0], (4, 1)))
     assert (return_P == return_P[0]).all()
     algo.generation += 1
@@ -201,7 +201,7 @@ def test_sphere(seed):
 
 
 def test_full_sphere_converges_to_the_point():
-    algo = learner(task("rlexp/Sphere-v0", optimum=[65, 49]), variant="full", population=None)
+    algo = learner(task("rlexp/Sphere-v0", optimum=[65, 49]), variant="full", population_size=None)
     assert algo.population == 6
     for _ in range(120):
         metrics = algo.step().metrics
@@ -209,7 +209,7 @@ def test_full_sphere_converges_to_the_point():
     assert metrics["opt/sigma"] < 1e-4
 
 
-@pytest.mark.parametrize("changes", [{}, {"variant": "full", "population": 12}])
+@pytest.mark.parametrize("changes", [{}, {"variant": "full", "population_size": 12}])
 def test_resumes_exactly(changes, tmp_path):
     whole, cut = (learner(task("CartPole-v1", 3, hidden=(4,), limit=50), **changes) for _ in range(2))
     for _ in range(3):
@@ -221,7 +221,7 @@ def test_resumes_exactly(changes, tmp_path):
     assert (cut.search.mean == whole.search.mean).all()
 
 
-@pytest.mark.parametrize("changes", [{}, {"variant": "full", "population": 12}])
+@pytest.mark.parametrize("changes", [{}, {"variant": "full", "population_size": 12}])
 def test_a_saved_state_does_not_change_under_later_steps(changes):
     algo = learner(task("rlexp/Sphere-v0", optimum=[65, 49]), **changes)
     algo.step()
@@ -297,8 +297,8 @@ def test_starts_from_a_policy_of_its_own_shape_only(env_id, hidden, activation, 
 def test_refuses_what_cannot_work():
     t = task("CartPole-v1")
     with pytest.raises(OutOfRange, match="null"):
-        learner(t, population=None)
+        learner(t, population_size=None)
     with pytest.raises(OutOfRange, match="fewer than 2"):
-        learner(t, population=10)
+        learner(t, population_size=10)
     with pytest.raises(UserError, match="n = 4,545 parameters"):
         learner(task("CartPole-v1", hidden=(64, 64)), variant="full")

@@ -40,24 +40,30 @@ WRONG = [  # what is typed, what the line must hold
     ("algo=cmaes env=sphere train.eval_sampled=true", "actions of this CMAES are its mean ones: there is no spread"),
     ("algo=dt env=hopper policy.hidden=[512]", "policy.hidden=[512]: DT has a network of its own"),
     ("algo=diffusion env=hopper policy=residual", "Diffusion has a network of its own"),
-    ("algo=rlhf env=cartpole200 algo.fragment=201", "algo.fragment=201: an episode of 'CartPole-v1' has at most 200"),
-    ("algo=rlhf algo.kept=2 algo.novice_epochs=1", "algo.kept=2: as few as 2 episodes may be compared"),
     (
-        "algo=rlhf algo.episodes=2 algo.epoch_steps=1 algo.relabel_every=1 algo.novice_epochs=4",
-        "algo.episodes=2: as few as 2 episodes may be compared",
+        "algo=rlhf env=cartpole200 algo.fragment_length=201",
+        "algo.fragment_length=201: an episode of 'CartPole-v1' has at most 200",
+    ),
+    (
+        "algo=rlhf algo.kept_episodes=2 algo.novice_epochs=1",
+        "algo.kept_episodes=2: as few as 2 episodes may be compared",
+    ),
+    (
+        "algo=rlhf algo.num_envs=2 algo.steps_per_epoch=1 algo.relabel_every=1 algo.novice_epochs=4",
+        "algo.num_envs=2: as few as 2 episodes may be compared",
     ),
     ("algo.lr=abc", "algo.lr: 'abc' is not a number"),
     ("algo.lr=nan", "algo.lr: must be a finite number, not nan"),
     ("algo.lr=-1", "algo.lr: must be > 0"),
     ("algo.gamma=1.5", "algo.gamma: must be ≤ 1"),
-    ("algo.epochs=2.5", "algo.epochs: 2.5 is not a whole number"),
+    ("algo.update_epochs=2.5", "algo.update_epochs: 2.5 is not a whole number"),
     ("algo.normalise_obs=3", "is not true or false"),
     ("algo.lr_schedule=linaer", "algo.lr_schedule: must be one of constant, linear"),
     ("train.eval_every=0", "train.eval_every: must be ≥ 1"),
     ("resume=", "name a run folder"),
     ("algo._target_=rlexp.algos.pppo.PPO", "there is no module"),
     ("algo._target_=rlexp.algos.ppo.PPPO", "has no Algorithm called"),
-    ("algo.horizon=10 algo.lr_schedule=linear", "algo.horizon: is 10"),
+    ("algo.anneal_steps=10 algo.lr_schedule=linear", "algo.anneal_steps: is 10"),
     ("train.budget=-5", "train.budget: must be ≥ 1"),
     ("train.device=cuda", "train.device=cuda"),
     ("algo=vpg train.compile=true", "train.compile=true: VPG has no batches of one size"),
@@ -81,7 +87,7 @@ WRONG = [  # what is typed, what the line must hold
     ("policy.init=nowhere", "nowhere: no such"),
     ("buffer.dataset=medium", "uses no data"),
     ("buffer.top_percent=5", "buffer.top_percent=5: PPO uses no data"),
-    ("algo=dt algo.contxt=3", "did you mean 'algo.context'"),
+    ("algo=dt algo.contxt=3", "did you mean 'algo.context_length'"),
     ("algo=dt algo.target_return=inf", "algo.target_return: must be a finite number, not inf"),
     ("policy.hidden=[1000000000000000]", "does not fit into memory"),
     ("algo=sac env=hopper algo.buffer_size=1e13", "does not fit into memory"),
@@ -105,9 +111,9 @@ WRONG = [  # what is typed, what the line must hold
         "+study=swimmer_dpo algo.bta=0.5",
         "arm offline of study=swimmer_dpo: algo.bta: unknown option; did you mean 'algo.beta'",
     ),
-    ("algo=sac env=hopper algo.buffer_size=1 algo.envs=2", "algo.buffer_size: must be ≥ algo.envs=2"),
+    ("algo=sac env=hopper algo.buffer_size=1 algo.num_envs=2", "algo.buffer_size: must be ≥ algo.num_envs=2"),
     ("algo=dagger env=hopper algo.beta_decay=0.5", "algo.beta_decay: has no effect"),
-    ("algo=rlhf algo.passes=3", "algo.passes: is 3"),
+    ("algo=rlhf algo.update_epochs=3", "algo.update_epochs: is 3"),
     ("algo=rlhf algo.reward=constant algo.relabel_every=10", "algo.relabel_every: has no effect"),
 ]
 
@@ -160,10 +166,10 @@ def test_intervals_follow_the_budget():
     assert (train.eval_every, train.save_every) == (5000, 10_000)
 
 
-def test_the_schedule_has_a_horizon_of_its_own():
-    assert built("env=cartpole", "train.budget=5000").algo.horizon == 5000
-    with pytest.raises(UserError, match="horizon"):
-        built("env=cartpole", "train.budget=5000", "algo.horizon=100")
+def test_the_schedule_has_a_length_of_its_own():
+    assert built("env=cartpole", "train.budget=5000").algo.anneal_steps == 5000
+    with pytest.raises(UserError, match="anneal_steps"):
+        built("env=cartpole", "train.budget=5000", "algo.anneal_steps=100")
 
 
 def planned(study: str, place, *overrides: str):

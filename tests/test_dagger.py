@@ -43,7 +43,7 @@ class Drift(gym.Env):
 
 gym.register("rlexp_test/Drift-v0", entry_point=Drift)
 DRIFT = ["algo=dagger", "env=gym", "env.id=rlexp_test/Drift-v0", "policy=linear", "expert.policy=x"]
-ROUND = ["algo.updates_per_round=6", "algo.updates_per_step=2", "algo.trajectories=8", "algo.minibatch=64"]
+ROUND = ["algo.updates_per_round=6", "algo.log_every=2", "algo.episodes_per_round=8", "algo.batch_size=64"]
 
 
 class Leaves(Unsaved):
@@ -114,7 +114,7 @@ def test_beta_one_is_behaviour_cloning_of_the_experts_episodes(monkeypatch):
 
 
 def test_beta_mixes_step_by_step(monkeypatch):
-    algo, rounds = lineworld("algo.beta=0.3", "algo.trajectories=100"), recorded(monkeypatch)
+    algo, rounds = lineworld("algo.beta=0.3", "algo.episodes_per_round=100"), recorded(monkeypatch)
     learner = algo.policy()
     algo.step()
     obs, action = (np.array(part) for part in rounds[0])  # (B, T, …): all episodes are 20 steps
@@ -177,7 +177,7 @@ def test_experts_who_cannot_say_what_to_do(words, said):
 
 
 def test_data_are_aggregated_never_replaced_and_all_are_learned_from():
-    algo, sizes = lineworld("algo.minibatch=512"), []
+    algo, sizes = lineworld("algo.batch_size=512"), []
     batches, update = [], algo.learner.update
     algo.learner.update = lambda batch: (batches.append(batch), update(batch))[1]
     for round_ in range(4):
@@ -241,12 +241,12 @@ def test_statistics_are_those_of_all_data():
 )
 def test_beta_schedules(schedule, beta, decay, course):
     words = [f"algo.beta={beta}", f"algo.beta_schedule={schedule}", f"algo.beta_decay={decay}"]
-    algo = lineworld(*words, "algo.trajectories=1", "algo.updates_per_step=6")
+    algo = lineworld(*words, "algo.episodes_per_round=1", "algo.log_every=6")
     assert [algo.step().metrics["opt/beta"] for _ in course] == pytest.approx(course)
 
 
 def test_beta_falls_in_play_as_it_is_logged(monkeypatch):
-    words = ["algo.beta=1", "algo.beta_schedule=exponential", "algo.beta_decay=0", "algo.updates_per_step=6"]
+    words = ["algo.beta=1", "algo.beta_schedule=exponential", "algo.beta_decay=0", "algo.log_every=6"]
     algo, rounds = lineworld(*words), recorded(monkeypatch)
     algo.step()
     learner = algo.policy()
@@ -256,7 +256,7 @@ def test_beta_falls_in_play_as_it_is_logged(monkeypatch):
 
 
 def test_rounds_keep_their_length_where_steps_do_not_divide_it():
-    algo = lineworld("algo.updates_per_step=4")
+    algo = lineworld("algo.log_every=4")
     done = [algo.step() for _ in range(4)]
     assert [p.updates for p in done] == [4, 2, 4, 2]
     assert [p.env_steps for p in done] == [160, 0, 160, 0]
@@ -292,7 +292,7 @@ def test_reaches_the_expert_on_continuous_actions():
         def act(self, obs_BO):
             return np.clip(0.2 - 0.1 * obs_BO[:, 2:], -1, 1).astype(np.float32)
 
-    algo = make(*DRIFT, "algo.lr=1e-2", "algo.updates_per_round=100", "algo.trajectories=8", expert=Steers())
+    algo = make(*DRIFT, "algo.lr=1e-2", "algo.updates_per_round=100", "algo.episodes_per_round=8", expert=Steers())
     for _ in range(10):
         algo.step()
     fresh = evaluate(algo.policy(), algo.task.env, seeding.stream(0, "eval"), 10)

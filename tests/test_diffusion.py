@@ -21,7 +21,14 @@ from rlexp.policies.files import save_policy
 from rlexp.util.errors import UserError
 from tests.helpers import built, task
 
-SMALL = ["algo.layers=2", "algo.width=16", "algo.denoise_steps=8", "algo.minibatch=64", "algo.lr=3e-3", "algo.ema=0.9"]
+SMALL = [
+    "algo.num_layers=2",
+    "algo.embed_dim=16",
+    "algo.num_train_timesteps=8",
+    "algo.batch_size=64",
+    "algo.lr=3e-3",
+    "algo.ema_decay=0.9",
+]
 SPEC = EnvSpec(5, "continuous", 2, -np.ones(2, np.float32), np.ones(2, np.float32))
 
 
@@ -174,7 +181,7 @@ def test_decoder_is_torchs_and_remembers(heads):
 @pytest.mark.parametrize("heads", [1, 2])
 def test_plan_is_that_of_the_whole_network_at_every_level(heads):
     """Caching changes no number: the same plan as with the training's forward pass, condition and all, at each step."""
-    algo = learner(f"algo.heads={heads}")
+    algo = learner(f"algo.num_heads={heads}")
     algo.step()
     policy = started(algo.policy(), 3)
     play(policy, 2, batch=3)  # two steps in, so that padding is masked
@@ -254,7 +261,7 @@ def test_levels_are_all_drawn_and_noise_differs_between_entries():
 def test_acting_lays_the_window_out_like_training():
     """A recorded episode, fed to the policy step by step, gives the conditions of training's windows."""
     data = episodes(9, 12)
-    algo = learner("algo.execute=1", data=data)
+    algo = learner("algo.n_action_steps=1", data=data)
     policy = started(algo.policy())
     for t in range(12):
         row = 9 + t
@@ -338,7 +345,7 @@ def test_episodes_may_last_longer_than_any_recorded_one():
 
 
 def test_one_state_of_context():
-    algo = learner("algo.context=1", "algo.horizon=1", "algo.execute=1")
+    algo = learner("algo.n_obs_steps=1", "algo.horizon=1", "algo.n_action_steps=1")
     algo.step()
     assert play(started(algo.policy(), 2), 3, batch=2).shape == (3, 2, 2)
 
@@ -349,9 +356,7 @@ def test_one_state_of_context():
 @pytest.mark.parametrize("action_range", ["box", "data"])
 def test_constant_actions_at_the_bound_are_reproduced(action_range):
     """Clipping to ±1 must not cut them off, and a range of width 0 must not be divided by."""
-    algo = learner(
-        f"algo.action_range={action_range}", "algo.updates_per_step=200", data=episodes(9, 9, action=[1, -1])
-    )
+    algo = learner(f"algo.action_range={action_range}", "algo.log_every=200", data=episodes(9, 9, action=[1, -1]))
     loss = algo.step().metrics["loss/noise"]
     assert np.isfinite(loss)
     action_TBA = play(started(algo.policy(), 8), 3, batch=8)
@@ -367,9 +372,9 @@ def test_standardised_actions_and_clipping_are_refused():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["algo.execute=4"], r"algo\.execute: is 4, but a plan has 3 actions"),
-        (["algo.eval_steps=31"], r"algo\.eval_steps: is 31, but there are 30"),
-        (["algo.heads=3"], r"algo\.width: must be even and a multiple of heads=3"),
+        (["algo.n_action_steps=4"], r"algo\.n_action_steps: is 4, but a plan has 3 actions"),
+        (["algo.num_inference_steps=31"], r"algo\.num_inference_steps: is 31, but there are 30"),
+        (["algo.num_heads=3"], r"algo\.embed_dim: must be even and a multiple of num_heads=3"),
     ],
 )
 def test_options_that_do_not_go_together(words, message):

@@ -25,7 +25,14 @@ from rlexp.util.errors import UserError
 from tests.helpers import built, metrics, toy, train
 
 PENDULUM = ["env=inverted_double_pendulum", "policy.hidden=[8]", "policy.orthogonal=false"]
-SMALL = ["algo.trajectories=12", "algo.envs=12", "algo.pairs=6", "algo.minibatch=6", "algo.epochs=4", "train.budget=4"]
+SMALL = [
+    "algo.episodes_per_iteration=12",
+    "algo.num_envs=12",
+    "algo.num_pairs=6",
+    "algo.batch_size=6",
+    "algo.update_epochs=4",
+    "train.budget=4",
+]
 
 
 def dpo(*words: str, seed: int = 0) -> DPO:
@@ -59,25 +66,25 @@ def at(algo: DPO, h: float, steps: int = 5) -> tuple[torch.Tensor, dict[str, tor
 @pytest.mark.parametrize("h", [-30.0, 0.0, 7.0])
 def test_losses_are_the_papers(h):
     beta = 0.02
-    names = ["algo.beta=0.02", "algo.target=0.5"]
-    assert at(dpo("algo.loss=square", *names), h)[0].item() == pytest.approx((beta * h - 0.5) ** 2, abs=1e-5)
-    assert at(dpo("algo.loss=ipo", *names), h)[0].item() == pytest.approx((h - 1 / (2 * beta)) ** 2, rel=1e-4)
+    names = ["algo.beta=0.02", "algo.target_margin=0.5"]
+    assert at(dpo("algo.loss_type=square", *names), h)[0].item() == pytest.approx((beta * h - 0.5) ** 2, abs=1e-5)
+    assert at(dpo("algo.loss_type=ipo", *names), h)[0].item() == pytest.approx((h - 1 / (2 * beta)) ** 2, rel=1e-4)
     logistic = math.log(1 + math.exp(-beta * h))
-    assert at(dpo("algo.loss=logistic", *names), h)[0].item() == pytest.approx(logistic, rel=1e-4)
+    assert at(dpo("algo.loss_type=logistic", *names), h)[0].item() == pytest.approx(logistic, rel=1e-4)
 
 
 def test_square_form_is_ipo_in_another_unit():
     """(βh − z)² = β² (h − 1/(2β'))² at β' = β / (2z)."""
     beta, z = 0.02, 0.5
-    square = at(dpo("algo.loss=square", f"algo.beta={beta}", f"algo.target={z}"), 4.0)[0]
-    ipo = at(dpo("algo.loss=ipo", f"algo.beta={beta / (2 * z)}"), 4.0)[0]
+    square = at(dpo("algo.loss_type=square", f"algo.beta={beta}", f"algo.target_margin={z}"), 4.0)[0]
+    ipo = at(dpo("algo.loss_type=ipo", f"algo.beta={beta / (2 * z)}"), 4.0)[0]
     assert square.item() == pytest.approx(beta**2 * ipo.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize(("h", "sign"), [(0.0, 1), (99.0, 1), (101.0, -1)])
 def test_square_form_pulls_the_margin_to_its_target(h, sign):
     """β 0.01 and z 1: the log-ratios' difference is pulled up below 100 nats, and down above."""
-    algo = dpo("algo.beta=0.01", "algo.target=1.0")
+    algo = dpo("algo.beta=0.01", "algo.target_margin=1.0")
     reference = {name: p.clone() for name, p in algo.actor.named_parameters()}
     obs = torch.zeros(1, 2, 5, algo.task.spec.obs_dim)
     action = torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 5, 1)
@@ -94,15 +101,15 @@ def test_square_form_pulls_the_margin_to_its_target(h, sign):
 
 
 def test_sums_are_steps_times_means():
-    words = ["algo.loss=ipo", "algo.beta=0.5"]
-    total, mean = (at(dpo(*words, f"algo.reduce={r}"), 10.0)[1]["opt/margin_mean"] for r in ("sum", "mean"))
+    words = ["algo.loss_type=ipo", "algo.beta=0.5"]
+    total, mean = (at(dpo(*words, f"algo.reduction={r}"), 10.0)[1]["opt/margin_mean"] for r in ("sum", "mean"))
     assert total.item() == pytest.approx(5.0, abs=1e-4)
     assert total.item() == pytest.approx(5 * mean.item(), rel=1e-4)
 
 
 def test_what_follows_an_episodes_end_counts_for_nothing():
     for reduce in ("sum", "mean"):
-        algo, _ = collected(f"algo.reduce={reduce}")
+        algo, _ = collected(f"algo.reduction={reduce}")
         batch = algo._batch(algo.train_P2)
         assert not batch["valid"].all(), "episodes of equal length would show nothing"
         with torch.no_grad():
@@ -123,7 +130,7 @@ def test_what_follows_an_episodes_end_counts_for_nothing():
 
 @pytest.mark.parametrize(("loss", "expected"), [("logistic", math.log(2)), ("square", 1.0), ("ipo", 0.25e4)])
 def test_at_step_zero_the_margin_is_zero(loss, expected):
-    algo, _ = collected(f"algo.loss={loss}")
+    algo, _ = collected(f"algo.loss_type={loss}")
     value, found = algo.loss(algo.actor, algo._batch(algo.train_P2))
     assert value.item() == pytest.approx(expected, rel=1e-4)
     for name in ("margin_mean", "margin_std", "log_ratio_preferred", "log_ratio_other", "kl"):
@@ -131,8 +138,8 @@ def test_at_step_zero_the_margin_is_zero(loss, expected):
 
 
 def test_reference_stays_while_the_policy_moves_and_preferred_ones_gain():
-    words = ("algo.pairs=1", "algo.lr=1e-3", "algo.epochs=6", "train.budget=6")
-    algo, _ = collected(*words, "algo.loss=logistic", "algo.beta=0.1")
+    words = ("algo.num_pairs=1", "algo.lr=1e-3", "algo.update_epochs=6", "train.budget=6")
+    algo, _ = collected(*words, "algo.loss_type=logistic", "algo.beta=0.1")
     reference, data, theta = algo._batch(algo.train_P2), algo.data, algo.learner.theta.clone()
     ratios = []
     for _ in range(5):
@@ -150,7 +157,7 @@ def test_reference_stays_while_the_policy_moves_and_preferred_ones_gain():
 
 
 def test_each_iteration_has_fresh_data_a_new_reference_and_a_new_adam():
-    algo, _ = collected("algo.iterations=2", "algo.epochs=2", "train.budget=4")
+    algo, _ = collected("algo.iterations=2", "algo.update_epochs=2", "train.budget=4")
     first = algo.data
     algo.step()
     algo.step()
@@ -168,7 +175,13 @@ def test_each_iteration_has_fresh_data_a_new_reference_and_a_new_adam():
 
 def test_kl_estimate_is_the_gaussians():
     """A mean moved by d at std σ has KL d² / (2 σ²) in every state."""
-    algo, _ = collected("algo.trajectories=200", "algo.envs=200", "algo.pairs=90", "algo.minibatch=90", "algo.epochs=4")
+    algo, _ = collected(
+        "algo.episodes_per_iteration=200",
+        "algo.num_envs=200",
+        "algo.num_pairs=90",
+        "algo.batch_size=90",
+        "algo.update_epochs=4",
+    )
     with torch.no_grad():
         algo.actor.body[-1].bias += 0.3
     found = algo.loss(algo.actor, algo._batch(algo.train_P2))[1]["opt/kl"].item()
@@ -176,8 +189,10 @@ def test_kl_estimate_is_the_gaussians():
 
 
 def test_held_out_trajectories_are_never_learned_from():
-    for words in ([], ["algo.fragment=2"]):
-        algo, _ = collected("algo.trajectories=40", "algo.envs=20", "algo.held_out=0.3", *words)
+    for words in ([], ["algo.fragment_length=2"]):
+        algo, _ = collected(
+            "algo.episodes_per_iteration=40", "algo.num_envs=20", "algo.validation_fraction=0.3", *words
+        )
         first = {tuple(algo.data["obs_ETO"][i, 0]) for i in algo.train_P2.ravel()}
         other = {tuple(algo.data["obs_ETO"][i, 0]) for i in algo.held_P2.ravel()}
         assert first
@@ -187,7 +202,7 @@ def test_held_out_trajectories_are_never_learned_from():
 
 
 def test_preferred_ones_mostly_pay_more_and_are_first():
-    algo, found = collected("algo.trajectories=200", "algo.envs=200", "algo.temperature=20")
+    algo, found = collected("algo.episodes_per_iteration=200", "algo.num_envs=200", "algo.temperature=20")
     data = Trajectories(**algo.data)
     won, lost = data.return_E[algo.train_P2].T
     assert 0 < found["data/label_surprises"] < 0.5
@@ -198,7 +213,7 @@ def test_preferred_ones_mostly_pay_more_and_are_first():
 
 
 def test_alike_pairs_have_uninformative_labels():
-    words = ("algo.temperature=1e6", "algo.trajectories=60", "algo.envs=60")
+    words = ("algo.temperature=1e6", "algo.episodes_per_iteration=60", "algo.num_envs=60")
     assert collected(*words)[1]["data/label_informativeness"] < 1e-3
     assert collected("algo.temperature=1e-6", *words[1:])[1]["data/label_informativeness"] > 0.5
 
@@ -213,7 +228,7 @@ def test_true_returns_are_in_the_labels_only():
 
 
 def test_collecting_reports_what_the_policy_really_gets():
-    algo = dpo("algo.mean_episodes=3", "algo.envs=5")
+    algo = dpo("algo.mean_episodes=3", "algo.num_envs=5")
     rounds = [algo.step() for _ in range(3)]
     assert [r.updates for r in rounds] == [0, 0, 0]
     assert not rounds[0].metrics
@@ -348,7 +363,7 @@ def test_a_policy_of_another_task_is_one_line(tmp_path):
 
 
 def test_learns_from_a_file_of_pairs(tmp_path):
-    algo, _ = collected("algo.trajectories=20", "algo.envs=20", "algo.held_out=0.2")
+    algo, _ = collected("algo.episodes_per_iteration=20", "algo.num_envs=20", "algo.validation_fraction=0.2")
     data = Trajectories(**{**algo.data, "logp_ET": None})
     found = preferences.label(data, "random", np.random.default_rng(0))
     preferences.save_pairs(tmp_path / "pairs.safetensors", found)
@@ -360,7 +375,7 @@ def test_learns_from_a_file_of_pairs(tmp_path):
     assert first.metrics["opt/kl"] == pytest.approx(0, abs=1e-5), "the reference is the policy to be trained"
     assert given.step().metrics["opt/log_ratio_preferred"] != 0
     with pytest.raises(UserError, match=r"holds 10 pairs, algo.pairs asks for 12"):
-        dpo(f"algo.preferences={tmp_path / 'pairs.safetensors'}", "algo.pairs=12", "algo.epochs=2")
+        dpo(f"algo.preferences={tmp_path / 'pairs.safetensors'}", "algo.num_pairs=12", "algo.update_epochs=2")
     with pytest.raises(UserError, match="are not the environment's"):
         swimmer(f"algo.preferences={tmp_path / 'pairs.safetensors'}", *SMALL)
 
@@ -372,7 +387,7 @@ def test_learns_from_a_file_of_pairs(tmp_path):
     ("words", "message"),
     [
         (["algo.iterations=3"], "are 12 updates, train.budget is 4; use train.budget=12"),
-        (["algo.pairs=13"], "are 12 updates"),
+        (["algo.num_pairs=13"], "are 12 updates"),
         (["algo.preferences=x", "algo.iterations=null"], "must be 1"),
     ],
 )
@@ -384,7 +399,7 @@ def test_budget_is_a_whole_number_of_iterations(words, message):
 
 def test_state_in_the_middle_of_collecting_and_of_learning():
     """What is not in a checkpoint is not needed: a new object goes on with the same numbers, whenever it is made."""
-    words = ["algo.envs=5", "algo.iterations=2", "algo.epochs=2", "train.budget=4"]
+    words = ["algo.num_envs=5", "algo.iterations=2", "algo.update_epochs=2", "train.budget=4"]
     whole = dpo(*words)
     for _ in range(8):
         copy = dpo(*words)
@@ -479,7 +494,7 @@ def test_pairs_that_training_cannot_read_are_one_line(tmp_path):
     def refused(said, pairs=given, **card):
         preferences.save_pairs(file, replace(pairs, card={**pairs.card, **card}))
         with pytest.raises(UserError, match=f"algo.preferences={file}: {said}"):
-            dpo(f"policy.init={start}", f"algo.preferences={file}", "algo.pairs=4")
+            dpo(f"policy.init={start}", f"algo.preferences={file}", "algo.num_pairs=4")
 
     refused("its trajectories are of Swimmer", env="Swimmer-v5")
     data = given.trajectories

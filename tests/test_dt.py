@@ -21,7 +21,14 @@ from rlexp.util import seeding
 from rlexp.util.errors import UserError
 from tests.helpers import Unsaved, built, task
 
-SMALL = ["algo.layers=2", "algo.width=16", "algo.heads=2", "algo.context=4", "algo.minibatch=16", "algo.warmup=4"]
+SMALL = [
+    "algo.num_layers=2",
+    "algo.embed_dim=16",
+    "algo.num_heads=2",
+    "algo.context_length=4",
+    "algo.batch_size=16",
+    "algo.warmup=4",
+]
 BOX = EnvSpec(3, "continuous", 2, np.array([-1, -4], np.float32), np.array([1, 2], np.float32))
 DISCRETE = EnvSpec(3, "discrete", 4)
 
@@ -181,7 +188,7 @@ def test_windows_returns_and_targets():
 
 
 def test_every_step_begins_a_window_equally_often():
-    algo = learner("algo.minibatch=1000", "algo.updates_per_step=20", data=episodes(9, 4, 1))
+    algo = learner("algo.batch_size=1000", "algo.log_every=20", data=episodes(9, 4, 1))
     seen = []
     algo.batch = lambda row_B: seen.append(row_B)
     algo.learner.update = lambda *_: {}
@@ -241,10 +248,10 @@ def test_likelihood_and_further_losses():
 
 
 def test_rate_warms_up():
-    algo = learner("algo.warmup=4", "algo.lr=1e-3", "algo.updates_per_step=1")
+    algo = learner("algo.warmup=4", "algo.lr=1e-3", "algo.log_every=1")
     rates = [algo.step().metrics["opt/lr"] for _ in range(6)]
     assert rates == pytest.approx([0.25e-3, 0.5e-3, 0.75e-3, 1e-3, 1e-3, 1e-3])
-    assert learner("algo.warmup=0", "algo.updates_per_step=1").step().metrics["opt/lr"] == 1e-4
+    assert learner("algo.warmup=0", "algo.log_every=1").step().metrics["opt/lr"] == 1e-4
 
 
 # --- dropout ---
@@ -443,7 +450,7 @@ def test_asks_for_a_return_and_gets_it():
     spec = EnvSpec(3, "continuous", 1, np.array([-1], np.float32), np.array([1], np.float32))
     ends = np.ones(n, bool), np.zeros((n, 3), np.float32)
     data = Dataset("two kinds", obs_NO, each[:, None], each, np.full(n, 6), *ends)
-    words = ["algo.lr=3e-3", "algo.return_scale=1", "algo.updates_per_step=60", "algo.dropout=0"]
+    words = ["algo.lr=3e-3", "algo.return_scale=1", "algo.log_every=60", "algo.dropout=0"]
     algo = learner(*words, data=data, spec=spec)
     algo.step()
     policy = algo.policy()
@@ -468,8 +475,8 @@ def test_half_precision_is_nearly_the_same():
 
 
 def test_config_errors_and_the_device():
-    with pytest.raises(UserError, match=r"algo\.width: must be a multiple of heads=3, not 128"):
-        built("algo=dt", "env=hopper", "algo.heads=3")
+    with pytest.raises(UserError, match=r"algo\.embed_dim: must be a multiple of num_heads=3, not 128"):
+        built("algo=dt", "env=hopper", "algo.num_heads=3")
     run = built("algo=dt", "env=hopper")
     here = "cuda" if torch.cuda.is_available() else "cpu"
     assert (run.train.device, run.plain["train"]["device"]) == (here, here)

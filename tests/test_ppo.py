@@ -63,7 +63,7 @@ ECHO = ["env=gym", "env.id=rlexp_test/Echo-v0"]
 
 def ppo(*words: str, seed: int = 0) -> PPO:
     """A small one; `words` override."""
-    small = ["algo.envs=2", "algo.steps=16", "algo.minibatch=8", "algo.epochs=2", "policy.hidden=[16]"]
+    small = ["algo.num_envs=2", "algo.num_steps=16", "algo.batch_size=8", "algo.update_epochs=2", "policy.hidden=[16]"]
     run = built("algo=ppo", *small, *words)
     torch.manual_seed(seed)
     return PPO(run.algo, make_task(run, describe(run.env), seed))
@@ -93,7 +93,7 @@ def linear_value(algo: PPO, weight: float, bias: float) -> None:
 
 
 def collected(algo: PPO) -> Rollout:
-    return algo.collector.collect(algo.net.actor, algo.config.steps, algo.generator, algo.obs_stats)
+    return algo.collector.collect(algo.net.actor, algo.config.num_steps, algo.generator, algo.obs_stats)
 
 
 # ---- the first update ----
@@ -118,7 +118,7 @@ def test_before_the_first_update_of_every_iteration_the_ratio_is_one(env, normal
 @pytest.mark.parametrize("env", [DISCRETE, CONTINUOUS], ids=["discrete", "continuous"])
 def test_learning_sees_the_observations_that_acting_saw(env, monkeypatch):
     """Were the statistics updated in between, the ratio would still be 1 and yet be that of another policy."""
-    algo = ppo(*env, "algo.normalise_obs=true", "algo.minibatch=1000", "algo.epochs=1")
+    algo = ppo(*env, "algo.normalise_obs=true", "algo.batch_size=1000", "algo.update_epochs=1")
     algo.step()
     acted, sample, seen = [], algo.net.actor.sample, spied(algo)
     monkeypatch.setattr(algo.net.actor, "sample", lambda x, noise: (acted.append(x.clone()), sample(x, noise))[1])
@@ -132,7 +132,7 @@ def test_learning_sees_the_observations_that_acting_saw(env, monkeypatch):
 
 
 def test_every_sample_is_used_in_every_epoch_also_the_last_few():
-    algo = ppo(*CONTINUOUS, "algo.steps=5", "algo.minibatch=4", "algo.epochs=3")
+    algo = ppo(*CONTINUOUS, "algo.num_steps=5", "algo.batch_size=4", "algo.update_epochs=3")
     seen = spied(algo)
     progress = algo.step()
     assert [len(batch["adv"]) for batch, _, _ in seen] == [4, 4, 2] * 3
@@ -156,7 +156,7 @@ def test_columns_of_a_sample_stay_together_when_shuffled():
 
 
 def test_a_minibatch_of_one_is_not_standardised_into_a_nan():
-    algo = ppo(*DISCRETE, "algo.steps=5", "algo.minibatch=9")  # 9 + 1
+    algo = ppo(*DISCRETE, "algo.num_steps=5", "algo.batch_size=9")  # 9 + 1
     seen = spied(algo)
     assert all(math.isfinite(value) for value in algo.step().metrics.values())
     assert len(seen[1][0]["adv"]) == 1
@@ -220,7 +220,7 @@ def test_clipped_surrogate(ratio, adv, loss, moves):
     ],
 )
 def test_value_clipping(clip, value, old, target, loss):
-    algo = ppo(*DISCRETE, f"algo.value_clip={clip}", "policy.hidden=[]")
+    algo = ppo(*DISCRETE, f"algo.vf_clip_coef={clip}", "policy.hidden=[]")
     linear_value(algo, 0.0, value)
     x = {"obs": torch.zeros(1, 4), "action": torch.tensor([0]), "adv": torch.zeros(1), "logp": torch.zeros(1)}
     x |= {"value": torch.tensor([old]), "return": torch.tensor([target]), "clip": torch.tensor(0.2)}
@@ -231,7 +231,7 @@ def test_total_loss_weighs_value_and_rewards_entropy():
     obs = torch.randn(6, 4)
     x = {"obs": obs, "action": torch.tensor([0, 1] * 3), "adv": torch.randn(6), "logp": torch.full((6,), -0.7)}
     x |= {"value": torch.zeros(6), "return": torch.ones(6), "clip": torch.tensor(0.2)}
-    algo = ppo(*DISCRETE, "algo.value_coef=0.3", "algo.entropy_coef=0.07")
+    algo = ppo(*DISCRETE, "algo.vf_coef=0.3", "algo.ent_coef=0.07")
     with torch.no_grad():
         loss, m = algo.loss(algo.net, x)
         entropy = torch.distributions.Categorical(logits=algo.net.actor(obs)).entropy().mean()
@@ -241,7 +241,7 @@ def test_total_loss_weighs_value_and_rewards_entropy():
 
 @pytest.mark.parametrize("target", ["1e-7", "null"])
 def test_exceeding_the_kl_target_ends_all_epochs(target):
-    algo = ppo(*DISCRETE, f"algo.target_kl={target}", "algo.lr=0.01", "algo.epochs=5")
+    algo = ppo(*DISCRETE, f"algo.target_kl={target}", "algo.lr=0.01", "algo.update_epochs=5")
     assert algo.step().updates == (20 if target == "null" else 2), "the first has KL 0, the second stops it all"
 
 
@@ -394,7 +394,7 @@ class TwoEnds:
 
 
 def test_of_two_environments_only_the_one_that_was_cut_bootstraps_from_its_own_final_observation():
-    algo = ppo(*BOOTSTRAP, "+env.kwargs.terminated=true", "algo.steps=4")
+    algo = ppo(*BOOTSTRAP, "+env.kwargs.terminated=true", "algo.num_steps=4")
     linear_value(algo, 2.0, 7.0)
     algo.collector = Collector(TwoEnds(), algo.task.spec)
     batch, _ = algo._prepare(collected(algo))
@@ -448,10 +448,10 @@ def test_linear_schedules_fall_to_zero_at_the_horizon(linear):
     algo = ppo(
         *DISCRETE,
         f"algo.{linear}_schedule=linear",
-        "algo.horizon=128",
+        "algo.anneal_steps=128",
         "train.budget=128",
         "algo.lr=0.01",
-        "algo.clip=0.4",
+        "algo.clip_coef=0.4",
     )
     seen, rates = spied(algo), []
     for _ in range(4):
@@ -466,20 +466,20 @@ def test_linear_schedules_fall_to_zero_at_the_horizon(linear):
 
 @pytest.mark.parametrize("linear", ["lr", "clip"])
 def test_a_budget_beyond_the_horizon_of_a_linear_schedule_is_refused(linear):
-    words = ["algo=ppo", *DISCRETE, f"algo.{linear}_schedule=linear", "algo.horizon=1000"]
-    with pytest.raises(UserError, match=r"algo\.horizon: is 1000.*train\.budget is 1001"):
+    words = ["algo=ppo", *DISCRETE, f"algo.{linear}_schedule=linear", "algo.anneal_steps=1000"]
+    with pytest.raises(UserError, match=r"algo\.anneal_steps: is 1000.*train\.budget is 1001"):
         built(*words, "train.budget=1001")
     assert built(*words, "train.budget=1000").algo.horizon == 1000
-    assert built("algo=ppo", *DISCRETE, "algo.horizon=1000", "train.budget=2000"), (
+    assert built("algo=ppo", *DISCRETE, "algo.anneal_steps=1000", "train.budget=2000"), (
         "nothing depends on it when all is constant"
     )
 
 
 def test_the_horizon_is_the_budget_where_none_is_given():
-    words = ["algo=ppo", *DISCRETE, "algo.lr_schedule=linear", "train.budget=5000", "algo.steps=16"]
+    words = ["algo=ppo", *DISCRETE, "algo.lr_schedule=linear", "train.budget=5000", "algo.num_steps=16"]
     assert built(*words).algo.horizon == 5000
     try:
-        run = built(*words, "algo.horizon=null")
+        run = built(*words, "algo.anneal_steps=null")
     except UserError as error:
         assert "horizon" in str(error)  # noqa: PT017, either is an honest answer; ignoring the schedule is not
         return
@@ -501,5 +501,5 @@ def test_reported_returns_are_those_of_ended_episodes():
     algo = ppo(*DISCRETE, "env.max_episode_steps=8")
     metrics = algo.step().metrics
     assert (metrics["data/return_mean"], metrics["data/length_mean"]) == (8, 8)
-    algo = ppo(*DISCRETE, "algo.steps=4")
+    algo = ppo(*DISCRETE, "algo.num_steps=4")
     assert "data/return_mean" not in algo.step().metrics, "none has ended yet"

@@ -43,8 +43,8 @@ gym.register("rlexp_test/Muted-v0", entry_point=Muted, max_episode_steps=200)
 MUTED = ["env=gym", "env.id=rlexp_test/Muted-v0"]
 PENDULUM = ["env=gym", "env.id=InvertedDoublePendulum-v5", "policy.log_std=1.0"]
 FOREVER = ["env=cartpole_forever"]
-SMALL = ["train.budget=9", "policy.hidden=[8]", "algo.novice_epochs=2", "algo.epoch_steps=300", "algo.episodes=5",
-         "algo.pairs=60", "algo.reward_epochs=2", "algo.reward_hidden=[8]", "algo.ensemble=2"]  # fmt: skip
+SMALL = ["train.budget=9", "policy.hidden=[8]", "algo.novice_epochs=2", "algo.steps_per_epoch=300", "algo.num_envs=5",
+         "algo.num_pairs=60", "algo.reward_epochs=2", "algo.reward_hidden=[8]", "algo.ensemble_size=2"]  # fmt: skip
 
 
 def make(*words: str, seed: int = 0) -> RLHF:
@@ -63,7 +63,7 @@ def until(algo: RLHF, stage: int) -> RLHF:
 
 def play(algo: RLHF, actor) -> Trajectories:
     """An epoch's episodes, as its `step` plays them."""
-    return collect_steps(algo.config.epoch_steps, algo._fresh, algo.task.spec, actor, algo.generator)
+    return collect_steps(algo.config.steps_per_epoch, algo._fresh, algo.task.spec, actor, algo.generator)
 
 
 def two(length: tuple[int, int] = (2, 4)) -> Trajectories:
@@ -131,7 +131,7 @@ def test_every_network_is_standardised_by_itself_over_what_was_compared(centre):
 
 
 def test_no_episode_that_is_held_out_is_learned_from():
-    algo = until(make("algo.held_out=0.4"), 2)
+    algo = until(make("algo.validation_fraction=0.4"), 2)
     learned, out = (tree["trajectories"]["obs_ETO"][:, 0] for tree in algo.compared)
     assert len(learned) + len(out) == sum(len(columns["length_E"]) for columns in algo.novices)
     assert not {tuple(row) for row in learned.tolist()} & {tuple(row) for row in out.tolist()}
@@ -151,7 +151,7 @@ def test_accuracy_is_of_the_held_out_labels():
 
 @pytest.mark.parametrize(("temperature", "low", "high"), [(0.01, 0.0, 0.0), (1e6, 0.3, 0.7)])
 def test_labels_are_samples_at_the_temperature(temperature, low, high):
-    algo = until(make(f"algo.temperature={temperature}", "algo.pairs=400"), 2)
+    algo = until(make(f"algo.temperature={temperature}", "algo.num_pairs=400"), 2)
     tree = algo.compared[0]
     return_P2 = Trajectories(**tree["trajectories"]).return_E[tree["index_P2"]]
     differ = return_P2[:, 0] != return_P2[:, 1]
@@ -160,7 +160,7 @@ def test_labels_are_samples_at_the_temperature(temperature, low, high):
 
 
 def test_fragments_are_equally_long_and_whole_episodes_are_whole():
-    cut = until(make("algo.fragment=30", *FOREVER), 2)
+    cut = until(make("algo.fragment_length=30", *FOREVER), 2)
     assert all(set(tree["trajectories"]["length_E"]) == {30} for tree in cut.compared)
     whole = until(make(), 2)
     kept = {int(n) for columns in whole.novices for n in columns["length_E"]}
@@ -219,7 +219,7 @@ def test_advantages_are_discounted_sums_to_the_episodes_end_standardised():
 
 @pytest.mark.parametrize("clip", [None, 0.2])
 def test_a_policy_step_makes_better_actions_likelier(clip):
-    algo = make(f"algo.clip={clip or 'null'}")
+    algo = make(f"algo.clip_coef={clip or 'null'}")
     obs, action = torch.zeros(2, 4), torch.tensor([0, 1])
     with torch.no_grad():
         logp = algo.actors[1].log_prob_entropy(obs, action)[0]
@@ -230,7 +230,7 @@ def test_a_policy_step_makes_better_actions_likelier(clip):
 
 
 def test_the_clip_ends_the_pull_of_what_has_gone_far_enough_and_not_the_pull_back():
-    algo = make("algo.clip=0.2")
+    algo = make("algo.clip_coef=0.2")
     obs, action = torch.zeros(1, 4), torch.tensor([0])
     logp = algo.actors[1].log_prob_entropy(obs, action)[0].detach()
     for ratio, adv, moved in ((1.3, 1.0, False), (1.3, -1.0, True), (0.7, -1.0, False), (0.7, 1.0, True)):
@@ -310,7 +310,7 @@ def test_the_policys_own_episodes_are_compared_every_so_many_epochs():
 
 
 def test_continuous_actions_are_judged_as_executed_and_learned_as_sampled():
-    algo = until(make("algo.kept=20", *PENDULUM), 3)
+    algo = until(make("algo.kept_episodes=20", *PENDULUM), 3)
     executed = np.concatenate([np.ravel(columns["action"]) for columns in algo.novices])
     assert abs(executed).max() == 1
     played, paid = play(algo, algo.actors[1]), []

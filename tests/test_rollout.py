@@ -178,8 +178,8 @@ def test_evaluations_repeat_by_their_stream_and_mean_actions_need_no_chance():
 @pytest.mark.parametrize("explore", [False, True])
 def test_evaluating_between_steps_changes_nothing_of_training(algo, explore):
     """Neither its environments nor its generators nor its statistics."""
-    words = {"ppo": ["algo.envs=2", "algo.steps=32", "algo.normalise_obs=true", "algo.normalise_reward=true"],
-             "vpg": ["algo.episodes=2", "algo.batch_steps=10"]}  # fmt: skip
+    words = {"ppo": ["algo.num_envs=2", "algo.num_steps=32", "algo.normalise_obs=true", "algo.normalise_reward=true"],
+             "vpg": ["algo.num_envs=2", "algo.steps_per_epoch=10"]}  # fmt: skip
     run = built(f"algo={algo}", "env=cartpole", *words[algo])
     seen = []
     for evaluations in (0, 2):
@@ -197,7 +197,7 @@ def test_evaluating_between_steps_changes_nothing_of_training(algo, explore):
 @pytest.mark.parametrize("explore", [False, True])
 def test_making_and_evaluating_a_policy_draws_nothing_from_the_global_generators(explore):
     """They draw dropout masks, say: evaluating more often must not change those."""
-    run = built("algo=ppo", "env=cartpole", "algo.envs=2")
+    run = built("algo=ppo", "env=cartpole", "algo.num_envs=2")
     learner = run.algo_class(run.algo, task())
     seeding.seed_globals(seeding.stream(0, "init"))
     expected = random.random(), np.random.rand(), float(torch.rand(()))

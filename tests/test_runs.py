@@ -135,7 +135,7 @@ def test_an_interrupted_sweep_has_a_table_of_what_it_did(tmp_path):
     assert table.read_text().count("ppo_lineworld") == 1
 
 
-LONG = ["env=lineworld", "train.budget=12000", "algo.steps=64", "seeds=[0,1]", *QUIET]
+LONG = ["env=lineworld", "train.budget=12000", "algo.num_steps=64", "seeds=[0,1]", *QUIET]
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_broken_records_are_one_line(tmp_path, capsys):
 def test_growing_the_budget_is_training_longer(tmp_path):
     short, long = (
         toy("ppo", "train.budget=8192", "train.save_every=4096", "train.eval_every=4096"),
-        toy("ppo", "train.budget=16384", "train.save_every=4096", "train.eval_every=4096", "algo.horizon=8192"),
+        toy("ppo", "train.budget=16384", "train.save_every=4096", "train.eval_every=4096", "algo.anneal_steps=8192"),
     )
     train(short, tmp_path / "grown")
     train(long, tmp_path / "grown")
@@ -291,7 +291,7 @@ def test_one_bad_seed_takes_no_other_down(script, tmp_path):
 def test_what_cannot_be_drawn_does_not_stop_training(tmp_path):
     """The value loss is infinite from the first step on."""
     words = ["algo=vpg", "env=sphere", "env.kwargs.optimum=[1e15,1e15]", "train.budget=64", "seeds=[0,1]"]
-    done = command("main.py", *words, "algo.episodes=2", "algo.batch_steps=8", *QUIET, cwd=tmp_path)
+    done = command("main.py", *words, "algo.num_envs=2", "algo.steps_per_epoch=8", *QUIET, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     record = json.loads((only_run(tmp_path) / "run.json").read_text())

@@ -17,8 +17,15 @@ from tests.helpers import built
 
 
 def make(*overrides, seed=0):
-    words = ["algo=sac", "env=gym", "env.id=Pendulum-v1", "policy.hidden=[16]", "algo.batch=32", "algo.buffer_size=500"]
-    run = built(*words, "algo.steps=20", "algo.warmup=20", *overrides)
+    words = [
+        "algo=sac",
+        "env=gym",
+        "env.id=Pendulum-v1",
+        "policy.hidden=[16]",
+        "algo.batch_size=32",
+        "algo.buffer_size=500",
+    ]
+    run = built(*words, "algo.num_steps=20", "algo.learning_starts=20", *overrides)
     torch.manual_seed(0)  # Adam's first step jumps where a gradient is nearly 0: weights are the same each time
     return SAC(run.algo, make_task(run, describe(run.env), seed))
 
@@ -107,7 +114,7 @@ def test_one_update_agrees_with_plain_torch(compile):
 
 
 def test_alpha_is_fixed_where_it_is_not_tuned():
-    algo = make("algo.tune_alpha=false", "algo.alpha=0.2")
+    algo = make("algo.autotune=false", "algo.alpha=0.2")
     algo.step()
     algo.step()
     assert algo.actor.net.log_alpha.item() == pytest.approx(np.log(0.2))
@@ -140,7 +147,9 @@ gym.register("SacTwoSteps-v0", TwoSteps)
 
 @pytest.mark.parametrize("terminates", [True, False])
 def test_replay_keeps_final_observations_and_terminations(terminates):
-    algo = make("env.id=SacTwoSteps-v0", f"+env.kwargs.terminates={terminates}", "algo.warmup=100", "algo.steps=6")
+    algo = make(
+        "env.id=SacTwoSteps-v0", f"+env.kwargs.terminates={terminates}", "algo.learning_starts=100", "algo.num_steps=6"
+    )
     algo.step()
     batch = algo.replay.rows[:6]
     obs, action, reward, next_obs, terminated = batch.T

@@ -90,7 +90,7 @@ def test_loss_is_the_mean_over_samples():
 
 
 def test_value_loss_is_the_mean_squared_error_times_its_weight():
-    algo = vpg("algo.baseline=value", "algo.value_coef=0.25")
+    algo = vpg("algo.baseline=value", "algo.vf_coef=0.25")
     indifferent(algo)
     x = {**batch(2, torch.zeros(2)), "return": torch.tensor([1.0, 7.0])}
     loss, metrics = algo.loss(algo.net, x)
@@ -126,7 +126,7 @@ def test_an_advantaged_action_becomes_likelier_and_a_disadvantaged_one_less(env,
 
 @pytest.mark.parametrize("baseline", ["none", "value"])
 def test_advantages_are_returns_to_go_less_the_baseline(baseline, monkeypatch):
-    algo = vpg(f"algo.baseline={baseline}", *LINEWORLD, "algo.gamma=0.9", "algo.batch_steps=60", "algo.episodes=3")
+    algo = vpg(f"algo.baseline={baseline}", *LINEWORLD, "algo.gamma=0.9", "algo.steps_per_epoch=60", "algo.num_envs=3")
     indifferent(algo)
     seen, played = spied(algo), []
     monkeypatch.setattr(vpg_file, "collect_steps", lambda *a: (played.append(collect_steps(*a)), played[-1])[1])
@@ -141,14 +141,14 @@ def test_advantages_are_returns_to_go_less_the_baseline(baseline, monkeypatch):
 
 
 def test_without_a_baseline_the_value_network_does_not_move():
-    algo = vpg("algo.baseline=none", *LINEWORLD, "algo.batch_steps=20", "algo.episodes=1")
+    algo = vpg("algo.baseline=none", *LINEWORLD, "algo.steps_per_epoch=20", "algo.num_envs=1")
     before = [p.detach().clone() for p in algo.net.critic.parameters()]
     algo.step()
     assert all(torch.equal(p, q) for p, q in zip(algo.net.critic.parameters(), before, strict=True))
 
 
 def test_advantages_are_standardised_once_per_iteration():
-    algo = vpg("algo.baseline=none", *LINEWORLD, "algo.batch_steps=60", "algo.episodes=3", "algo.minibatch=25",
+    algo = vpg("algo.baseline=none", *LINEWORLD, "algo.steps_per_epoch=60", "algo.num_envs=3", "algo.batch_size=25",
                "algo.normalise_advantage=true")  # fmt: skip
     seen = spied(algo)
     algo.step()
@@ -158,18 +158,18 @@ def test_advantages_are_standardised_once_per_iteration():
 
 
 def test_one_sample_is_not_standardised_into_a_nan():
-    algo = vpg(*CHOICE, "algo.batch_steps=1", "algo.episodes=1", "algo.normalise_advantage=true")
+    algo = vpg(*CHOICE, "algo.steps_per_epoch=1", "algo.num_envs=1", "algo.normalise_advantage=true")
     assert all(math.isfinite(value) for value in algo.step().metrics.values())
 
 
 @pytest.mark.parametrize(("wanted", "played"), [(1, 80), (80, 80), (81, 160), (161, 240)])
 def test_rounds_of_whole_episodes_are_played_until_there_are_enough_steps(wanted, played):
-    algo = vpg(*LINEWORLD, "algo.episodes=4", f"algo.batch_steps={wanted}")
+    algo = vpg(*LINEWORLD, "algo.num_envs=4", f"algo.steps_per_epoch={wanted}")
     assert algo.step().env_steps == played
 
 
 def test_no_episode_is_cut_and_no_two_are_the_same():
-    algo = vpg("algo.episodes=4", "algo.batch_steps=200")
+    algo = vpg("algo.num_envs=4", "algo.steps_per_epoch=200")
     played = collect_steps(200, algo._fresh, algo.task.spec, algo.net.actor, algo.generator)
     assert len(played) % 4 == 0
     starts = played.obs_ETO[:, 0]
@@ -181,7 +181,7 @@ def test_no_episode_is_cut_and_no_two_are_the_same():
 
 
 def test_every_sample_is_used_once_per_epoch_also_the_last_few():
-    algo = vpg(*LINEWORLD, "algo.episodes=4", "algo.batch_steps=80", "algo.minibatch=30", "algo.epochs=2",
+    algo = vpg(*LINEWORLD, "algo.num_envs=4", "algo.steps_per_epoch=80", "algo.batch_size=30", "algo.update_epochs=2",
                "algo.baseline=none")  # fmt: skip
     seen = spied(algo)
     progress = algo.step()
@@ -193,7 +193,7 @@ def test_every_sample_is_used_once_per_epoch_also_the_last_few():
 
 
 def test_one_update_takes_all_samples_where_no_minibatch_is_set():
-    algo = vpg(*LINEWORLD, "algo.episodes=4", "algo.batch_steps=80", "algo.minibatch=0")
+    algo = vpg(*LINEWORLD, "algo.num_envs=4", "algo.steps_per_epoch=80", "algo.batch_size=0")
     seen = spied(algo)
     assert algo.step().updates == 1
     assert len(seen[0]["adv"]) == 80
@@ -201,7 +201,7 @@ def test_one_update_takes_all_samples_where_no_minibatch_is_set():
 
 @pytest.mark.parametrize("baseline", ["none", "value"])
 def test_learns_which_of_two_actions_pays(baseline):
-    algo = vpg(*CHOICE, f"algo.baseline={baseline}", "algo.lr=0.03", "algo.batch_steps=32", "algo.episodes=32")
+    algo = vpg(*CHOICE, f"algo.baseline={baseline}", "algo.lr=0.03", "algo.steps_per_epoch=32", "algo.num_envs=32")
     for _ in range(40):
         algo.step()
     p = algo.net.actor(torch.ones(1, 1)).softmax(-1)[0, 1].item()

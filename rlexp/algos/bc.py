@@ -40,9 +40,9 @@ class BC(Algorithm):
         head: str = param("of continuous actions: squared error, or likelihood", choices=("deterministic", "gaussian"))
         lr: float = param("AdamW learning rate", gt=0)
         weight_decay: float = param("AdamW weight decay", ge=0)
-        minibatch: int = param("samples per update, drawn with replacement", unit="samples", ge=1)
-        updates_per_step: int = param("updates per row of metrics", unit="updates", ge=1)
-        validation: float = param("share of the episodes that is held out; 0: none", ge=0, lt=1)
+        batch_size: int = param("samples per update, drawn with replacement", unit="samples", ge=1)
+        log_every: int = param("updates per row of metrics", unit="updates", ge=1)
+        validation_fraction: float = param("share of the episodes that is held out; 0: none", ge=0, lt=1)
         normalise_obs: bool = param("standardise observations by the data's statistics")
 
     clock = "updates"
@@ -54,8 +54,8 @@ class BC(Algorithm):
         assert task.data is not None
         self.config, self.task, self.data, self.rng = config, task, task.data, task.rng("batch")
         self.train, self.held_out = self.data, None
-        if config.validation:
-            self.train, held_out = self.data.split(config.validation, task.rng("data"))
+        if config.validation_fraction:
+            self.train, held_out = self.data.split(config.validation_fraction, task.rng("data"))
             row_N = np.linspace(0, len(held_out) - 1, min(len(held_out), MAX_VALIDATION)).astype(np.int64)
             self.held_out = held_out.obs_NO[row_N], held_out.action[row_N]
         self.net = actor_for(task.spec, task.policy, deterministic=config.head == "deterministic")
@@ -76,14 +76,14 @@ class BC(Algorithm):
 
     def step(self) -> Progress:
         c = self.config
-        row_UN = self.rng.integers(len(self.train), size=(c.updates_per_step, c.minibatch))
+        row_UN = self.rng.integers(len(self.train), size=(c.log_every, c.batch_size))
         batches = self._batch(self.train.obs_NO[row_UN], self.train.action[row_UN])
         losses = [
             self.learner.update({"obs": obs, "action": action})
             for obs, action in zip(batches["obs"], batches["action"], strict=True)
         ]
         shown = {"data/labels": float(len(self.data))}
-        return Progress(0, c.updates_per_step, {**mean_metrics(losses), **shown, **self._validate()})
+        return Progress(0, c.log_every, {**mean_metrics(losses), **shown, **self._validate()})
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:

@@ -233,11 +233,13 @@ class CMAES(Algorithm):
     @dataclass(frozen=True, kw_only=True)
     class Config(Params):
         variant: str = param("elites: mean and covariance of the best; full: CMA-ES", choices=("elites", "full"))
-        population: int | None = param("candidates per generation; null: 4 + ⌊3 ln n⌋, full only", ge=4, source="(48)")
+        population_size: int | None = param(
+            "candidates per generation; null: 4 + ⌊3 ln n⌋, full only", ge=4, source="(48)"
+        )
         elite_fraction: float = param("share of the population that is kept (elites)", gt=0, le=1)
         eps: float = param("variance added along every axis (elites)", ge=0)
         sigma0: float = param("initial standard deviation of every parameter", gt=0)
-        episodes: int = param("episodes of each candidate, the same ones for all", unit="episodes", ge=1)
+        num_episodes: int = param("episodes of each candidate, the same ones for all", unit="episodes", ge=1)
         sample: bool = param("candidates sample discrete actions, instead of taking the most likely one")
 
     clock = "updates"
@@ -247,7 +249,7 @@ class CMAES(Algorithm):
     def __init__(self, config: Config, task: Task):
         self.config, self.task, self.generation = config, task, 0
         n = CMAESPolicy.n_parameters(task.spec, task.policy.hidden)
-        self.population = config.population or 4 + math.floor(3 * math.log(n))  # (48)
+        self.population = config.population_size or 4 + math.floor(3 * math.log(n))  # (48)
         mean = start_parameters(task) if task.policy.init else np.zeros(n)
         if config.variant == "elites":
             kept = round(self.population * config.elite_fraction)
@@ -264,10 +266,12 @@ class CMAES(Algorithm):
     def check(cls, config: Config, budget: int) -> None:
         if config.variant == "full":
             return
-        if config.population is None:
-            raise OutOfRange("population", "null is for variant full only; give a number")
-        if round(config.population * config.elite_fraction) < 2:
-            raise OutOfRange("elite_fraction", f"keeps fewer than 2 of {config.population}: they have no covariance")
+        if config.population_size is None:
+            raise OutOfRange("population_size", "null is for variant full only; give a number")
+        if round(config.population_size * config.elite_fraction) < 2:
+            raise OutOfRange(
+                "elite_fraction", f"keeps fewer than 2 of {config.population_size}: they have no covariance"
+            )
 
     def step(self) -> Progress:
         x_PN = self.search.ask(self.population, self.task.rng("batch", self.generation))
@@ -291,7 +295,7 @@ class CMAES(Algorithm):
 
     def _play(self, x_PN: np.ndarray) -> tuple[np.ndarray, int]:
         """Mean return (P,) of each candidate, and env steps played. New simulators: some remember past episodes."""
-        episodes, sequence = self.config.episodes, seeding.stream(self.task.seed, "train_env", self.generation)
+        episodes, sequence = self.config.num_episodes, seeding.stream(self.task.seed, "train_env", self.generation)
         envs = VecEnv(self.task.env, seeding.env_seeds(sequence, episodes) * len(x_PN), autoreset=False)
         policy = self._policy(x_PN, self.config.sample)
         policy.start(envs.n, self.task.rng("explore", self.generation))

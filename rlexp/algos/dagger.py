@@ -2,7 +2,7 @@
 
 Ross, Gordon & Bagnell 2011, algorithm 3.1. In each round i = 0, 1, …
 
-    play `trajectories` whole episodes; in each step execute   a = π*(s) with probability β_i, else π_θ(s)
+    play whole episodes; in each step execute   a = π*(s) with probability β_i, else π_θ(s)
     D ← D ∪ {(s, π*(s))} for every state s visited             labels are the expert's, whatever was executed
     take `updates_per_round` optimiser steps on minibatches of all of D
 
@@ -20,7 +20,7 @@ clipped to the action space. `data/labels` counts the expert's answers, one for 
 other imitation by, such as behaviour cloning's as many demonstrated steps.
 
 Shapes: T steps, B episodes side by side, N samples, U updates, O observation dims. Clock: updates. A `step` takes
-`updates_per_step` of them, and the first one of a round plays its episodes before.
+`log_every` of them, and the first one of a round plays its episodes before.
 """
 
 from dataclasses import dataclass
@@ -45,10 +45,10 @@ class DAgger(Algorithm):
         head: str = param("of continuous actions: squared error, or likelihood", choices=("deterministic", "gaussian"))
         lr: float = param("AdamW learning rate", gt=0)
         weight_decay: float = param("AdamW weight decay", ge=0)
-        minibatch: int = param("samples per update, drawn with replacement", unit="samples", ge=1)
-        trajectories: int = param("episodes per round", unit="episodes", ge=1)
+        batch_size: int = param("samples per update, drawn with replacement", unit="samples", ge=1)
+        episodes_per_round: int = param("episodes per round", unit="episodes", ge=1)
         updates_per_round: int = param("updates per round", unit="updates", ge=1)
-        updates_per_step: int = param("updates per row of metrics", unit="updates", ge=1)
+        log_every: int = param("updates per row of metrics", unit="updates", ge=1)
         beta: float = param("β: probability, in the first round, that a step is the expert's", ge=0, le=1)
         beta_schedule: str = param("course of β over rounds", choices=("constant", "linear", "exponential"))
         beta_decay: float = param("p: what β loses (linear) or is multiplied by (exponential) per round", ge=0, le=1)
@@ -84,8 +84,8 @@ class DAgger(Algorithm):
         c, known = self.config, len(self.obs_NO)
         done, in_round = divmod(self.updates, c.updates_per_round)
         played = {} if in_round else self._aggregate(done)
-        updates = min(c.updates_per_step, c.updates_per_round - in_round)
-        row_UN = self.rng.integers(len(self.obs_NO), size=(updates, c.minibatch))
+        updates = min(c.log_every, c.updates_per_round - in_round)
+        row_UN = self.rng.integers(len(self.obs_NO), size=(updates, c.batch_size))
         obs_UNO = self.obs_NO[row_UN] if self.obs_stats is None else self.obs_stats(self.obs_NO[row_UN])
         losses = [
             self.learner.update({"obs": obs, "action": action})
@@ -104,7 +104,7 @@ class DAgger(Algorithm):
     def _aggregate(self, done: int) -> dict[str, float]:
         """Play a round, and add the states visited and the expert's actions there to the data."""
         assert self.task.expert is not None
-        n, spec, expert, learner = self.config.trajectories, self.task.spec, self.task.expert, self.policy()
+        n, spec, expert, learner = self.config.episodes_per_round, self.task.spec, self.task.expert, self.policy()
         beta, rng = self.beta(done), self.task.rng("explore", done)
         seen_TBO, label_TB = list[np.ndarray](), list[np.ndarray]()
 

@@ -7,8 +7,8 @@ for each, and takes an AdamW step on
 
     L = mean over valid entries of ( ε̂_θ(√ᾱ_t a + √(1 − ᾱ_t) ε, t, c) − ε )²                (Ho eq. 14)
 
-Acting starts from noise, denoises h actions given c (DDPM or DDIM, `rlexp.nn.denoise`), executes the first `execute` of
-them, and plans anew. It uses the average of the weights over updates.
+Acting starts from noise, denoises h actions given c (DDPM or DDIM, `rlexp.nn.denoise`), executes the first
+`n_action_steps` of them, and plans anew. It uses the average of the weights over updates.
 
 ε̂ is a transformer decoder. The k states and k − 1 past actions are the memory's tokens, the h noisy actions its
 queries. A token is a linear map of the scaled vector, plus a learned vector for its place in the window, plus sinusoids
@@ -206,15 +206,17 @@ class DiffusionPolicy(Policy, kind="diffusion"):
 class Diffusion(Algorithm):
     @dataclass(frozen=True, kw_only=True)
     class Config(Params):
-        context: int = param("k: states that a plan is conditioned on, the current one included", unit="steps", ge=1)
+        n_obs_steps: int = param(
+            "k: states that a plan is conditioned on, the current one included", unit="steps", ge=1
+        )
         horizon: int = param("h: actions that are planned at once", unit="steps", ge=1)
-        execute: int = param("actions of each plan that are executed before the next one", unit="steps", ge=1)
-        layers: int = param("transformer layers", ge=1)
-        width: int = param("of every token; even, and a multiple of `heads`", unit="units", ge=2)
-        heads: int = param("attention heads", ge=1)
-        denoise_steps: int = param("T: noise levels", ge=1)
+        n_action_steps: int = param("actions of each plan that are executed before the next one", unit="steps", ge=1)
+        num_layers: int = param("transformer layers", ge=1)
+        embed_dim: int = param("of every token; even, and a multiple of `num_heads`", unit="units", ge=2)
+        num_heads: int = param("attention heads", ge=1)
+        num_train_timesteps: int = param("T: noise levels", ge=1)
         sampler: str = param("how plans are denoised", choices=denoise.SAMPLERS)
-        eval_steps: int | None = param("denoising steps of a plan, at most T; null: T", ge=1)
+        num_inference_steps: int | None = param("denoising steps of a plan, at most T; null: T", ge=1)
         action_range: str = param(
             "what is scaled to ±1: the action space's bounds, the data's, or the data's mean ± std",
             choices=("box", "data", "std"),
@@ -222,10 +224,10 @@ class Diffusion(Algorithm):
         clip_sample: bool = param("clip estimates of the actions to ±1 while denoising")
         lr: float = param("AdamW learning rate", gt=0)
         weight_decay: float = param("AdamW weight decay", ge=0)
-        ema: float = param("decay per update of the averaged weights, which act", ge=0, lt=1)
+        ema_decay: float = param("decay per update of the averaged weights, which act", ge=0, lt=1)
         max_grad_norm: float | None = param("global gradient norm is clipped to this; null: never", gt=0)
-        minibatch: int = param("windows per update, drawn with replacement", unit="windows", ge=1)
-        updates_per_step: int = param("updates per row of metrics", unit="updates", ge=1)
+        batch_size: int = param("windows per update, drawn with replacement", unit="windows", ge=1)
+        log_every: int = param("updates per row of metrics", unit="updates", ge=1)
 
     clock = "updates"
     compiles = True
@@ -239,32 +241,39 @@ class Diffusion(Algorithm):
         assert task.data is not None
         self.config, self.task, self.data = config, task, task.data
         c, spec, longest = config, task.spec, int(task.data.length_E.max())
-        window = (spec.obs_dim, spec.n_actions, c.context, c.horizon, c.denoise_steps, longest)
-        self.net = Denoiser(*window, c.layers, c.width, c.heads)
+        window = (spec.obs_dim, spec.n_actions, c.n_obs_steps, c.horizon, c.num_train_timesteps, longest)
+        self.net = Denoiser(*window, c.num_layers, c.embed_dim, c.num_heads)
         self.net.obs.set(*self.data.obs_stats())
         self.net.action.set(*self._action_range())
         self.scale, self.offsets = copy.deepcopy(self.net.action), self.net.offset_W.tolist()  # stay with the data
         self.net.to(task.device)
-        self.alpha_bar_T = torch.from_numpy(denoise.squared_cosine(c.denoise_steps)).float()
+        self.alpha_bar_T = torch.from_numpy(denoise.squared_cosine(c.num_train_timesteps)).float()
         self.learner = Learner(
             self.net,
             self.loss,
             lr=c.lr,
             weight_decay=c.weight_decay,
             clip=c.max_grad_norm,
-            ema=c.ema,
+            ema=c.ema_decay,
             compile=task.compile,
         )
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
 
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
-        if config.execute > config.horizon:
-            raise OutOfRange("execute", f"is {config.execute}, but a plan has {config.horizon} actions (algo.horizon)")
-        if (config.eval_steps or 1) > config.denoise_steps:
-            raise OutOfRange("eval_steps", f"is {config.eval_steps}, but there are {config.denoise_steps} noise levels")
-        if config.width % config.heads or config.width % 2:
-            raise OutOfRange("width", f"must be even and a multiple of heads={config.heads}, not {config.width}")
+        if config.n_action_steps > config.horizon:
+            raise OutOfRange(
+                "n_action_steps", f"is {config.n_action_steps}, but a plan has {config.horizon} actions (algo.horizon)"
+            )
+        if (config.num_inference_steps or 1) > config.num_train_timesteps:
+            raise OutOfRange(
+                "num_inference_steps",
+                f"is {config.num_inference_steps}, but there are {config.num_train_timesteps} noise levels",
+            )
+        if config.embed_dim % config.num_heads or config.embed_dim % 2:
+            raise OutOfRange(
+                "embed_dim", f"must be even and a multiple of num_heads={config.num_heads}, not {config.embed_dim}"
+            )
         if config.action_range == "std" and config.clip_sample:
             raise OutOfRange(
                 "clip_sample",
@@ -287,12 +296,12 @@ class Diffusion(Algorithm):
 
     def batch(self, row_B: np.ndarray) -> dict[str, Tensor]:
         """The windows around these steps of the data, each with a noise level and noise of its own."""
-        k = self.config.context
+        k = self.config.n_obs_steps
         window = self.data.windows(row_B, self.offsets)
         seen, done, to_do = np.split(window.row_BK, [k, 2 * k - 1], 1)
         action_BhA = self.scale(torch.from_numpy(self.data.action[to_do]))
         noise_BhA = torch.randn(action_BhA.shape, generator=self.generator)
-        level_B = torch.randint(self.config.denoise_steps, [len(row_B)], generator=self.generator)
+        level_B = torch.randint(self.config.num_train_timesteps, [len(row_B)], generator=self.generator)
         return {
             "obs": torch.from_numpy(self.data.obs_NO[seen]),
             "past": torch.from_numpy(self.data.action[done]),
@@ -311,12 +320,14 @@ class Diffusion(Algorithm):
 
     def step(self) -> Progress:
         c, losses = self.config, []
-        for _ in range(c.updates_per_step):
-            batch = self.batch(self.rng.integers(len(self.data), size=c.minibatch))
+        for _ in range(c.log_every):
+            batch = self.batch(self.rng.integers(len(self.data), size=c.batch_size))
             losses.append(self.learner.update({name: x.to(self.task.device) for name, x in batch.items()}))
-        return Progress(0, c.updates_per_step, {**mean_metrics(losses), "data/labels": float(len(self.data))})
+        return Progress(0, c.log_every, {**mean_metrics(losses), "data/labels": float(len(self.data))})
 
     def policy(self, *, explore: bool = False) -> DiffusionPolicy:
         c, learner = self.config, self.learner
-        steps = c.eval_steps or c.denoise_steps
-        return DiffusionPolicy(learner.average(), self.task.spec, c.sampler, steps, c.clip_sample, c.execute, explore)
+        steps = c.num_inference_steps or c.num_train_timesteps
+        return DiffusionPolicy(
+            learner.average(), self.task.spec, c.sampler, steps, c.clip_sample, c.n_action_steps, explore
+        )

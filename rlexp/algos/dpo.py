@@ -3,7 +3,7 @@
 Rafailov et al. 2023; the square form as in Azar et al. 2023 (IPO). An iteration samples trajectories τ from the
 policy, pairs them, labels each pair by a Bradley–Terry sample on the true returns, and fits the policy to the labels:
 
-    ℓ(τ) = Σ_t [log π(a_t|s_t) − log π_ref(a_t|s_t)]        log-ratio; the dynamics cancel; `reduce: mean` divides by T
+    ℓ(τ) = Σ_t [log π(a_t|s_t) − log π_ref(a_t|s_t)]        log-ratio; the dynamics cancel; reduction: mean divides by T
     h    = ℓ(τ_w) − ℓ(τ_l)                                  w preferred, l not; β h is the margin of implicit rewards
     logistic:  −log σ(β h)                                  (Rafailov, eq. 7)
     square:    (β h − z)²                                   the course's form, target z
@@ -47,25 +47,27 @@ class DPO(Algorithm):
     @dataclass(frozen=True, kw_only=True)
     class Config(Params):
         iterations: int | None = param("times data are collected and learned from; null: as the budget allows", ge=1)
-        trajectories: int = param("sampled for each iteration", unit="episodes", ge=4)
-        envs: int = param("environments stepped side by side", ge=1)
-        held_out: float = param("share of them that only measures accuracy", gt=0, lt=1)
-        fragment: int | None = param("compare pieces of this length; null: whole trajectories", unit="steps", ge=1)
+        episodes_per_iteration: int = param("sampled for each iteration", unit="episodes", ge=4)
+        num_envs: int = param("environments stepped side by side", ge=1)
+        validation_fraction: float = param("share of them that only measures accuracy", gt=0, lt=1)
+        fragment_length: int | None = param(
+            "compare pieces of this length; null: whole trajectories", unit="steps", ge=1
+        )
         pairing: str = param("who is compared with whom", choices=("random", "adjacent"))
-        pairs: int = param("labelled pairs to learn from, per iteration", ge=1)
+        num_pairs: int = param("labelled pairs to learn from, per iteration", ge=1)
         temperature: float = param("of the Bradley–Terry labels", unit="return", gt=0)
         standardise: bool = param("labels see returns in standard deviations of the compared ones")
         preferences: str | None = param(
-            "file of labelled pairs to learn from instead of sampling: its first `pairs`; the others measure accuracy",
+            "file of labelled pairs instead of sampled ones: its first `num_pairs` teach, the others measure accuracy",
             file=True,
         )
-        loss: str = param("see the head of the file", choices=("square", "logistic", "ipo"))
+        loss_type: str = param("see the head of the file", choices=("square", "logistic", "ipo"))
         beta: float = param("β, strength of the tie to the reference", gt=0)
-        target: float = param("z, the margin that the square form aims at", gt=0)
-        reduce: str = param("log-ratio of a trajectory: sum or mean over its steps", choices=("sum", "mean"))
+        target_margin: float = param("z, the margin that the square form aims at", gt=0)
+        reduction: str = param("log-ratio of a trajectory: sum or mean over its steps", choices=("sum", "mean"))
         lr: float = param("Adam learning rate", gt=0)
-        epochs: int = param("passes over an iteration's pairs", ge=1)
-        minibatch: int = param("pairs per update; the last one of an epoch may be smaller", unit="pairs", ge=1)
+        update_epochs: int = param("passes over an iteration's pairs", ge=1)
+        batch_size: int = param("pairs per update; the last one of an epoch may be smaller", unit="pairs", ge=1)
         max_grad_norm: float | None = param("global gradient norm is clipped to this; null: never", gt=0)
         freeze_std: bool = param("learn the mean only: the standard deviation stays the start's")
         min_std: float = param("the standard deviation never falls below this", ge=0)
@@ -74,7 +76,7 @@ class DPO(Algorithm):
         @property
         def per_iteration(self) -> int:
             """Updates of one iteration."""
-            return self.epochs * math.ceil(self.pairs / self.minibatch)
+            return self.update_epochs * math.ceil(self.num_pairs / self.batch_size)
 
     clock = "updates"
     state = ("learner", "generator", "rng", "rounds", "epoch", "collected", "data", "train_P2", "held_P2")
@@ -96,7 +98,7 @@ class DPO(Algorithm):
         if config.preferences is not None:
             with said_of(f"algo.preferences={config.preferences}"):
                 self._given(load_pairs(config.preferences))
-        check_fragment(config.fragment, task.env)
+        check_fragment(config.fragment_length, task.env)
         lowest = float(self.actor.log_std.detach().min().exp()) if isinstance(self.actor, GaussianActor) else math.inf
         if config.min_std > lowest and not config.freeze_std:
             raise UserError(f"algo.min_std={config.min_std}: the policy begins below it, with {lowest:.3g}")
@@ -104,15 +106,17 @@ class DPO(Algorithm):
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
         n = config.iterations
-        if config.preferences is not None and config.fragment is not None:
-            raise OutOfRange("fragment", "must be null where algo.preferences gives the pairs: they are compared whole")
+        if config.preferences is not None and config.fragment_length is not None:
+            raise OutOfRange(
+                "fragment_length", "must be null where algo.preferences gives the pairs: they are compared whole"
+            )
         if config.preferences is not None and n != 1:
             raise OutOfRange("iterations", "must be 1 where algo.preferences gives the pairs: there are no more")
         if n is not None and budget != n * config.per_iteration:
             raise OutOfRange(
                 "iterations",
-                f"{n} x {config.epochs} epochs of {config.pairs} pairs in minibatches of {config.minibatch} are "
-                f"{n * config.per_iteration} updates, train.budget is {budget}; "
+                f"{n} x {config.update_epochs} epochs of {config.num_pairs} pairs in minibatches of "
+                f"{config.batch_size} are {n * config.per_iteration} updates, train.budget is {budget}; "
                 f"use train.budget={n * config.per_iteration}",
             )
 
@@ -122,19 +126,19 @@ class DPO(Algorithm):
         valid_P2T, steps = b["valid"], b["valid"].sum()
         log_ratio_P2T = (logp_P2T - b["logp"]) * valid_P2T
         ratio_P2 = log_ratio_P2T.sum(-1)
-        if c.reduce == "mean":
+        if c.reduction == "mean":
             ratio_P2 = ratio_P2 / valid_P2T.sum(-1)
         h_P = ratio_P2[:, 0] - ratio_P2[:, 1]
-        if c.loss == "square":
-            loss = (c.beta * h_P - c.target).square().mean()
-        elif c.loss == "ipo":
+        if c.loss_type == "square":
+            loss = (c.beta * h_P - c.target_margin).square().mean()
+        elif c.loss_type == "ipo":
             loss = (h_P - 1 / (2 * c.beta)).square().mean()
         else:
             loss = -logsigmoid(c.beta * h_P).mean()
         margin_P = c.beta * h_P
         kl_P2T = (log_ratio_P2T.exp() - 1 - log_ratio_P2T) * valid_P2T
         return loss, {
-            f"loss/{c.loss}": loss,
+            f"loss/{c.loss_type}": loss,
             "opt/margin_mean": margin_P.mean(),
             "opt/margin_std": margin_P.std(correction=0),
             "opt/accuracy": (h_P > 0).float().mean(),
@@ -150,11 +154,11 @@ class DPO(Algorithm):
     def _collect(self) -> Progress:
         """One round of trajectories; the last round of an iteration pairs and labels them."""
         c = self.config
-        n = min(c.envs, c.trajectories - sum(len(x["length_E"]) for x in self.collected))
+        n = min(c.num_envs, c.episodes_per_iteration - sum(len(x["length_E"]) for x in self.collected))
         new = self._play(n, self.generator)
         self.collected = [*self.collected, new.columns()]
         steps, metrics = int(new.length_E.sum()), {}
-        if sum(len(x["length_E"]) for x in self.collected) == c.trajectories:
+        if sum(len(x["length_E"]) for x in self.collected) == c.episodes_per_iteration:
             data = Trajectories.join([Trajectories(**x) for x in self.collected])
             self.collected = []
             metrics = {
@@ -179,16 +183,16 @@ class DPO(Algorithm):
     def _compare(self, data: Trajectories) -> dict[str, float]:
         """Labels pairs of `data` and begins learning from them; returns what the labels tell."""
         c = self.config
-        held = min(len(data) - 2, max(2, round(c.held_out * len(data))))
+        held = min(len(data) - 2, max(2, round(c.validation_fraction * len(data))))
         # Rounds are alike: there is no order in them.
         parts = [data.take(np.arange(held, len(data))), data.take(np.arange(held))]
-        if c.fragment is not None:
-            if (parts[1].length_E // c.fragment).sum() < 2:  # nothing to be compared among those held out
+        if c.fragment_length is not None:
+            if (parts[1].length_E // c.fragment_length).sum() < 2:  # nothing to be compared among those held out
                 del parts[1]
-            parts = [fragments(part, c.fragment, self.rng) for part in parts]
+            parts = [fragments(part, c.fragment_length, self.rng) for part in parts]
         train, *others = (
             label(part, c.pairing, self.rng, c.temperature, c.standardise, count)
-            for part, count in zip(parts, (c.pairs, None), strict=False)
+            for part, count in zip(parts, (c.num_pairs, None), strict=False)
         )
         held_P2 = others[0].ordered_P2 + len(parts[0]) if others else train.index_P2[:0]
         self._learn_from(Trajectories.join(parts), train.ordered_P2, held_P2)
@@ -204,9 +208,9 @@ class DPO(Algorithm):
     def _given(self, given: Pairs) -> None:
         """Learn from pairs of a file. Held out are those that share no trajectory with the ones that are learned.
         Raises UserError where they are too few, broken or of another environment."""
-        n, spec, data = self.config.pairs, self.task.spec, given.trajectories
+        n, spec, data = self.config.num_pairs, self.task.spec, given.trajectories
         if len(given.first_P) < n:
-            raise UserError(f"holds {len(given.first_P)} pairs, algo.pairs asks for {n}")
+            raise UserError(f"holds {len(given.first_P)} pairs, algo.num_pairs asks for {n}")
         if (theirs := task_of(given.card.get("env", self.task.env.id))) != self.task.env.task:
             raise UserError(f"its trajectories are of {theirs}, the environment is {self.task.env.id}")
         width = data.action.shape[2] if data.action.ndim == 3 else None
@@ -233,14 +237,14 @@ class DPO(Algorithm):
         """One pass over the pairs in shuffled minibatches; the last one of an iteration lets go of its data."""
         c, losses = self.config, []
         order_P2 = self.rng.permutation(self.train_P2)
-        for start in range(0, len(order_P2), c.minibatch):
-            losses.append(self.learner.update(self._batch(order_P2[start : start + c.minibatch])))
+        for start in range(0, len(order_P2), c.batch_size):
+            losses.append(self.learner.update(self._batch(order_P2[start : start + c.batch_size])))
             if isinstance(self.actor, GaussianActor) and c.min_std and not c.freeze_std:
                 with torch.no_grad():
                     self.actor.log_std.clamp_(min=math.log(c.min_std))
         metrics = {**mean_metrics(losses), **self._held_out()}
         self.epoch += 1
-        if self.epoch == c.epochs:
+        if self.epoch == c.update_epochs:
             self.data, self.train_P2, self.held_P2 = None, self.train_P2[:0], self.held_P2[:0]
         return Progress(0, len(losses), metrics)
 
@@ -249,10 +253,10 @@ class DPO(Algorithm):
         """Loss, margin and accuracy on pairs that are not learned from."""
         if not len(self.held_P2):
             return {}
-        m = self.config.minibatch
+        m = self.config.batch_size
         chunks = [self.held_P2[i : i + m] for i in range(0, len(self.held_P2), m)]
         found = [(len(chunk), self.loss(self.actor, self._batch(chunk))[1]) for chunk in chunks]
-        names = {f"loss/{self.config.loss}": "loss/held_out", "opt/accuracy": "opt/accuracy_held_out",
+        names = {f"loss/{self.config.loss_type}": "loss/held_out", "opt/accuracy": "opt/accuracy_held_out",
                  "opt/margin_mean": "opt/margin_held_out", "opt/kl": "opt/kl_held_out"}  # fmt: skip
         total = len(self.held_P2)
         return {new: sum(n * float(f[old]) for n, f in found) / total for old, new in names.items()}

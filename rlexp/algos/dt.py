@@ -252,12 +252,12 @@ class DTPolicy(Policy, kind="dt"):
 class DT(Algorithm):
     @dataclass(frozen=True, kw_only=True)
     class Config(Params):
-        context: int = param("K: steps of a window, and that acting looks back on", unit="steps", ge=1)
-        layers: int = param("transformer blocks", ge=1)
-        heads: int = param("attention heads", ge=1)
-        width: int = param("of every token; a multiple of `heads`", unit="units", ge=1)
+        context_length: int = param("K: steps of a window, and that acting looks back on", unit="steps", ge=1)
+        num_layers: int = param("transformer blocks", ge=1)
+        num_heads: int = param("attention heads", ge=1)
+        embed_dim: int = param("of every token; a multiple of `num_heads`", unit="units", ge=1)
         dropout: float = param("of embedded tokens, attention weights and both outputs of a block", ge=0, lt=1)
-        max_timestep: int = param("steps of an episode that are told apart: its time limit", unit="steps", ge=1)
+        max_ep_len: int = param("steps of an episode that are told apart: its time limit", unit="steps", ge=1)
         target_return: float | None = param("return that is asked for when acting; null: the data's best episode's")
         return_scale: float = param("returns are divided by this", gt=0)
         learned_std: bool = param("continuous actions: learn a variance too, by likelihood")
@@ -267,8 +267,8 @@ class DT(Algorithm):
         warmup: int = param("updates over which the rate rises linearly to `lr`", unit="updates", ge=0)
         weight_decay: float = param("AdamW weight decay", ge=0)
         max_grad_norm: float | None = param("global gradient norm is clipped to this; null: never", gt=0)
-        minibatch: int = param("windows per update, drawn with replacement", unit="windows", ge=1)
-        updates_per_step: int = param("updates per row of metrics", unit="updates", ge=1)
+        batch_size: int = param("windows per update, drawn with replacement", unit="windows", ge=1)
+        log_every: int = param("updates per row of metrics", unit="updates", ge=1)
         precision: str = param("of products; weights stay float32", choices=("float32", "bfloat16"))
 
     clock = "updates"
@@ -290,7 +290,7 @@ class DT(Algorithm):
                 "to (it has no next_observations); use algo.obs_coef=0"
             )
         low, high = ([] if edge is None else edge.tolist() for edge in (spec.low_A, spec.high_A))
-        shape = (c.learned_std, c.max_timestep, c.layers, c.heads, c.width)
+        shape = (c.learned_std, c.max_ep_len, c.num_layers, c.num_heads, c.embed_dim)
         self.net = Transformer(spec.kind, spec.obs_dim, spec.n_actions, low, high, *shape).to(task.device)
         self.stats = Normaliser(spec.obs_dim)
         self.stats.update(self.data.obs_NO)
@@ -307,8 +307,8 @@ class DT(Algorithm):
 
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
-        if config.width % config.heads:
-            raise OutOfRange("width", f"must be a multiple of heads={config.heads}, not {config.width}")
+        if config.embed_dim % config.num_heads:
+            raise OutOfRange("embed_dim", f"must be a multiple of num_heads={config.num_heads}, not {config.embed_dim}")
 
     def _columns(self) -> dict[str, Tensor]:
         """What windows are cut from, each N long, on the device."""
@@ -323,7 +323,7 @@ class DT(Algorithm):
 
     def batch(self, row_B: np.ndarray) -> dict[str, Tensor]:
         """The windows that begin at these steps of the data."""
-        window = self.data.windows(row_B, range(self.config.context))
+        window = self.data.windows(row_B, range(self.config.context_length))
         row_BK, valid_BK, step_BK = (
             torch.from_numpy(x).to(self.task.device) for x in (window.row_BK, window.valid_BK, window.step_BK)
         )
@@ -358,14 +358,14 @@ class DT(Algorithm):
 
     def step(self) -> Progress:
         c, losses = self.config, []
-        row_UB = self.rng.integers(len(self.data), size=(c.updates_per_step, c.minibatch))
+        row_UB = self.rng.integers(len(self.data), size=(c.log_every, c.batch_size))
         for row_B in row_UB:
             self.updates += 1
             lr = c.lr * min(1.0, self.updates / c.warmup) if c.warmup else c.lr
             losses.append(self.learner.update(self.batch(row_B), lr))
-        return Progress(0, c.updates_per_step, {**mean_metrics(losses), "opt/lr": lr})
+        return Progress(0, c.log_every, {**mean_metrics(losses), "opt/lr": lr})
 
     def policy(self, *, explore: bool = False) -> DTPolicy:
         c, best = self.config, float(self.data.return_E.max())
         target = best if c.target_return is None else c.target_return
-        return DTPolicy(self.net, copy.deepcopy(self.stats), c.context, c.return_scale, target, best, explore)
+        return DTPolicy(self.net, copy.deepcopy(self.stats), c.context_length, c.return_scale, target, best, explore)

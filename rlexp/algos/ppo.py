@@ -1,13 +1,13 @@
 """Proximal Policy Optimization with the clipped surrogate, discrete and continuous. Schulman et al. 2017, algorithm 1.
 
-Each iteration runs the current policy π_old for `steps` steps in `envs` environments, estimates advantages, and takes
-`epochs` passes in minibatches:
+Each iteration runs the current policy π_old for `num_steps` steps in `num_envs` environments, estimates advantages,
+and takes `update_epochs` passes in minibatches of `batch_size`:
 
     Â_t = Σ_l (γλ)^l δ_{t+l},   δ_t = r_t + γ V(s'_t) − V(s_t)             generalised advantage (2016, eq. 16)
     ρ   = π(a|s) / π_old(a|s)
     L_π = −mean min(ρ Â, clip(ρ, 1 − ε, 1 + ε) Â)                          (eq. 7)
     L_V = ½ mean max((V − R)², (V_old + clip(V − V_old, ±ε_V) − R)²)       R = Â + V_old; plain MSE without ε_V
-    minimise  L_π + value_coef · L_V − entropy_coef · H[π]                 (eq. 9)
+    minimise  L_π + vf_coef · L_V − ent_coef · H[π]                 (eq. 9)
 
 Not in the paper, common to its implementations (Huang et al. 2022, "The 37 implementation details"): orthogonal
 initial weights, Adam ε = 1e-5, global gradient clipping, advantages normalised per minibatch, rewards divided by the
@@ -37,17 +37,17 @@ from rlexp.util.params import OutOfRange, Params, param
 class PPO(Algorithm):
     @dataclass(frozen=True, kw_only=True)
     class Config(Params):
-        envs: int = param("environments stepped side by side", ge=1)
-        steps: int = param("steps per environment and iteration", unit="env steps", ge=1)
-        epochs: int = param("passes over an iteration's samples", ge=1)
-        minibatch: int = param("samples per update; the last one of an epoch may be smaller", unit="samples", ge=1)
+        num_envs: int = param("environments stepped side by side", ge=1)
+        num_steps: int = param("steps per environment and iteration", unit="env steps", ge=1)
+        update_epochs: int = param("passes over an iteration's samples", ge=1)
+        batch_size: int = param("samples per update; the last one of an epoch may be smaller", unit="samples", ge=1)
         lr: float = param("Adam learning rate", gt=0)
         gamma: float = param("discount γ", ge=0, le=1)
         gae_lambda: float = param("λ of the advantage estimate: 1 is Monte Carlo, 0 one step", ge=0, le=1)
-        clip: float = param("ε: how far ρ may usefully move from 1", gt=0)
-        value_clip: float | None = param("ε_V: how far V may usefully move from V_old; null: no limit", gt=0)
-        value_coef: float = param("weight of the value loss", ge=0)
-        entropy_coef: float = param("weight of the entropy bonus", ge=0)
+        clip_coef: float = param("ε: how far ρ may usefully move from 1", gt=0)
+        vf_clip_coef: float | None = param("ε_V: how far V may usefully move from V_old; null: no limit", gt=0)
+        vf_coef: float = param("weight of the value loss", ge=0)
+        ent_coef: float = param("weight of the entropy bonus", ge=0)
         max_grad_norm: float | None = param("global gradient norm is clipped to this; null: never", gt=0)
         target_kl: float | None = param(
             "stop an iteration's updates once KL(π_old, π) exceeds this; null: never", unit="nats", gt=0
@@ -55,9 +55,9 @@ class PPO(Algorithm):
         normalise_advantage: bool = param("shift and scale each minibatch's advantages to mean 0, std 1")
         normalise_obs: bool = param("standardise observations by running statistics")
         normalise_reward: bool = param("divide rewards by the running std of the discounted return")
-        lr_schedule: str = param("course of the learning rate over `horizon`", choices=("constant", "linear"))
-        clip_schedule: str = param("course of ε over `horizon`", choices=("constant", "linear"))
-        horizon: int = param("where linear schedules reach zero", unit="env steps", ge=1)
+        lr_schedule: str = param("course of the learning rate over `anneal_steps`", choices=("constant", "linear"))
+        clip_schedule: str = param("course of ε over `anneal_steps`", choices=("constant", "linear"))
+        anneal_steps: int = param("where linear schedules reach zero", unit="env steps", ge=1)
 
     clock = "env_steps"
     compiles = True
@@ -77,10 +77,10 @@ class PPO(Algorithm):
 
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
-        if "linear" in (config.lr_schedule, config.clip_schedule) and budget > config.horizon:
+        if "linear" in (config.lr_schedule, config.clip_schedule) and budget > config.anneal_steps:
             raise OutOfRange(
-                "horizon",
-                f"is {config.horizon}, where the linear schedules reach zero, but train.budget "
+                "anneal_steps",
+                f"is {config.anneal_steps}, where the linear schedules reach zero, but train.budget "
                 f"is {budget}: nothing would be learned beyond it; a longer run has to begin anew",
             )
 
@@ -89,7 +89,7 @@ class PPO(Algorithm):
         self._begin(step)
 
     def _begin(self, step: int) -> None:
-        envs = self.task.envs(self.config.envs, step)
+        envs = self.task.envs(self.config.num_envs, step)
         self.collector = Collector(envs, self.task.spec)
         self.discounted_B = np.zeros(envs.n)
 
@@ -106,8 +106,8 @@ class PPO(Algorithm):
 
         value_N = net.critic(b["obs"]).squeeze(-1)
         error_N = (value_N - b["return"]).square()
-        if c.value_clip is not None:
-            near_N = b["value"] + torch.clamp(value_N - b["value"], -c.value_clip, c.value_clip)
+        if c.vf_clip_coef is not None:
+            near_N = b["value"] + torch.clamp(value_N - b["value"], -c.vf_clip_coef, c.vf_clip_coef)
             error_N = torch.max(error_N, (near_N - b["return"]).square())
         value_loss, entropy = 0.5 * error_N.mean(), entropy_N.mean()
 
@@ -118,16 +118,16 @@ class PPO(Algorithm):
             "opt/kl": (ratio_N - 1 - log_ratio_N).mean(),  # estimator k3 of Schulman 2020: unbiased, ≥ 0
             "opt/clip_fraction": ((ratio_N - 1).abs() > b["clip"]).float().mean(),
         }
-        loss = policy_loss + c.value_coef * value_loss
-        return loss - c.entropy_coef * entropy if c.entropy_coef else loss, metrics  # no backward pass for nothing
+        loss = policy_loss + c.vf_coef * value_loss
+        return loss - c.ent_coef * entropy if c.ent_coef else loss, metrics  # no backward pass for nothing
 
     def step(self) -> Progress:
         c = self.config
-        rollout = self.collector.collect(self.net.actor, c.steps, self.generator, self.obs_stats)
+        rollout = self.collector.collect(self.net.actor, c.num_steps, self.generator, self.obs_stats)
         batch, explained = self._prepare(rollout)
-        left = 1 - self.steps_done / c.horizon
+        left = 1 - self.steps_done / c.anneal_steps
         lr = c.lr * (left if c.lr_schedule == "linear" else 1.0)
-        clip = torch.tensor(c.clip * (left if c.clip_schedule == "linear" else 1.0))
+        clip = torch.tensor(c.clip_coef * (left if c.clip_schedule == "linear" else 1.0))
         losses = self._learn(batch, lr, clip)
         if self.obs_stats is not None:
             self.obs_stats.update(rollout.obs_TBO.reshape(-1, rollout.obs_TBO.shape[-1]))
@@ -165,11 +165,11 @@ class PPO(Algorithm):
         return batch, returns.explained_variance(value_TB, return_TB)
 
     def _learn(self, batch: dict[str, Tensor], lr: float, clip: Tensor) -> list[dict[str, Tensor]]:
-        """`epochs` passes in shuffled minibatches; ends early, all epochs, once the KL exceeds its target."""
+        """`update_epochs` passes in shuffled minibatches; ends early, all epochs, once the KL exceeds its target."""
         c, losses = self.config, []
-        for _ in range(c.epochs):
+        for _ in range(c.update_epochs):
             order = torch.from_numpy(self.rng.permutation(len(batch["adv"])))
-            shuffled = {name: column[order].split(c.minibatch) for name, column in batch.items()}
+            shuffled = {name: column[order].split(c.batch_size) for name, column in batch.items()}
             for parts in zip(*shuffled.values(), strict=True):
                 losses.append(self.learner.update({**dict(zip(shuffled, parts, strict=True)), "clip": clip}, lr))
                 if c.target_kl is not None and losses[-1]["opt/kl"] > c.target_kl:

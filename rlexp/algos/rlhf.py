@@ -1,15 +1,16 @@
 """RLHF: a policy gradient on a reward learned from comparisons of trajectories.
 
-Christiano et al. 2017, in three stages of one run. An epoch plays whole episodes, at least `epoch_steps` steps of them.
+Christiano et al. 2017, in three stages of one run. An epoch plays whole episodes until it has `steps_per_epoch` steps.
 
     1. novices   `novice_epochs` epochs of the policy gradient on the true reward; their episodes are kept
-    2. reward    pairs of pieces of these (whole episodes, or `fragment` steps each), labelled by Bradley–Terry on the
-                 true returns R: P(1 ≻ 2) = σ((R₁ − R₂) / temperature). M networks r_m(s, a) minimise
+    2. reward    pairs of pieces of these (whole episodes, or `fragment_length` steps each), labelled by Bradley–Terry
+                 on the true returns R: P(1 ≻ 2) = σ((R₁ − R₂) / temperature). M networks r_m(s, a) minimise
                      L_m = −mean over pairs of  log σ(Σ_t r_m(s_t, a_t) of the preferred − Σ_t r_m of the other)
     3. policy    a new policy, by the policy gradient on  r̂ = mean_m (r_m − shift_m) / scale_m  alone
 
     the policy gradient: R_t = Σ_{i≥t} γ^{i−t} r_i; Â = R_t less the epoch's mean, over its standard deviation;
-    minimise −mean of log π(a_t|s_t) Â_t, one step of Adam an epoch; in stage 3 with `clip` `passes` on PPO's surrogate.
+    minimise −mean of log π(a_t|s_t) Â_t, one step of Adam an epoch; in stage 3, where `clip_coef` is given,
+    `update_epochs` steps on PPO's surrogate.
 
 The true reward labels, and is logged; stage 3 does the same whatever it says. scale_m and shift_m are the standard
 deviation and mean of r_m over the steps compared. Pieces of equal length leave the mean of r_m open, so it goes
@@ -123,23 +124,27 @@ class RLHF(Algorithm):
             "run or policy file whose learned reward to take; null: stages 1 and 2 make it", file=True
         )
         novice_epochs: int = param("epochs of stage 1", ge=0)
-        epoch_steps: int = param("whole episodes are played until an epoch has these", unit="env steps", ge=1)
-        episodes: int = param("episodes played side by side", unit="episodes", ge=1)
+        steps_per_epoch: int = param("whole episodes are played until an epoch has these", unit="env steps", ge=1)
+        num_envs: int = param("environments, each of which plays one episode at a time", ge=1)
         lr: float = param("Adam learning rate of the policy", gt=0)
         gamma: float = param("discount", ge=0, le=1)
-        clip: float | None = param("PPO's ε, a limit of the policy ratio; null: the plain policy gradient", gt=0)
-        passes: int = param("updates in each epoch of stage 3, every one on all its steps", ge=1)
-        kept: int = param("episodes of each epoch that are kept for comparisons", ge=2)
-        fragment: int | None = param("length of the pieces compared; null: whole episodes", unit="env steps", ge=1)
-        pairs: int = param("comparisons of novices' pieces to learn from", ge=1)
-        held_out: float = param("share of episodes, and as many pairs, kept for measuring accuracy", gt=0, lt=1)
+        clip_coef: float | None = param("PPO's ε, a limit of the policy ratio; null: the plain policy gradient", gt=0)
+        update_epochs: int = param("updates in each epoch of stage 3, every one on all its steps", ge=1)
+        kept_episodes: int = param("episodes of each epoch that are kept for comparisons", ge=2)
+        fragment_length: int | None = param(
+            "length of the pieces compared; null: whole episodes", unit="env steps", ge=1
+        )
+        num_pairs: int = param("comparisons of novices' pieces to learn from", ge=1)
+        validation_fraction: float = param(
+            "share of episodes, and as many pairs, kept for measuring accuracy", gt=0, lt=1
+        )
         temperature: float = param("of the Bradley–Terry labels", unit="return", gt=0)
         reward_hidden: list[int] = param("width of each hidden layer of a reward network", unit="units", ge=1)
-        ensemble: int = param("reward networks M", ge=1)
+        ensemble_size: int = param("reward networks M", ge=1)
         reward_lr: float = param("Adam learning rate of the reward networks", gt=0)
-        reward_decay: float = param("their decoupled weight decay", ge=0)
+        reward_weight_decay: float = param("their decoupled weight decay", ge=0)
         reward_epochs: int = param("passes over all comparisons", ge=1)
-        reward_batch: int = param("comparisons per update", unit="pairs", ge=1)
+        reward_batch_size: int = param("comparisons per update", unit="pairs", ge=1)
         centre: bool = param("subtract the learned reward's mean")
         relabel_every: int | None = param("epochs of stage 3 between comparisons of its own episodes; null: none", ge=1)
         relabel_pairs: int = param("comparisons made each time", ge=1)
@@ -152,12 +157,12 @@ class RLHF(Algorithm):
         self.config, self.task, spec = config, task, task.spec
         self.actors = [_actor(task), _actor(task)]  # the novice, the policy
         self.novice, self.learner = (Learner(actor, self.policy_loss, lr=config.lr) for actor in self.actors)
-        check_fragment(config.fragment, task.env)
+        check_fragment(config.fragment_length, task.env)
         self._check_enough(task.env.time_limit)
-        self.reward = RewardNet(spec.kind, spec.obs_dim, spec.n_actions, config.reward_hidden, config.ensemble)
+        self.reward = RewardNet(spec.kind, spec.obs_dim, spec.n_actions, config.reward_hidden, config.ensemble_size)
         if config.reward_from is not None:
             self.reward = _reward_of(config.reward_from, spec)
-        self.fitter = Learner(self.reward, reward_loss, lr=config.reward_lr, weight_decay=config.reward_decay)
+        self.fitter = Learner(self.reward, reward_loss, lr=config.reward_lr, weight_decay=config.reward_weight_decay)
         self.first = config.novice_epochs if config.reward_from is None else 0  # epoch of stage 3
         self.generator, self.rng, self.data_rng = task.generator("explore"), task.rng("batch"), task.rng("data")
         self.epoch = self.rounds = self.fits_left = 0
@@ -168,8 +173,10 @@ class RLHF(Algorithm):
     def check(cls, config: Config, budget: int) -> None:
         if config.relabel_every and config.reward != "learned":
             raise OutOfRange("relabel_every", f"has no effect where algo.reward is {config.reward}; use null")
-        if config.passes > 1 and config.clip is None:
-            raise OutOfRange("passes", f"is {config.passes}: more than one pass needs algo.clip, PPO's ε")
+        if config.update_epochs > 1 and config.clip_coef is None:
+            raise OutOfRange(
+                "update_epochs", f"is {config.update_epochs}: more than one update needs algo.clip_coef, PPO's ε"
+            )
         if config.reward_from is not None:
             if config.reward != "learned":
                 raise OutOfRange("reward_from", f"names a learned reward, and algo.reward is {config.reward}")
@@ -181,11 +188,11 @@ class RLHF(Algorithm):
     def _check_enough(self, limit: int | None) -> None:
         """Raise UserError unless as many episodes are compared as learning from some and holding out others takes."""
         c = self.config
-        rounds = -(-c.epoch_steps // (c.episodes * limit)) if limit else 1  # of an epoch, at the least
-        kept = min(c.kept, c.episodes * rounds)
+        rounds = -(-c.steps_per_epoch // (c.num_envs * limit)) if limit else 1  # of an epoch, at the least
+        kept = min(c.kept_episodes, c.num_envs * rounds)
         compared = kept if c.relabel_every else kept * c.novice_epochs
         if c.reward in ("learned", "random") and (c.reward_from is None or c.relabel_every) and compared < 4:
-            option, given = ("kept", c.kept) if kept == c.kept else ("episodes", c.episodes)
+            option, given = ("kept_episodes", c.kept_episodes) if kept == c.kept_episodes else ("num_envs", c.num_envs)
             raise UserError(
                 f"algo.{option}={given}: as few as {compared} episodes may be compared; two to learn from and two held "
                 "out are the least"
@@ -199,8 +206,8 @@ class RLHF(Algorithm):
     def policy_loss(self, actor: Actor, b: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         logp_N, entropy_N = actor.log_prob_entropy(b["obs"], b["action"])
         gain_N = logp_N * b["adv"]
-        if self.config.clip is not None:
-            ratio_N, e = (logp_N - b["logp"]).exp(), self.config.clip
+        if self.config.clip_coef is not None:
+            ratio_N, e = (logp_N - b["logp"]).exp(), self.config.clip_coef
             gain_N = torch.min(ratio_N * b["adv"], ratio_N.clamp(1 - e, 1 + e) * b["adv"])
         return -gain_N.mean(), {"loss/policy": -gain_N.mean(), "data/entropy": entropy_N.mean()}
 
@@ -209,7 +216,7 @@ class RLHF(Algorithm):
         if stage == 2:
             return Progress(0, 0, {"data/stage": stage, **self._fit()})
         policy = stage == 3
-        played = collect_steps(c.epoch_steps, self._fresh, self.task.spec, self.actors[policy], self.generator)
+        played = collect_steps(c.steps_per_epoch, self._fresh, self.task.spec, self.actors[policy], self.generator)
         reward_ET = self._pay(played) if policy else played.reward_ET
         metrics = {"data/stage": stage, **_returns(played), **(_learned_returns(played, reward_ET) if policy else {})}
         metrics |= self._improve(self.learner if policy else self.novice, played, reward_ET)
@@ -218,18 +225,18 @@ class RLHF(Algorithm):
         if not policy:
             self.novices.append(kept.columns())
             if epoch == 0 and c.reward in ("learned", "random"):
-                self._compare(Trajectories.join([Trajectories(**columns) for columns in self.novices]), c.pairs)
+                self._compare(Trajectories.join([Trajectories(**columns) for columns in self.novices]), c.num_pairs)
         elif c.reward == "learned" and c.relabel_every and epoch % c.relabel_every == 0:
             self._compare(kept, c.relabel_pairs)
         return Progress(int(played.length_E.sum()), 1, metrics)
 
     def _fresh(self) -> VecEnv:
         self.rounds += 1
-        return self.task.envs(self.config.episodes, self.rounds - 1, autoreset=False)
+        return self.task.envs(self.config.num_envs, self.rounds - 1, autoreset=False)
 
     def _keep(self, played: Trajectories) -> Trajectories:
-        """The first `kept` episodes, with their actions as executed."""
-        columns = played.take(slice(self.config.kept)).columns()
+        """The first `kept_episodes` episodes, with their actions as executed."""
+        columns = played.take(slice(self.config.kept_episodes)).columns()
         return Trajectories(**{**columns, "action": self.task.spec.executable(columns["action"]), "logp_ET": None})
 
     def _improve(self, learner: Learner, played: Trajectories, reward_ET: np.ndarray) -> dict[str, float]:
@@ -241,7 +248,7 @@ class RLHF(Algorithm):
         adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)
         columns = {"obs": played.obs_ETO, "action": played.action, "logp": played.logp_ET}
         batch = {name: torch.from_numpy(x[taken_ET]) for name, x in columns.items()}
-        passes = c.passes if learner is self.learner else 1
+        passes = c.update_epochs if learner is self.learner else 1
         return mean_metrics([learner.update({**batch, "adv": torch.from_numpy(adv_N)}) for _ in range(passes)])
 
     def _pay(self, played: Trajectories) -> np.ndarray:
@@ -259,10 +266,10 @@ class RLHF(Algorithm):
         """Label `count` pairs of pieces of `episodes`, and more that are held out; begin to fit the networks to all."""
         c, order = self.config, self.data_rng.permutation(len(episodes))
         held = min(
-            len(episodes) - 2, max(2, round(c.held_out * len(episodes)))
+            len(episodes) - 2, max(2, round(c.validation_fraction * len(episodes)))
         )  # no pair held out has an episode that is learned from
         new = self._label(episodes.take(order[held:]), count)
-        new_out = self._label(episodes.take(order[:held]), max(1, round(c.held_out * count)))
+        new_out = self._label(episodes.take(order[:held]), max(1, round(c.validation_fraction * count)))
         data = new.trajectories
         obs_NO, action = data.obs_ETO[data.valid_ET], data.action[data.valid_ET]
         if self.epoch == self.first:
@@ -275,11 +282,11 @@ class RLHF(Algorithm):
     def _label(self, episodes: Trajectories, count: int) -> Pairs:
         """`count` labelled pairs of pieces of `episodes`: all that stages 2 and 3 hear of the true reward."""
         c = self.config
-        pieces = episodes if c.fragment is None else fragments(episodes, c.fragment, self.data_rng)
+        pieces = episodes if c.fragment_length is None else fragments(episodes, c.fragment_length, self.data_rng)
         if len(pieces) < 2:
             raise UserError(
-                f"algo.fragment={c.fragment}: {len(episodes)} episodes of at most {episodes.length_E.max()} steps give "
-                f"{len(pieces)} pieces, and a comparison takes two"
+                f"algo.fragment_length={c.fragment_length}: {len(episodes)} episodes of at most "
+                f"{episodes.length_E.max()} steps give {len(pieces)} pieces, and a comparison takes two"
             )
         return label(pieces, "random", self.data_rng, c.temperature, count=count)
 
@@ -287,7 +294,7 @@ class RLHF(Algorithm):
         """One pass over all comparisons; and how many of those held out r̂ predicts."""
         c, (pairs, pairs_out) = self.config, (Pairs.from_tree(tree) for tree in self.compared)
         data, shuffled_P2 = pairs.trajectories, self.rng.permutation(pairs.ordered_P2)
-        parts = np.array_split(shuffled_P2, -(-len(shuffled_P2) // c.reward_batch))
+        parts = np.array_split(shuffled_P2, -(-len(shuffled_P2) // c.reward_batch_size))
         losses = [self.fitter.update(steps_of(data, index_B2)) for index_B2 in parts]
         self.reward.standardise(data.obs_ETO[data.valid_ET], data.action[data.valid_ET], c.centre)
         self.fits_left -= 1

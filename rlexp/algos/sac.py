@@ -41,17 +41,19 @@ from rlexp.util.params import OutOfRange, Params, param
 class SAC(Algorithm):
     @dataclass(frozen=True, kw_only=True)
     class Config(Params):
-        envs: int = param("environments stepped side by side", ge=1)
-        steps: int = param("steps per environment and iteration", unit="env steps", ge=1)
-        updates_per_step: int = param("updates after each step of all environments", ge=1)
-        warmup: int = param("steps with uniform random actions, before the first update", unit="env steps", ge=1)
+        num_envs: int = param("environments stepped side by side", ge=1)
+        num_steps: int = param("steps per environment and iteration", unit="env steps", ge=1)
+        gradient_steps: int = param("updates after each step of all environments", ge=1)
+        learning_starts: int = param(
+            "steps with uniform random actions, before the first update", unit="env steps", ge=1
+        )
         buffer_size: int = param("transitions kept; older ones are overwritten", unit="env steps", ge=1)
-        batch: int = param("transitions per update", unit="samples", ge=1)
+        batch_size: int = param("transitions per update", unit="samples", ge=1)
         lr: float = param("Adam learning rate of critics, policy and temperature", gt=0)
         gamma: float = param("discount γ", ge=0, le=1)
         tau: float = param("τ: how far the target critics follow per update", gt=0, le=1)
         alpha: float = param("temperature α, at the start where it is tuned", gt=0)
-        tune_alpha: bool = param("adapt α so that the policy's entropy meets its target")
+        autotune: bool = param("adapt α so that the policy's entropy meets its target")
         target_entropy: float | None = param("H̄; null: minus the number of action dims", unit="nats")
 
     clock = "env_steps"
@@ -85,15 +87,15 @@ class SAC(Algorithm):
 
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
-        if config.buffer_size < config.envs:
-            raise OutOfRange("buffer_size", f"must be ≥ algo.envs={config.envs}, not {config.buffer_size}")
+        if config.buffer_size < config.num_envs:
+            raise OutOfRange("buffer_size", f"must be ≥ algo.num_envs={config.num_envs}, not {config.buffer_size}")
 
     def restart(self, step: int) -> None:
         self.envs.close()
         self._begin(step)
 
     def _begin(self, step: int) -> None:
-        self.envs = self.task.envs(self.config.envs, step)
+        self.envs = self.task.envs(self.config.num_envs, step)
         self.obs_BO, self.total_B = self.envs.reset(), np.zeros(self.envs.n)
 
     def critic_loss(self, q: "TwinCritic", b: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -110,13 +112,13 @@ class SAC(Algorithm):
         alpha = pi.log_alpha.exp().detach()
         loss, entropy = (alpha * logp_N - self.q(b["obs"], action_NA).amin(0)).mean(), -logp_N.detach().mean()
         metrics = {"loss/policy": loss, "data/entropy": entropy, "opt/alpha": alpha}
-        return (loss - pi.log_alpha * (self.entropy - entropy) if self.config.tune_alpha else loss), metrics
+        return (loss - pi.log_alpha * (self.entropy - entropy) if self.config.autotune else loss), metrics
 
     def step(self) -> Progress:
         c, n = self.config, self.envs.n
         losses: list[dict[str, Tensor]] = []
         returns: list[float] = []
-        for _ in range(c.steps):
+        for _ in range(c.num_steps):
             action_BA = self._explore()
             step = self.envs.step(self.task.spec.from_unit(action_BA))
             self.replay.add(self.obs_BO, action_BA, step.reward, step.final_obs, step.terminated)
@@ -125,21 +127,21 @@ class SAC(Algorithm):
             returns += self.total_B[ended].tolist()
             self.total_B[ended] = 0
             self.steps_done += n
-            if self.steps_done > c.warmup:
-                losses += [self._update() for _ in range(c.updates_per_step)]
+            if self.steps_done > c.learning_starts:
+                losses += [self._update() for _ in range(c.gradient_steps)]
         played = {"data/return_mean": float(np.mean(returns))} if returns else {}
-        return Progress(c.steps * n, len(losses), {**mean_metrics(losses), **played})
+        return Progress(c.num_steps * n, len(losses), {**mean_metrics(losses), **played})
 
     @torch.no_grad()
     def _explore(self) -> np.ndarray:
         """Actions in [−1, 1]: uniform at first, then sampled from the policy."""
         shape = self.envs.n, self.task.spec.n_actions
-        if self.steps_done < self.config.warmup:
+        if self.steps_done < self.config.learning_starts:
             return (2 * torch.rand(shape, generator=self.generator) - 1).numpy()
         return self.pi.sample(torch.from_numpy(self.obs_BO), torch.randn(shape, generator=self.generator))[0].numpy()
 
     def _update(self) -> dict[str, Tensor]:
-        batch = self.replay.sample(self.config.batch, self.rng)
+        batch = self.replay.sample(self.config.batch_size, self.rng)
         noise_2NA = torch.randn(2, *batch["action"].shape, generator=self.generator)
         batch |= {"noise": noise_2NA[0], "noise_next": noise_2NA[1]}
         critic = self.critic.update(batch)

@@ -1,13 +1,13 @@
 """Vanilla policy gradient: REINFORCE with reward-to-go, with or without a learned baseline.
 
-Williams 1992; Sutton et al. 2000. Each iteration plays whole episodes with sampled actions, then takes `epochs`
-passes over them in minibatches:
+Williams 1992; Sutton et al. 2000. Each epoch plays whole episodes with sampled actions until it has
+`steps_per_epoch` steps, then takes `update_epochs` passes over them in minibatches:
 
     R_t = Σ_{i≥t} γ^{i−t} r_i                          reward-to-go, to the end of the episode
     Â_t = R_t − V(s_t)   (baseline: value)   or   R_t  (baseline: none)
     L_π = −mean over samples of  log π(a_t|s_t) Â_t
     L_V =  mean over samples of  (V(s_t) − R_t)²
-    minimise  L_π + value_coef · L_V  with Adam.
+    minimise  L_π + vf_coef · L_V  with Adam.
 
 The gradient is unbiased for the first minibatch only: later ones are taken off-policy, with nothing to keep the policy
 near the one that sampled. That is what PPO mends, and why a high learning rate with many epochs collapses here.
@@ -37,14 +37,12 @@ class VPG(Algorithm):
         lr: float = param("Adam learning rate", gt=0)
         gamma: float = param("discount", ge=0, le=1)
         baseline: str = param("what is subtracted from the reward-to-go", choices=("none", "value"))
-        value_coef: float = param("weight of the value loss", ge=0)
-        episodes: int = param("episodes played side by side", unit="episodes", ge=1)
-        batch_steps: int = param(
-            "play further rounds of `episodes` until an iteration has these", unit="env steps", ge=1
-        )
-        epochs: int = param("passes over an iteration's samples", ge=1)
-        minibatch: int = param("samples per update; 0 takes all at once", unit="samples", ge=0)
-        normalise_advantage: bool = param("shift and scale each iteration's advantages to mean 0, std 1")
+        vf_coef: float = param("weight of the value loss", ge=0)
+        num_envs: int = param("environments, each of which plays one episode at a time", ge=1)
+        steps_per_epoch: int = param("whole episodes are played until an epoch has these", unit="env steps", ge=1)
+        update_epochs: int = param("passes over an epoch's samples", ge=1)
+        batch_size: int = param("samples per update; 0 takes all at once", unit="samples", ge=0)
+        normalise_advantage: bool = param("shift and scale each epoch's advantages to mean 0, std 1")
 
     clock = "env_steps"
     state = ("learner", "generator", "rng", "iteration")
@@ -64,11 +62,11 @@ class VPG(Algorithm):
         if self.config.baseline == "none":
             return policy_loss, metrics
         value_loss = (net.critic(batch["obs"]).squeeze(-1) - batch["return"]).square().mean()
-        return policy_loss + self.config.value_coef * value_loss, {**metrics, "loss/value": value_loss}
+        return policy_loss + self.config.vf_coef * value_loss, {**metrics, "loss/value": value_loss}
 
     def step(self) -> Progress:
         c = self.config
-        played = collect_steps(c.batch_steps, self._fresh, self.task.spec, self.net.actor, self.generator)
+        played = collect_steps(c.steps_per_epoch, self._fresh, self.task.spec, self.net.actor, self.generator)
         return_ET = returns.rewards_to_go(played.reward_ET.T, played.last_ET.T, c.gamma).T
         columns = {"obs": played.obs_ETO, "action": played.action, "return": return_ET}
         batch = {name: torch.from_numpy(column[played.valid_ET]) for name, column in columns.items()}
@@ -78,8 +76,8 @@ class VPG(Algorithm):
             if c.normalise_advantage and len(adv_N) > 1:
                 adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)
         batch["adv"] = adv_N
-        size, losses = c.minibatch or len(adv_N), []
-        for _ in range(c.epochs):
+        size, losses = c.batch_size or len(adv_N), []
+        for _ in range(c.update_epochs):
             order = torch.from_numpy(self.rng.permutation(len(adv_N)))
             for rows in order.split(size):
                 losses.append(self.learner.update({name: column[rows] for name, column in batch.items()}))
@@ -92,7 +90,7 @@ class VPG(Algorithm):
 
     def _fresh(self) -> VecEnv:
         self.iteration += 1
-        return self.task.envs(self.config.episodes, self.iteration - 1, autoreset=False)
+        return self.task.envs(self.config.num_envs, self.iteration - 1, autoreset=False)
 
     def policy(self, *, explore: bool = False) -> ActorPolicy:
         return ActorPolicy(self.net.actor, self.task.spec, explore=explore)

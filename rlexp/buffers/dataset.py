@@ -146,7 +146,8 @@ class Dataset:
         n = len(self.length_E)
         if n < 2:
             raise UserError(
-                f"{self.name}: has one episode; it cannot be split into training and validation (algo.validation=0)"
+                f"{self.name}: has one episode; it cannot be split into training and validation "
+                "(algo.validation_fraction=0)"
             )
         order = rng.permutation(n)
         held = min(n - 1, max(1, round(share * n)))

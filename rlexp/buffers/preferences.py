@@ -25,9 +25,9 @@ from rlexp.util.errors import UserError
 
 
 def check_fragment(length: int | None, env: EnvConfig) -> None:
-    """Raise UserError where no episode of `env` can be as long as algo.fragment."""
+    """Raise UserError where no episode of `env` can be as long as algo.fragment_length."""
     if length is not None and (limit := env.time_limit) is not None and length > limit:
-        raise UserError(f"algo.fragment={length}: an episode of '{env.id}' has at most {limit} steps")
+        raise UserError(f"algo.fragment_length={length}: an episode of '{env.id}' has at most {limit} steps")
 
 
 def fragments(data: Trajectories, length: int, rng: np.random.Generator | None = None) -> Trajectories:

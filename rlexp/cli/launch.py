@@ -36,14 +36,14 @@ def main(parallel: bool) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from rlexp.experiment import compose
+    from rlexp.experiment import compose, former_names
 
     signal.signal(signal.SIGTERM, _terminate)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not a report
     try:
         typed = sys.argv[1:]
         _check_flags(typed)
-        words = compose.take(typed)
+        words = former_names.translated(compose.take(typed))
         compose.register()
         if not any(word.startswith("resume=") for word in words):
             _check_groups(words)

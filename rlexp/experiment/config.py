@@ -19,6 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from rlexp.algos.base import Algorithm
 from rlexp.datasets.load import BufferConfig
 from rlexp.envs.spec import EnvConfig
+from rlexp.experiment import former_names
 from rlexp.nn.actors import PolicyConfig
 from rlexp.report.film import VideoConfig
 from rlexp.report.naming import names
@@ -116,7 +117,7 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
             known = all_keys({k: v for k, v in plain.items() if k in TOP_LEVEL})
             raise UserError(f"{key}: unknown option{did_you_mean(nearest_key(key, known))}")
     algo_class = _algo_class(plain["algo"])
-    body = {key: value for key, value in plain["algo"].items() if key != "_target_"}
+    body = {key: value for key, value in former_names.renamed(plain["algo"]).items() if key != "_target_"}
     train = dict(plain["train"])
     budget = train.get("budget")
     if isinstance(budget, int | float) and not isinstance(budget, bool) and math.isfinite(budget):

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlexp.experiment import hydra_errors
+from rlexp.experiment import former_names, hydra_errors
 from rlexp.experiment.compose import compose, find
 from rlexp.experiment.config import RunConfig, all_keys, build, nearest_key, require, seed_list
 from rlexp.experiment.engines.base import Job
@@ -136,12 +136,15 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
     runs, inputs = {}, {}
     for arm, words in node["arms"].items():
         try:
-            runs[arm] = build(compose([*common, *words, *overrides]))
+            algorithms = former_names.algorithms_of([*common, *words, *overrides])
+            words = former_names.translated([*common, *words], algorithms)
+            words += former_names.translated(overrides, algorithms)
+            runs[arm] = build(compose(words))
             inputs[arm] = probe(runs[arm])
         except UserError as error:
             raise UserError(f"arm {arm} of study={name}: {error}") from None
         except (HydraException, OmegaConfBaseException) as error:
-            said = hydra_errors.hydra_error(error, [*common, *words, *overrides])
+            said = hydra_errors.hydra_error(error, words)
             raise UserError(f"arm {arm} of study={name}: {said}") from None
     path = create(_root(composed), f"study_{name}")
     checkpoint.write_text(path / "study.yaml", OmegaConf.to_yaml({"name": name, **node}))
@@ -185,6 +188,7 @@ def _resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
         stored: Any = OmegaConf.to_container(OmegaConf.load(file))
         require(stored)
         trust.require(trust.names_in(stored), "config.yaml")
+        stored["algo"] = former_names.renamed(stored["algo"])
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     except Exception as error:  # a yaml parser's many errors
