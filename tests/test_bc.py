@@ -255,6 +255,6 @@ def test_settings_reach_the_optimiser():
     algo = bc(episodes(linear), *CONTINUOUS, "algo.lr=0.5", "algo.weight_decay=0.25")
     assert (algo.learner.lr, algo.learner.weight_decay) == (0.5, 0.25)
     default = built("algo=bc", "env=bipedal")
-    assert (default.algo.lr, default.algo.weight_decay, default.algo.minibatch) == (1e-4, 1e-4, 128)
+    assert (default.algo.lr, default.algo.weight_decay, default.algo.batch_size) == (1e-4, 1e-4, 128)
     net = bc(episodes(linear), "algo=bc", *CONTINUOUS[1:3]).net
     assert [tuple(p.shape) for p in net.parameters() if p.ndim == 2] == [(128, 3), (128, 128), (2, 128)]

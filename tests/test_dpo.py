@@ -374,7 +374,7 @@ def test_learns_from_a_file_of_pairs(tmp_path):
     assert first.env_steps == 0
     assert first.metrics["opt/kl"] == pytest.approx(0, abs=1e-5), "the reference is the policy to be trained"
     assert given.step().metrics["opt/log_ratio_preferred"] != 0
-    with pytest.raises(UserError, match=r"holds 10 pairs, algo.pairs asks for 12"):
+    with pytest.raises(UserError, match=r"holds 10 pairs, algo.num_pairs asks for 12"):
         dpo(f"algo.preferences={tmp_path / 'pairs.safetensors'}", "algo.num_pairs=12", "algo.update_epochs=2")
     with pytest.raises(UserError, match="are not the environment's"):
         swimmer(f"algo.preferences={tmp_path / 'pairs.safetensors'}", *SMALL)

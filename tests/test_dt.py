@@ -482,7 +482,7 @@ def test_config_errors_and_the_device():
     assert (run.train.device, run.plain["train"]["device"]) == (here, here)
     assert built("algo=ppo", "train.device=auto").train.device == "cpu", "where an algorithm knows no other"
     assert run.algo.target_return == 3600
-    assert built("algo=dt", "env=bipedal").algo.max_timestep == 1600
+    assert built("algo=dt", "env=bipedal").algo.max_ep_len == 1600
 
 
 def test_what_data_do_not_say_is_not_learned():

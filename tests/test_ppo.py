@@ -465,23 +465,23 @@ def test_linear_schedules_fall_to_zero_at_the_horizon(linear):
 
 
 @pytest.mark.parametrize("linear", ["lr", "clip"])
-def test_a_budget_beyond_the_horizon_of_a_linear_schedule_is_refused(linear):
+def test_a_budget_beyond_the_end_of_a_linear_schedule_is_refused(linear):
     words = ["algo=ppo", *DISCRETE, f"algo.{linear}_schedule=linear", "algo.anneal_steps=1000"]
     with pytest.raises(UserError, match=r"algo\.anneal_steps: is 1000.*train\.budget is 1001"):
         built(*words, "train.budget=1001")
-    assert built(*words, "train.budget=1000").algo.horizon == 1000
+    assert built(*words, "train.budget=1000").algo.anneal_steps == 1000
     assert built("algo=ppo", *DISCRETE, "algo.anneal_steps=1000", "train.budget=2000"), (
         "nothing depends on it when all is constant"
     )
 
 
-def test_the_horizon_is_the_budget_where_none_is_given():
+def test_a_schedule_ends_with_the_budget_where_none_is_given():
     words = ["algo=ppo", *DISCRETE, "algo.lr_schedule=linear", "train.budget=5000", "algo.num_steps=16"]
-    assert built(*words).algo.horizon == 5000
+    assert built(*words).algo.anneal_steps == 5000
     try:
         run = built(*words, "algo.anneal_steps=null")
     except UserError as error:
-        assert "horizon" in str(error)  # noqa: PT017, either is an honest answer; ignoring the schedule is not
+        assert "anneal_steps" in str(error)  # noqa: PT017, either is an honest answer; ignoring the schedule is not
         return
     algo = PPO(run.algo, make_task(run, describe(run.env), 0))
     assert algo.step().metrics["opt/lr"] > algo.step().metrics["opt/lr"]
