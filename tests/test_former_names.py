@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+import rlexp
 from rlexp.experiment import former_names, plan
 from rlexp.experiment.former_names import FORMER, algorithms_of, renamed, translated
 from rlexp.util import paths
@@ -161,6 +162,13 @@ def test_a_run_of_former_times_is_resumed_exactly(tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert metrics(run / "seed_0") == metrics(only_run(tmp_path, "whole") / "seed_0")
     assert OmegaConf.load(run / "config.yaml").algo.num_envs == 4, "from now on it has the names of today"
+
+
+def test_a_notebook_may_use_former_names(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"algo\.num_steps: must be ≥ 1"):
+        rlexp.train("env=lineworld", **{"algo.steps": 0})
+    assert "algo.steps is now called algo.num_steps" in capsys.readouterr().err
 
 
 def only_run(place: Path, runs: str) -> Path:

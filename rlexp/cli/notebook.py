@@ -15,7 +15,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from rlexp.cli import launch
-from rlexp.experiment import compose, hydra_errors, plan
+from rlexp.experiment import compose, former_names, hydra_errors, plan
 from rlexp.policies.files import Saved, load_policy
 from rlexp.report.history import Run
 from rlexp.util import seeding
@@ -78,7 +78,7 @@ def train(*words: str, **options: Any) -> TrainedRun:
         if word.startswith("+study="):
             raise UserError(f"{word}: a study is several runs; start it on the command line: rlexp train {word}")
     with _as_typed(typed), _own_chance_and_threads():
-        return TrainedRun.read(_run(compose.take(typed)).resolve())
+        return TrainedRun.read(_run(former_names.translated(compose.take(typed))).resolve())
 
 
 def _word(key: str, value: Any) -> str:
