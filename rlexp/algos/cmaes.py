@@ -45,6 +45,7 @@ from rlexp.envs.vector import VecEnv
 from rlexp.nn.actors import ACTIVATIONS
 from rlexp.policies.base import Policy
 from rlexp.policies.files import load_policy
+from rlexp.rollout.evaluation import play_steps
 from rlexp.util import seeding
 from rlexp.util.errors import UserError, said_of
 from rlexp.util.params import OutOfRange, Params, param
@@ -103,9 +104,8 @@ class CMAESPolicy(Policy, kind="cmaes"):
         return logits_PEA.argmax(-1).reshape(b)
 
     def spec(self) -> dict[str, Any]:
-        low, high = self.env.low_A, self.env.high_A
-        bounds = {} if low is None or high is None else {"low": low.tolist(), "high": high.tolist()}
-        env = {"obs_dim": self.env.obs_dim, "kind": self.env.kind, "n_actions": self.env.n_actions, **bounds}
+        sizes = {"obs_dim": self.env.obs_dim, "kind": self.env.kind, "n_actions": self.env.n_actions}
+        env = {**sizes, **self.env.bounds}
         return {"env": env, "hidden": self.hidden, "activation": self.activation, "explore": self.explore}
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -113,9 +113,8 @@ class CMAESPolicy(Policy, kind="cmaes"):
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> CMAESPolicy:
-        e = spec["env"]
-        low_A, high_A = (np.asarray(e[k], np.float32) if k in e else None for k in ("low", "high"))
-        env = EnvSpec(e["obs_dim"], e["kind"], e["n_actions"], low_A, high_A)
+        stored = spec["env"]
+        env = EnvSpec.with_bounds(stored["obs_dim"], stored["kind"], stored["n_actions"], stored)
         return cls(state["x"].numpy(), env, spec["hidden"], spec["activation"], spec["explore"])
 
 
@@ -299,13 +298,11 @@ class CMAES(Algorithm):
         envs = VecEnv(self.task.env, seeding.env_seeds(sequence, episodes) * len(x_PN), autoreset=False)
         policy = self._policy(x_PN, self.config.sample)
         policy.start(envs.n, self.task.rng("explore", self.generation))
-        obs_BO, active, total_B, steps = envs.reset(), np.arange(envs.n), np.zeros(envs.n), 0
-        while active.size:
-            step = envs.step(policy.act(obs_BO)[active], active)
-            obs_BO[active] = step.obs
+        total_B = np.zeros(envs.n)
+        steps = 0
+        for active, _, step in play_steps(envs, envs.reset(), policy.act, policy.observe):
             total_B[active] += step.reward
             steps += len(active)
-            active = active[~(step.terminated | step.truncated)]
         envs.close()
         return total_B.reshape(-1, episodes).mean(1), steps
 

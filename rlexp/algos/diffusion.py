@@ -187,9 +187,8 @@ class DiffusionPolicy(Policy, kind="diffusion"):
         return [self.env.executable(action_BA) for action_BA in action_BhA.transpose(0, 1).numpy()]
 
     def spec(self) -> dict[str, Any]:
-        low, high = self.env.low_A, self.env.high_A
-        bounds = {} if low is None or high is None else {"low": low.tolist(), "high": high.tolist()}
-        return {"net": self.net.spec, **self.options, "execute": self.execute, "explore": self.explore, **bounds}
+        chosen = {"execute": self.execute, "explore": self.explore}
+        return {"net": self.net.spec, **self.options, **chosen, **self.env.bounds}
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.net.state_dict()
@@ -198,8 +197,7 @@ class DiffusionPolicy(Policy, kind="diffusion"):
     def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> DiffusionPolicy:
         net = Denoiser(**spec["net"])
         net.load_state_dict(state)
-        bounds = [np.asarray(spec[k], np.float32) if k in spec else None for k in ("low", "high")]
-        env = EnvSpec(net.spec["obs_dim"], "continuous", net.spec["n_actions"], *bounds)
+        env = EnvSpec.with_bounds(net.spec["obs_dim"], "continuous", net.spec["n_actions"], spec)
         return cls(net, env, spec["sampler"], spec["steps"], spec["clip"], spec["execute"], spec["explore"])
 
 

@@ -184,8 +184,7 @@ class DTPolicy(Policy, kind="dt"):
         self.stats, self.context, self.return_scale, self.explore = stats, context, return_scale, explore
         self.target, self.data_best = target, data_best  # the return asked for; that of the data's best episode
         spec: Any = net.spec
-        bounds = [None if net.discrete else np.array(spec[name], np.float32) for name in ("low", "high")]
-        self.env = EnvSpec(spec["obs_dim"], spec["kind"], spec["n_actions"], *bounds)
+        self.env = EnvSpec.with_bounds(spec["obs_dim"], spec["kind"], spec["n_actions"], spec)
         self.generator = torch.Generator()
         self.start(1, np.random.default_rng(0))
 
@@ -289,7 +288,8 @@ class DT(Algorithm):
                 f"algo.obs_coef={c.obs_coef}: {self.data.name} does not say what the last actions of its episodes led "
                 "to (it has no next_observations); use algo.obs_coef=0"
             )
-        low, high = ([] if edge is None else edge.tolist() for edge in (spec.low_A, spec.high_A))
+        low = spec.bounds.get("low", [])
+        high = spec.bounds.get("high", [])
         shape = (c.learned_std, c.max_ep_len, c.num_layers, c.num_heads, c.embed_dim)
         self.net = Transformer(spec.kind, spec.obs_dim, spec.n_actions, low, high, *shape).to(task.device)
         self.stats = Normaliser(spec.obs_dim)

@@ -210,8 +210,7 @@ class SACPolicy(Policy, kind="sac"):
         return self.env.from_unit(mean_BA.tanh().numpy())
 
     def spec(self) -> dict[str, Any]:
-        low_A, high_A = self.env.box
-        return {"actor": self.actor.spec, "explore": self.explore, "low": low_A.tolist(), "high": high_A.tolist()}
+        return {"actor": self.actor.spec, "explore": self.explore, **self.env.bounds}
 
     def state_dict(self) -> dict[str, Tensor]:
         return self.actor.state_dict()
@@ -220,6 +219,5 @@ class SACPolicy(Policy, kind="sac"):
     def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Any]) -> "SACPolicy":
         actor = SquashedActor(**spec["actor"])
         actor.load_state_dict(state)
-        low, high = (np.asarray(spec[k], np.float32) for k in ("low", "high"))
-        env = EnvSpec(actor.spec["obs_dim"], "continuous", actor.spec["n_actions"], low, high)
+        env = EnvSpec.with_bounds(actor.spec["obs_dim"], "continuous", actor.spec["n_actions"], spec)
         return cls(actor, env, spec["explore"])

@@ -21,6 +21,7 @@ from rlexp.envs.spec import EnvConfig
 from rlexp.envs.vector import VecEnv
 from rlexp.policies.base import Policy
 from rlexp.policies.files import load_policy
+from rlexp.rollout.evaluation import play_steps
 from rlexp.util import seeding
 from rlexp.util.errors import UserError
 from rlexp.util.processes import WorkerDied, run_jobs
@@ -67,25 +68,27 @@ def play_shard(job: ShardJob) -> Dataset:
 def _play_round(policy: Policy, envs: VecEnv, obs_BO: np.ndarray, rng: np.random.Generator) -> Dataset:
     """One episode of each environment; `obs_BO` becomes the first observations of the next."""
     policy.start(envs.n, rng)
+    env_T = []
     obs_T = []
     action_T = []
     reward_T = []
     length_B = np.zeros(envs.n, np.int64)
     terminated_B = np.zeros(envs.n, bool)
     final_obs_BO = np.empty_like(obs_BO)
-    for active, action, reward_B, step in envs.episodes(obs_BO, policy.act, policy.observe):
-        obs_T.append(obs_BO.copy())
+    for active, action, step in play_steps(envs, obs_BO, policy.act, policy.observe):
+        env_T.append(active)
+        obs_T.append(obs_BO[active])
         action_T.append(action)
-        reward_T.append(reward_B)
+        reward_T.append(step.reward)
         final_obs_BO[active] = step.final_obs
         terminated_B[active] = step.terminated
         length_B[active] += 1
-    taken_BT = np.arange(len(reward_T)) < length_B[:, None]
+    order_N = np.argsort(np.concatenate(env_T), kind="stable")  # by environment, in each by time
     return Dataset(
         "",
-        np.stack(obs_T, 1)[taken_BT],
-        np.stack(action_T, 1)[taken_BT],
-        np.stack(reward_T, 1)[taken_BT],
+        np.concatenate(obs_T)[order_N],
+        np.concatenate(action_T)[order_N],
+        np.concatenate(reward_T)[order_N],
         length_B,
         terminated_B,
         final_obs_BO,

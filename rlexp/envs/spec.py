@@ -1,6 +1,7 @@
 """What is configured of an environment (`EnvConfig`), and what algorithms may know of it (`EnvSpec`)."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,6 +86,22 @@ class EnvSpec:
     n_actions: int  # discrete: number of actions; continuous: number of dimensions
     low_A: np.ndarray | None = None  # continuous: bounds, may be infinite
     high_A: np.ndarray | None = None
+
+    @classmethod
+    def with_bounds(cls, obs_dim: int, kind: str, n_actions: int, bounds: Mapping[str, Any]) -> "EnvSpec":
+        """With the `low` and `high` of `bounds`, as the property of that name gives them; there may be none."""
+        if not bounds.get("low"):
+            return cls(obs_dim, kind, n_actions)
+        low_A = np.asarray(bounds["low"], np.float32)
+        high_A = np.asarray(bounds["high"], np.float32)
+        return cls(obs_dim, kind, n_actions, low_A, high_A)
+
+    @property
+    def bounds(self) -> dict[str, list[float]]:
+        """Bounds of continuous actions as plain data, for policy files: `low` and `high`; empty for discrete ones."""
+        if self.low_A is None or self.high_A is None:
+            return {}
+        return {"low": self.low_A.tolist(), "high": self.high_A.tolist()}
 
     def executable(self, action: np.ndarray) -> np.ndarray:
         """`action` as the simulator takes it: clipped to the box where actions are continuous."""

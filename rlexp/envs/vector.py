@@ -16,6 +16,7 @@ from rlexp.envs.backend import Step, find_backend
 from rlexp.envs.spec import EnvConfig
 from rlexp.util.errors import UserError
 
+Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
 ENDLESS = 50_000  # steps after which somebody who waits for the end of an episode is told that there is none
 
 
@@ -64,24 +65,18 @@ class VecEnv:
             [step.info[i] for i in ids],
         )
 
-    def episodes(
-        self, obs_BO: np.ndarray, act: Callable[[np.ndarray], np.ndarray], observe: Callable[[np.ndarray], None]
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, Step]]:
+    def episodes(self, obs_BO: np.ndarray, act: Act) -> Iterator[tuple[np.ndarray, np.ndarray, Step]]:
         """One whole episode of each of the B environments, side by side, from their first observations `obs_BO`.
 
-        At each step `act` is given the observations (B, O) and returns actions for all, `observe` the rewards (B,): the
-        rows of ended episodes stay, without reward, so that whoever remembers keeps its place. Yields (environments
-        that took the step (n,), actions (B, …), rewards (B,), what the step returned (n,)); only then writes the next
-        observations into `obs_BO`.
+        At each step `act` is given the observations (B, O) and the environments whose episodes go on, `active` (n,),
+        and returns their actions (n, …). Yields (active, actions, what the step returned (n,)); only then writes the
+        next observations into `obs_BO`, where the rows of ended episodes stay as they are.
         """
         active = np.arange(self.n)
         while active.size:
-            action = act(obs_BO)
-            step = self.step(action[active], active)
-            reward_B = np.zeros(self.n, np.float32)
-            reward_B[active] = step.reward
-            observe(reward_B)
-            yield active, action, reward_B, step
+            action = act(obs_BO, active)
+            step = self.step(action, active)
+            yield active, action, step
             obs_BO[active] = step.obs
             active = active[~(step.terminated | step.truncated)]
 

@@ -46,9 +46,7 @@ class ActorPolicy(Policy, kind="actor"):
         return self.env.executable(action.numpy())
 
     def spec(self) -> dict[str, Any]:
-        low, high = self.env.low_A, self.env.high_A
-        bounds = {} if low is None or high is None else {"low": low.tolist(), "high": high.tolist()}
-        return {"actor": self.actor.spec, "explore": self.explore, **bounds}
+        return {"actor": self.actor.spec, "explore": self.explore, **self.env.bounds}
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"actor": self.actor.state_dict()}
@@ -62,6 +60,5 @@ class ActorPolicy(Policy, kind="actor"):
         if "normaliser" in state:
             normaliser = Normaliser(len(state["normaliser"]["mean"]))
             normaliser.load_state_dict(state["normaliser"])
-        bounds = [np.asarray(spec[k], np.float32) if k in spec else None for k in ("low", "high")]
-        env = EnvSpec(actor.spec["obs_dim"], actor.spec["kind"], actor.spec["n_actions"], *bounds)
+        env = EnvSpec.with_bounds(actor.spec["obs_dim"], actor.spec["kind"], actor.spec["n_actions"], spec)
         return cls(actor, env, normaliser, spec["explore"])

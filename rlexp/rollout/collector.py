@@ -96,27 +96,44 @@ def collect(
 ) -> Trajectories:
     """One whole episode in each of the fresh environments, all stepped together: sampled actions, or mean (most
     likely) ones where `generator` is None. The simulator gets clipped actions; the trajectories keep them unclipped."""
-    see = normaliser if normaliser is not None else (lambda obs: obs)
-    obs_BO, active = envs.reset(), np.arange(envs.n)
-    steps: list[tuple[np.ndarray, ...]] = []
-    while active.size:
-        x = torch.from_numpy(see(obs_BO))
-        action = (
-            actor.mode(x) if generator is None else actor.sample(x, actor.noise([len(x)], generator))
-        ).numpy()  # fmt: skip
-        step = envs.step(spec.executable(action), active)
-        steps.append((active, obs_BO, action, step.reward))
-        going = ~(step.terminated | step.truncated)
-        obs_BO, active = step.obs[going], active[going]
-    columns = [np.zeros((envs.n, len(steps), *x.shape[1:]), x.dtype) for x in steps[0][1:]]
-    length_E = np.zeros(envs.n, np.int64)
-    for t, (rows, *values) in enumerate(steps):
-        length_E[rows] = t + 1
-        for column, value in zip(columns, values, strict=True):
-            column[rows, t] = value
-    obs_ETO, action, reward_ET = columns
-    logp_ET = actor.log_prob_entropy(torch.from_numpy(see(obs_ETO)), torch.from_numpy(action))[0].numpy()
+    chosen_T: list[np.ndarray] = []  # as sampled, before they are clipped
+
+    def see(obs: np.ndarray) -> torch.Tensor:
+        if normaliser is not None:
+            obs = normaliser(obs)
+        return torch.from_numpy(obs)
+
+    def act(obs_BO: np.ndarray, active: np.ndarray) -> np.ndarray:
+        x = see(obs_BO[active])
+        if generator is None:
+            action = actor.mode(x).numpy()
+        else:
+            action = actor.sample(x, actor.noise([len(x)], generator)).numpy()
+        chosen_T.append(action)
+        return spec.executable(action)
+
+    obs_BO = envs.reset()
+    env_T = []
+    obs_T = []
+    reward_T = []
+    for active, _, step in envs.episodes(obs_BO, act):
+        env_T.append(active)
+        obs_T.append(obs_BO[active])
+        reward_T.append(step.reward)
+    obs_ETO = _side_by_side(envs.n, env_T, obs_T)
+    action = _side_by_side(envs.n, env_T, chosen_T)
+    reward_ET = _side_by_side(envs.n, env_T, reward_T)
+    length_E = np.bincount(np.concatenate(env_T))
+    logp_ET = actor.log_prob_entropy(see(obs_ETO), torch.from_numpy(action))[0].numpy()
     return Trajectories(obs_ETO, action, reward_ET, length_E, logp_ET)
+
+
+def _side_by_side(n: int, env_T: list[np.ndarray], value_T: list[np.ndarray]) -> np.ndarray:
+    """(n, T, …), zero where an episode has ended: row i of `value_T[t]` is of environment `env_T[t][i]`."""
+    out = np.zeros((n, len(value_T), *value_T[0].shape[1:]), value_T[0].dtype)
+    for t, env in enumerate(env_T):
+        out[env, t] = value_T[t]
+    return out
 
 
 def collect_steps(

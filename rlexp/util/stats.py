@@ -7,14 +7,10 @@ import numpy as np
 
 
 def t_quantile(confidence: float, dof: int) -> float:
-    """t such that a Student-t variable with `dof` ≥ 1 lies in ±t with probability `confidence`.
+    """t such that a Student-t variable with `dof` ≥ 1 lies in ±t with probability `confidence`."""
+    from scipy import special  # a fifth of the start-up time of scipy.stats
 
-    With t = √dof · tan θ the density becomes proportional to cos^(dof−1) θ, whose integral is summed on a fine grid.
-    """
-    theta = np.linspace(0, math.pi / 2, 200_001)
-    density = np.cos(theta) ** (dof - 1)
-    mass = np.concatenate([[0], np.cumsum((density[1:] + density[:-1]) / 2)])
-    return math.sqrt(dof) * math.tan(np.interp(confidence, mass / mass[-1], theta))
+    return float(special.stdtrit(dof, (1 + confidence) / 2))
 
 
 def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -31,9 +27,12 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
     """95 % Wilson interval of a proportion (Wilson 1927)."""
-    z, p = 1.959964, successes / n
-    centre, spread = p + z * z / (2 * n), z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return (centre - spread) / (1 + z * z / n), (centre + spread) / (1 + z * z / n)
+    z = 1.959964
+    p = successes / n
+    centre = p + z * z / (2 * n)
+    spread = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    scale = 1 + z * z / n
+    return (centre - spread) / scale, (centre + spread) / scale
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
@@ -41,18 +40,12 @@ def welch(a: Sequence[float], b: Sequence[float]) -> tuple[float, float, float]:
 
     Variances may differ (Welch 1947). Two samples without any spread have p = 1 where they are equal, else 0.
     """
-    parts = [float(np.var(x, ddof=1)) / len(x) for x in (a, b)]
-    gap, square = float(np.mean(a) - np.mean(b)), sum(parts)
-    if square == 0:
-        return (math.copysign(math.inf, gap), math.nan, 0.0) if gap else (0.0, math.nan, 1.0)
-    t = gap / math.sqrt(square)
-    dof = square**2 / sum(v**2 / (len(x) - 1) for v, x in zip(parts, (a, b), strict=True))
-    start = math.atan(abs(t) / math.sqrt(dof))  # as in t_quantile: the tail beyond t, over the whole half
-    tail, half = (_cos_power(low, dof - 1) for low in (start, 0.0))
-    return t, dof, tail / half
+    from scipy import stats
 
-
-def _cos_power(low: float, power: float) -> float:
-    """∫ cos^power θ dθ from `low` to π/2."""
-    theta = np.linspace(low, math.pi / 2, 200_001)
-    return float(np.trapezoid(np.maximum(np.cos(theta), 0.0) ** power, theta))
+    if np.ptp(a) == np.ptp(b) == 0:
+        gap = float(a[0] - b[0])
+        if gap == 0:
+            return 0.0, math.nan, 1.0
+        return math.copysign(math.inf, gap), math.nan, 0.0
+    test = stats.ttest_ind(a, b, equal_var=False)
+    return float(test.statistic), float(test.df), float(test.pvalue)
