@@ -53,8 +53,10 @@ def write_d4rl(path: Path, data: Dataset) -> None:
     import h5py
 
     last_E = data.start_E + data.length_E - 1
-    terminals, timeouts = np.zeros((2, len(data)), bool)
-    terminals[last_E], timeouts[last_E] = data.terminated_E, ~data.terminated_E
+    terminals = np.zeros(len(data), bool)
+    timeouts = np.zeros(len(data), bool)
+    terminals[last_E] = data.terminated_E
+    timeouts[last_E] = ~data.terminated_E
     arrays = (data.obs_NO, data.action, data.reward_N, terminals, timeouts, data.next_obs_NO())
     part = path.with_name(f".part_{path.name}")
     try:
@@ -80,7 +82,9 @@ def _load(array: Any) -> np.ndarray:
 
     if not isinstance(array, h5py.Dataset):
         raise _Wrong(f"'{array.name}' is no array")
-    return array.astype(np.float32)[()] if array.dtype.kind == "f" else array[()]
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32)
+    return array[()]
 
 
 def _npz(path: Path) -> Dataset:
@@ -102,16 +106,15 @@ def _check_keys(keys: Iterable[str], needed: tuple[str, ...], where: str = "") -
 
 def _flat(name: str, arrays: Mapping[str, np.ndarray]) -> Dataset:
     """Episodes end at a terminal or a timeout; the last at the end of the recording."""
-    obs_NO, action, reward_N = (
-        _vectors(arrays["observations"]),
-        _actions(arrays["actions"]),
-        _numbers(arrays["rewards"], "rewards"),
-    )
+    obs_NO = _vectors(arrays["observations"])
+    action = _actions(arrays["actions"])
+    reward_N = _numbers(arrays["rewards"], "rewards")
     n = len(reward_N)
     for key, array in arrays.items():
         if len(array) != n:
             raise _Wrong(f"has {n:,} rewards and {len(array):,} {key}")
-    terminal_N, timeout_N = (_numbers(arrays[key], key) != 0 for key in ("terminals", "timeouts"))
+    terminal_N = _numbers(arrays["terminals"], "terminals") != 0
+    timeout_N = _numbers(arrays["timeouts"], "timeouts") != 0
     if not n:
         raise _Wrong("holds no steps")
     end_N = terminal_N | timeout_N
@@ -137,7 +140,8 @@ def _actions(array: Any) -> np.ndarray:
     array = np.asarray(array)
     if array.dtype.kind in "iu" and array.size == len(array):
         return array.reshape(-1).astype(np.int64)
-    array = array[:, None] if array.ndim == 1 else array
+    if array.ndim == 1:
+        array = array[:, None]
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise _Wrong(f"actions are {array.dtype} of shape {array.shape}, where (steps, dims) numbers are expected")
     return _float32(array)
@@ -176,7 +180,8 @@ def _pickle(path: Path) -> Dataset:
             raise _Wrong(f"episode {i} goes on after a terminal step")
         parts.append(_flat(path.name, {**arrays, "timeouts": np.zeros(len(arrays["rewards"]))}))
         for what in ("obs_NO", "action"):
-            this, first = getattr(parts[-1], what).shape[1:], getattr(parts[0], what).shape[1:]
+            this = getattr(parts[-1], what).shape[1:]
+            first = getattr(parts[0], what).shape[1:]
             if this != first:
                 raise _Wrong(f"episode {i} has {_NAMES[what]} of shape {this}, episode 0 of {first}")
     if not parts:
@@ -189,7 +194,8 @@ def _padded(path: Path) -> Dataset:
     beside = path.with_name(path.name.replace("states", "actions", 1))
     if not beside.is_file():
         raise _Wrong(f"its actions are not beside it ({beside.name})")
-    obs_ETO, action_ETA = (np.asarray(_unpickle(file)) for file in (path, beside))
+    obs_ETO = np.asarray(_unpickle(path))
+    action_ETA = np.asarray(_unpickle(beside))
     if obs_ETO.ndim != 3 or action_ETA.ndim != 3 or obs_ETO.shape[:2] != action_ETA.shape[:2] or not obs_ETO.size:
         raise _Wrong(
             f"states have shape {obs_ETO.shape} and actions {action_ETA.shape}, where (episodes, steps, dims) of both "
@@ -203,7 +209,8 @@ def _padded(path: Path) -> Dataset:
     inside_ET = np.arange(limit) < length_E[:, None]
     final_obs_EO = np.full((len(length_E), obs_ETO.shape[2]), np.nan, np.float32)
     reward_N = np.full(length_E.sum(), np.nan, np.float32)
-    obs_NO, action = _vectors(obs_ETO[inside_ET]), _actions(action_ETA[inside_ET])
+    obs_NO = _vectors(obs_ETO[inside_ET])
+    action = _actions(action_ETA[inside_ET])
     return Dataset(path.name, obs_NO, action, reward_N, length_E, length_E < limit, final_obs_EO)
 
 
@@ -249,7 +256,9 @@ def _latin1(text: str, how: str) -> bytes:
 def _bytearray(content: bytes | str = b"", how: str = "latin1") -> bytearray:
     if not isinstance(content, bytes | str):  # a length: of nothing, and of any size
         raise _Wrong("asks for an empty array of bytes")
-    return bytearray(content if isinstance(content, bytes) else _latin1(content, how.replace("-", "")))
+    if isinstance(content, str):
+        content = _latin1(content, how.replace("-", ""))
+    return bytearray(content)
 
 
 _ADMITTED = {

@@ -5,6 +5,7 @@ whoever played them and whenever: none is preferred for being short. Where a sha
 cut, as by a time limit, at the last of them.
 """
 
+import contextlib
 import json
 import sys
 import time
@@ -32,7 +33,9 @@ def ensure(env_name: str, kind: str, processes: int | None = None) -> None:
 def outdated(env_name: str, kind: str) -> bool:
     """Whether the data set that is here was made by another recipe or other policies than this version's. What was
     imported has no recipe, and what cannot be made anew is as good as it gets."""
-    wanted = recipes.fingerprint(env_name, kind) if kind in recipes.table().get(env_name, {}) else None
+    if kind not in recipes.table().get(env_name, {}):
+        return False
+    wanted = recipes.fingerprint(env_name, kind)
     made = store.facts(store.own_id(env_name, kind)).get("rlexp", {})
     return wanted is not None and made.get("fingerprint") != wanted
 
@@ -59,7 +62,8 @@ def make(env_name: str, kind: str, processes: int | None = None, *, replace: boo
     with store.locked(dataset_id):
         if store.exists(dataset_id) and not replace:
             return _refuse_outdated(env_name, kind)
-        env, fingerprint = recipes.environment(env_name), recipes.fingerprint(env_name, kind)
+        env = recipes.environment(env_name)
+        fingerprint = recipes.fingerprint(env_name, kind)
         if recipe.parts:
             parts = [store.own_id(env_name, part) for part in recipe.parts]
             data = Dataset.concat(kind, [store.read(part) for part in parts])
@@ -85,10 +89,10 @@ def play(
 ) -> tuple[Dataset, list[tuple[int, int]]]:
     """The episodes of all shares, and how many (episodes, steps) of them are each share's."""
     plan = Plan(env, shares, seed)
-    with Progress(name, plan) as progress:
-        for job, played in shards.played(plan.next, processes or cores()):
-            plan.add(job, played)
-            progress.update()
+    with ProgressBar(name, plan) as bar, contextlib.closing(shards.played(plan.next, processes or cores())) as played:
+        for job, shard in played:
+            plan.add(job, shard)
+            bar.update()
     return plan.result(name)
 
 
@@ -96,7 +100,9 @@ class Plan:
     """Which shards are still to be played: each share's in order, until those at hand and in hand will fill it."""
 
     def __init__(self, env: EnvConfig, shares: list[Share], seed: int):
-        self.env, self.shares, self.seed = env, shares, seed
+        self.env = env
+        self.shares = shares
+        self.seed = seed
         self.limit = env.time_limit or 1
         self.shards: list[dict[int, Dataset]] = [{} for _ in shares]
         self.given = [0] * len(shares)
@@ -104,24 +110,43 @@ class Plan:
 
     def next(self) -> ShardJob | None:
         for i in range(self.open, len(self.shares)):
-            share, played = self.shares[i], self.shards[i]
-            done = self._amount(i)
-            lanes = min(LANES, max(1, share.steps // self.limit)) if share.steps else min(LANES, share.episodes or 1)
-            steps = min(shards.STEPS, share.steps or shards.STEPS)
-            least = steps if share.steps else lanes
-            expected = done / len(played) if played else least
-            if done + (self.given[i] - len(played)) * expected < share.amount:
+            if self._expected(i) < self.shares[i].amount:
                 self.given[i] += 1
-                return ShardJob(self.env, share, (self.seed, i, self.given[i] - 1), lanes, steps)
-            if done >= share.amount and i == self.open:
+                return self._job(i, self.given[i] - 1)
+            if i == self.open and self._amount(i) >= self.shares[i].amount:
                 self.open += 1
         return None
+
+    def _job(self, i: int, k: int) -> ShardJob:
+        """Shard k of share i."""
+        share = self.shares[i]
+        steps = min(shards.STEPS, share.steps or shards.STEPS)
+        return ShardJob(self.env, share, (self.seed, i, k), self._lanes(share), steps)
+
+    def _lanes(self, share: Share) -> int:
+        if share.steps:
+            return min(LANES, max(1, share.steps // self.limit))
+        return min(LANES, share.episodes or 1)
+
+    def _expected(self, i: int) -> float:
+        """How much of share i there will be when all shards that were given out are played."""
+        done = self._amount(i)
+        played = len(self.shards[i])
+        missing = self.given[i] - played
+        if played:
+            return done + missing * done / played
+        share = self.shares[i]
+        least = min(shards.STEPS, share.steps) if share.steps else self._lanes(share)
+        return done + missing * least
 
     def add(self, job: ShardJob, shard: Dataset) -> None:
         self.shards[job.key[1]][job.key[2]] = shard
 
     def _amount(self, i: int) -> int:
-        return sum(len(shard) if self.shares[i].steps else len(shard.length_E) for shard in self.shards[i].values())
+        played = self.shards[i].values()
+        if self.shares[i].steps:
+            return sum(len(shard) for shard in played)
+        return sum(len(shard.length_E) for shard in played)
 
     def done(self) -> tuple[int, int]:
         """Steps or episodes: (played and needed, needed in all)."""
@@ -129,9 +154,12 @@ class Plan:
         return sum(amounts), sum(share.amount for share in self.shares)
 
     def result(self, name: str) -> tuple[Dataset, list[tuple[int, int]]]:
-        parts, counts = [], []
+        """All episodes, and how many (episodes, steps) of them are each share's."""
+        parts = []
+        counts = []
         for share, played in zip(self.shares, self.shards, strict=True):
-            episodes = steps = 0
+            episodes = 0
+            steps = 0
             for k in sorted(played):
                 shard = played[k]
                 if share.steps and steps + len(shard) > share.steps:
@@ -139,8 +167,9 @@ class Plan:
                 elif share.episodes and episodes + len(shard.length_E) > share.episodes:
                     shard = shard.first(share.episodes - episodes)
                 parts.append(shard)
-                episodes, steps = episodes + len(shard.length_E), steps + len(shard)
-                if (steps if share.steps else episodes) == share.amount:
+                episodes += len(shard.length_E)
+                steps += len(shard)
+                if share.amount == (steps if share.steps else episodes):
                     break
             counts.append((episodes, steps))
         return Dataset.concat(name, parts), counts
@@ -153,9 +182,12 @@ def _cut(data: Dataset, steps: int) -> Dataset:
     over = len(kept) - steps
     if not over:
         return kept
-    length_E, terminated_E, final_obs_EO = kept.length_E.copy(), kept.terminated_E.copy(), kept.final_obs_EO.copy()
+    length_E = kept.length_E.copy()
+    terminated_E = kept.terminated_E.copy()
+    final_obs_EO = kept.final_obs_EO.copy()
     length_E[-1] -= over
-    terminated_E[-1], final_obs_EO[-1] = False, kept.obs_NO[steps]
+    terminated_E[-1] = False
+    final_obs_EO[-1] = kept.obs_NO[steps]
     return Dataset(
         data.name, kept.obs_NO[:steps], kept.action[:steps], kept.reward_N[:steps], length_E, terminated_E, final_obs_EO
     )
@@ -163,45 +195,60 @@ def _cut(data: Dataset, steps: int) -> Dataset:
 
 def _card(share: Share, episodes: int, steps: int) -> dict[str, Any]:
     """What made a share: the policy's own card, and the scores that were measured when it was shipped."""
-
+    card = {
+        "policy": share.path.stem,
+        "sampled": share.sampled,
+        "episodes": episodes,
+        "steps": steps,
+        "card": checkpoint.load(share.path, "policy")["card"],
+    }
     beside = share.path.with_suffix(".json")
-    scores = json.loads(beside.read_text()).get("scores") if beside.is_file() else None
-    card = checkpoint.load(share.path, "policy")["card"]
-    facts = {"policy": share.path.stem, "sampled": share.sampled, "episodes": episodes, "steps": steps, "card": card}
-    return {**facts, "scores": scores} if scores else facts
+    if beside.is_file():
+        scores = json.loads(beside.read_text()).get("scores")
+        if scores:
+            card["scores"] = scores
+    return card
 
 
-class Progress:
+class ProgressBar:
     """A bar on a terminal, a line every ten seconds elsewhere; on stderr. A context manager."""
 
     def __init__(self, name: str, plan: Plan):
-        self.name, self.plan = name, plan
+        self.name = name
+        self.plan = plan
         self.unit = "steps" if plan.shares[0].steps else "episodes"
-        self.started = self.said = time.monotonic()
+        self.started = time.monotonic()
+        self.said = self.started
         self.bar: Any = None
 
-    def __enter__(self) -> "Progress":
-        n, of = self.plan.done()[1], len(self.plan.shares)
-        policies = f"{of} policies" if of > 1 else f"policy {self.plan.shares[0].path.stem}"
-        print(f"making {self.name}: {n:,} {self.unit} of {policies}", file=sys.stderr, flush=True)
+    def __enter__(self) -> "ProgressBar":
+        _, total = self.plan.done()
+        policies = f"{len(self.plan.shares)} policies"
+        if len(self.plan.shares) == 1:
+            policies = f"policy {self.plan.shares[0].path.stem}"
+        self._say(f"making {self.name}: {total:,} {self.unit} of {policies}")
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-            self.bar = Bar(BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True))
-            self.task = self.bar.add_task("", total=n)
+            columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, console=Console(stderr=True))
+            self.task = self.bar.add_task("", total=total)
             self.bar.start()
         return self
 
     def update(self) -> None:
-        (done, total), now = self.plan.done(), time.monotonic()
+        done, total = self.plan.done()
+        now = time.monotonic()
         if self.bar:
             self.bar.update(self.task, completed=done)
         elif now - self.said > 10:
             self.said = now
             left = (now - self.started) * (total - done) / max(done, 1)
-            print(f"{self.name}  {done:>11,}/{total:,} {self.unit}  {left:.0f} s left", file=sys.stderr, flush=True)
+            self._say(f"{self.name}  {done:>11,}/{total:,} {self.unit}  {left:.0f} s left")
+
+    def _say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
         if self.bar:

@@ -31,14 +31,18 @@ class BufferConfig(Params):
         name may be an algorithm's default."""
         if self.path is not None:
             return f"buffer.path={self.path}"
-        return None if self.dataset is None else f"buffer.dataset={self.dataset}"
+        if self.dataset is not None:
+            return f"buffer.dataset={self.dataset}"
+        return None
 
     @property
     def limited(self) -> str | None:
         """What limits them, in the words of the command line; None where nothing does."""
         if self.top_percent < 100:
             return f"buffer.top_percent={self.top_percent:g}"
-        return None if self.trajectories is None else f"buffer.trajectories={self.trajectories}"
+        if self.trajectories is not None:
+            return f"buffer.trajectories={self.trajectories}"
+        return None
 
 
 def load(buffer: BufferConfig, env: EnvConfig, spec: EnvSpec) -> Dataset:
@@ -89,7 +93,8 @@ def find(name: str, env_name: str | None = None) -> str:
     """Minari's id of what is called `name`: one of this project's recipes, or stored. Raises UserError for neither."""
 
     if name.startswith("minari:"):
-        store.folder(dataset_id := name.removeprefix("minari:"))
+        dataset_id = name.removeprefix("minari:")
+        store.folder(dataset_id)  # raises for what is no id
         return dataset_id
     env, _, kind = name.rpartition("/")
     env = env or env_name or ""
@@ -110,7 +115,10 @@ def kinds() -> dict[str, list[str]]:
 
     known = {env: list(of) for env, of in recipes.table().items()}
     for dataset_id in store.local():
-        if own := re.fullmatch(r"rlexp/([-\w]+)/([-\w]+)-v0", dataset_id):
-            of = known.setdefault(own[1], [])
-            of += [own[2]] * (own[2] not in of)
+        own = re.fullmatch(r"rlexp/([-\w]+)/([-\w]+)-v0", dataset_id)
+        if own is None:
+            continue
+        kinds_of_env = known.setdefault(own[1], [])
+        if own[2] not in kinds_of_env:
+            kinds_of_env.append(own[2])
     return known

@@ -79,7 +79,10 @@ def shares(recipe: Recipe) -> list[Share]:
         return [Share(_file(recipe.policy), recipe.steps, recipe.episodes, recipe.sampled)]
     files = _files(recipe)
     starts = [int(file.stem.removeprefix("policy_")) for file in files]
-    end = _trained(_file(recipe.until)) if recipe.until else starts[-1] + (starts[-1] - starts[0]) // (len(starts) - 1)
+    if recipe.until:
+        end = _trained(_file(recipe.until))
+    else:
+        end = starts[-1] + (starts[-1] - starts[0]) // (len(starts) - 1)
     files = [file for file, start in zip(files, starts, strict=True) if start < end]
     edges = [*starts[: len(files)], end]
     scale = (recipe.steps or end - edges[0]) / (end - edges[0])
@@ -92,12 +95,15 @@ def fingerprint(env: str, kind: str) -> str | None:
     recipe = table()[env][kind]
     digest = hashlib.sha256(json.dumps([GENERATOR, env, kind, asdict(recipe)]).encode())
     for part in recipe.parts:
-        if (theirs := fingerprint(env, part)) is None:
+        theirs = fingerprint(env, part)
+        if theirs is None:
             return None
         digest.update(theirs.encode())
     try:
-        until = [_file(recipe.until)] if recipe.until else []
-        for file in [] if recipe.parts else _files(recipe) + until:
+        files = [] if recipe.parts else _files(recipe)
+        if recipe.until and not recipe.parts:
+            files.append(_file(recipe.until))
+        for file in files:
             digest.update(hashlib.sha256(file.read_bytes()).digest())
     except UserError:
         return None
@@ -122,5 +128,4 @@ def _file(name: str) -> Path:
 
 
 def _trained(file: Path) -> int:
-
     return int(checkpoint.load(file, "policy")["card"]["step"])

@@ -8,7 +8,7 @@ do its episodes.
 import contextlib
 import functools
 import multiprocessing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,7 +110,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def played(next_job: NextShard, processes: int) -> Iterator[tuple[ShardJob, Dataset]]:
+def played(next_job: NextShard, processes: int) -> Generator[tuple[ShardJob, Dataset], None, None]:
     """Shards with their data: the first from this process, so that small data sets need no others; then from spawned
     ones, unless one is enough. Whatever ends this generator ends them. Raises UserError where a process dies."""
     first = next_job()

@@ -46,7 +46,9 @@ def own_id(env: str, kind: str) -> str:
 def short(dataset_id: str) -> str:
     """What one types for `dataset_id`: `hopper/medium` for one of this project's, else `minari:<id>`."""
     own = re.fullmatch(r"rlexp/([-\w]+/[-\w]+)-v0", dataset_id)
-    return own[1] if own else f"minari:{dataset_id}"
+    if own is None:
+        return f"minari:{dataset_id}"
+    return own[1]
 
 
 def folder(dataset_id: str) -> Path:
@@ -78,8 +80,10 @@ def facts(dataset_id: str) -> dict[str, Any]:
 def env_id(dataset_id: str) -> str | None:
     """Gymnasium's id of the environment that a stored data set was recorded in, where it says so."""
     spec = facts(dataset_id).get("env_spec")
+    if not spec:
+        return None
     try:
-        return json.loads(spec)["id"] if spec else None
+        return json.loads(spec)["id"]
     except (ValueError, TypeError, KeyError):
         return None
 
@@ -122,7 +126,8 @@ def _aside(dataset_id: str) -> Path:
 
 def write(dataset_id: str, data: Dataset, env: EnvConfig, made: dict[str, Any]) -> None:
     """Store a data set, in the place of any of that name. Hold its lock. `made`: how it came to be, as plain data."""
-    place, aside = folder(dataset_id), _aside(dataset_id)
+    place = folder(dataset_id)
+    aside = _aside(dataset_id)
     shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
     try:
         (aside / "data").mkdir(parents=True)
@@ -148,7 +153,8 @@ def write(dataset_id: str, data: Dataset, env: EnvConfig, made: dict[str, Any]) 
 
 def made_by(policies: list[dict[str, Any]]) -> str:
     """In words, from whom the episodes are."""
-    names = [f"{p['policy']} ({'sampled' if p['sampled'] else 'mean'} actions)" for p in policies]
+    actions = {True: "sampled", False: "mean"}
+    names = [f"{p['policy']} ({actions[bool(p['sampled'])]} actions)" for p in policies]
     if len(names) > 3:
         return f"{len(names)} policies from {names[0]} to {names[-1]}"
     return ", ".join(names) or "unknown policies"
@@ -159,17 +165,23 @@ def _metadata(dataset_id: str, data: Dataset, env: EnvConfig, made: dict[str, An
     from minari.serialization import serialize_space
 
     simulator = make(env)
-    box, action_space, spec = simulator.observation_space, simulator.action_space, simulator.spec
+    box = simulator.observation_space
+    action_space = simulator.action_space
+    spec = simulator.spec
     simulator.close()
     assert isinstance(box, gym.spaces.Box)
     assert spec is not None
     low, high = box.low.astype(np.float32), box.high.astype(np.float32)
-    policies, returns = made.get("policies", []), {"mean": None, "min": None, "max": None}
+    policies = made.get("policies", [])
+    returns = {"mean": None, "min": None, "max": None}
+    mean = "no rewards"
     if data.rewarded:
         returns = {"mean": data.return_E.mean(), "min": data.return_E.min(), "max": data.return_E.max()}
-    mean = f"mean return {returns['mean']:.1f}" if data.rewarded else "no rewards"
+        mean = f"mean return {returns['mean']:.1f}"
     algos = sorted({str(policy["card"].get("algo")) for policy in policies})
-    scores = {"ref_min_score": env.random_return, "ref_max_score": env.expert_return}
+    scores = {}
+    if env.expert_return is not None:
+        scores = {"ref_min_score": env.random_return, "ref_max_score": env.expert_return}
     return {
         "dataset_id": dataset_id,
         "minari_version": metadata.version("minari"),
@@ -185,7 +197,7 @@ def _metadata(dataset_id: str, data: Dataset, env: EnvConfig, made: dict[str, An
         "algorithm_name": ", ".join(algos) or "unknown",
         "description": f"{len(data):,} steps of {env.id}, {mean}; of {made_by(policies)}. "
         "Made or imported by rlexp; not a D4RL data set.",
-        **({} if env.expert_return is None else scores),
+        **scores,
         "rlexp": {
             "env": env.name,
             **made,
@@ -200,15 +212,18 @@ def _write_episodes(file: Path, data: Dataset) -> None:
 
     with h5py.File(file, "w", libver="latest") as h5:
         for i, (start, n) in enumerate(zip(data.start_E.tolist(), data.length_E.tolist(), strict=True)):
-            rows, ends = slice(start, start + n), np.zeros((2, n), bool)
-            ends[0 if data.terminated_E[i] else 1, -1] = True
+            rows = slice(start, start + n)
+            terminated = data.terminated_E[i]
+            last_T = np.arange(n) == n - 1
+            obs = np.concatenate([data.obs_NO[rows], data.final_obs_EO[i, None]])
             group = h5.create_group(f"episode_{i}")
-            group.attrs["id"], group.attrs["total_steps"] = i, n
-            group.create_dataset("observations", data=np.concatenate([data.obs_NO[rows], data.final_obs_EO[i, None]]))
+            group.attrs["id"] = i
+            group.attrs["total_steps"] = n
+            group.create_dataset("observations", data=obs)
             group.create_dataset("actions", data=data.action[rows])
             group.create_dataset("rewards", data=data.reward_N[rows])
-            group.create_dataset("terminations", data=ends[0])
-            group.create_dataset("truncations", data=ends[1])
+            group.create_dataset("terminations", data=last_T & terminated)
+            group.create_dataset("truncations", data=last_T & ~terminated)
             group.create_group("infos")  # Minari cannot print an episode that has none
         h5.flush()
     with open(file, "rb+") as written:
@@ -217,7 +232,8 @@ def _write_episodes(file: Path, data: Dataset) -> None:
 
 def read(dataset_id: str) -> Dataset:
     """A stored data set, ours or another of Minari's, in memory. Raises UserError for one of another kind."""
-    about, file = facts(dataset_id), folder(dataset_id) / "data" / "main_data.hdf5"
+    about = facts(dataset_id)
+    file = folder(dataset_id) / "data" / "main_data.hdf5"
     if about.get("data_format") != "hdf5":
         raise UserError(f"{short(dataset_id)}: is stored as {about.get('data_format')}; only hdf5 can be read")
     try:
@@ -234,7 +250,8 @@ def _read_episodes(file: Path, name: str, episodes: int, steps: int) -> Dataset:
     from h5py import h5d, h5g, h5s
 
     with h5py.File(file) as h5:
-        obs, act = h5["episode_0/observations"], h5["episode_0/actions"]
+        obs = h5["episode_0/observations"]
+        act = h5["episode_0/actions"]
         for what, first in (("observations", obs), ("actions", act)):
             if not isinstance(first, h5py.Dataset) or first.dtype.kind not in "fiub" or first.ndim > 2:
                 raise UserError(f"{name}: its {what} are no flat vectors, which is all that can be learned from here")
@@ -242,23 +259,32 @@ def _read_episodes(file: Path, name: str, episodes: int, steps: int) -> Dataset:
             raise UserError(f"{name}: its observations are numbers, not vectors")
         discrete = act.ndim == 1 and act.dtype.kind in "iu"
         wide = obs.shape[1]
-        obs_NO, final_obs_EO = np.empty((steps, wide), np.float32), np.empty((episodes, wide), np.float32)
-        action = np.empty(steps, np.int64) if discrete else np.empty((steps, *(act.shape[1:] or (1,))), np.float32)
+        obs_NO = np.empty((steps, wide), np.float32)
+        final_obs_EO = np.empty((episodes, wide), np.float32)
+        if discrete:
+            action = np.empty(steps, np.int64)
+        else:
+            action = np.empty((steps, *(act.shape[1:] or (1,))), np.float32)
         reward_N = np.empty(steps, np.float32)
-        length_E, terminated_E = np.empty(episodes, np.int64), np.empty(episodes, bool)
-        at, flag = 0, h5["episode_0/terminations"].dtype
+        length_E = np.empty(episodes, np.int64)
+        terminated_E = np.empty(episodes, bool)
+        flag = h5["episode_0/terminations"].dtype
+        at = 0
         for i in range(episodes):  # h5py's low level: thousands of small arrays, each straight into its place
             group = h5g.open(h5.id, b"episode_%d" % i)
             arrays = {key: h5d.open(group, key) for key in (b"observations", b"actions", b"rewards", b"terminations")}
             n = arrays[b"rewards"].shape[0]
-            o, ends = np.empty((n + 1, wide), np.float32), np.empty(n, flag)
-            outs = (o, action[at : at + n], reward_N[at : at + n], ends)
+            obs_T = np.empty((n + 1, wide), np.float32)
+            ends = np.empty(n, flag)
+            outs = (obs_T, action[at : at + n], reward_N[at : at + n], ends)
             for array, out in zip(arrays.values(), outs, strict=True):
                 if array.shape[0] != len(out) or np.prod(array.shape) != out.size:
                     raise ValueError(f"episode {i} has {array.shape} where {out.shape} is expected")
                 array.read(h5s.ALL, h5s.ALL, out)
-            obs_NO[at : at + n], final_obs_EO[i] = o[:-1], o[-1]
-            length_E[i], terminated_E[i] = n, ends[-1]
+            obs_NO[at : at + n] = obs_T[:-1]
+            final_obs_EO[i] = obs_T[-1]
+            length_E[i] = n
+            terminated_E[i] = ends[-1]
             at += n
         if at != steps:
             raise ValueError(f"{at} steps where {steps} are expected")

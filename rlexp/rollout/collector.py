@@ -41,28 +41,37 @@ class Collector:
     """Keeps B environments running and collects fixed-length rollouts with sampled actions."""
 
     def __init__(self, envs: VecEnv, spec: EnvSpec):
-        self.envs, self.spec = envs, spec
+        self.envs = envs
+        self.spec = spec
         self.obs_BO = envs.reset()
-        self.total_B, self.length_B = np.zeros(envs.n), np.zeros(envs.n, np.int64)
+        self.total_B = np.zeros(envs.n)
+        self.length_B = np.zeros(envs.n, np.int64)
 
     @torch.no_grad()
     def collect(
         self, actor: Actor, steps: int, generator: torch.Generator, normaliser: Normaliser | None = None
     ) -> Rollout:
         """`steps` steps in each environment. The simulator gets clipped actions; the rollout keeps them as sampled."""
-        n, width = self.envs.n, self.obs_BO.shape[1]
+        n = self.envs.n
+        width = self.obs_BO.shape[1]
         noise_TBA = actor.noise([steps, n], generator)
         obs_TBO = np.empty((steps, n, width), np.float32)
         reward_TB = np.empty((steps, n), np.float32)
-        terminated_TB, truncated_TB = np.empty((steps, n), bool), np.empty((steps, n), bool)
-        actions, cut, returns, lengths = [], [], [], []
+        terminated_TB = np.empty((steps, n), bool)
+        truncated_TB = np.empty((steps, n), bool)
+        actions = []
+        cut = [np.empty((0, width), np.float32)]
+        returns = []
+        lengths = []
         for t in range(steps):
             obs_TBO[t] = self.obs_BO
             x = normaliser(self.obs_BO) if normaliser else self.obs_BO
             action = actor.sample(torch.from_numpy(x), noise_TBA[t]).numpy()
             step = self.envs.step(self.spec.executable(action))
             actions.append(action)
-            reward_TB[t], terminated_TB[t], truncated_TB[t] = step.reward, step.terminated, step.truncated
+            reward_TB[t] = step.reward
+            terminated_TB[t] = step.terminated
+            truncated_TB[t] = step.truncated
             self.obs_BO = step.obs
             self.total_B += step.reward
             self.length_B += 1
@@ -71,8 +80,8 @@ class Collector:
                 cut.append(step.final_obs[step.truncated])
                 returns += self.total_B[ended].tolist()
                 lengths += self.length_B[ended].tolist()
-                self.total_B[ended], self.length_B[ended] = 0, 0
-        cut_obs_NO = np.concatenate(cut) if cut else np.empty((0, width), np.float32)
+                self.total_B[ended] = 0
+                self.length_B[ended] = 0
         return Rollout(
             obs_TBO,
             np.stack(actions),
@@ -80,7 +89,7 @@ class Collector:
             terminated_TB,
             truncated_TB,
             self.obs_BO,
-            cut_obs_NO,
+            np.concatenate(cut),
             returns,
             lengths,
         )

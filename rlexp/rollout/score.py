@@ -15,13 +15,15 @@ def play(saved: Saved, n: int, *, sampled: bool = False, seed: int = 0) -> Evalu
     policy that has none."""
     if n < 1:
         raise UserError(f"episodes must be ≥ 1, not {n}")
-    before, saved.policy.explore = saved.policy.explore, sampled
+    before = saved.policy.explore
+    saved.policy.explore = sampled
     episodes: list[Episode] = []
     try:
         if sampled and not saved.policy.samples:
             raise UserError(f"{saved.path}: has no spread to sample from; its actions are the mean ones")
         while (left := n - len(episodes)) > 0:
-            sequence = seeding.stream(seed, "final", *([len(episodes)] if episodes else []))
+            index = [len(episodes)] if episodes else []
+            sequence = seeding.stream(seed, "final", *index)
             count = min(left, SIDE_BY_SIDE)
             episodes += evaluation.evaluate(saved.policy, saved.env.on_gymnasium(), sequence, count).episodes
         return Evaluation(episodes, saved.policy.samples)
