@@ -10,21 +10,17 @@ from rlexp.algos.base import Task
 from rlexp.envs.make import describe
 from rlexp.experiment.compose import compose
 from rlexp.experiment.config import RunConfig, build
-from rlexp.experiment.events import Event
-from rlexp.experiment.train import run_seed
-from rlexp.loggers.jsonl import read
 from rlexp.nn.actors import PolicyConfig
 from rlexp.policies.base import Policy
+from rlexp.testing import QUIET, metrics, toy, train
+
+__all__ = ["QUIET", "metrics", "toy", "train"]  # what these tests share with those of other packages
 
 ROOT = Path(__file__).parent.parent
 ALGOS = sorted(file.stem for file in (ROOT / "conf" / "algo").glob("*.yaml"))
 ENVS = sorted(file.stem for file in (ROOT / "conf" / "env").glob("*.yaml"))
 EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml"))
 STUDIES = sorted(file.stem for file in (ROOT / "conf" / "study").glob("*.yaml"))
-
-# Seconds of training on the line world at the algorithm's own defaults, by its clock.
-TOY = {"env_steps": 20_000, "updates": 20}
-QUIET = ["video=none", "train.tensorboard=false"]
 
 
 class Unsaved(Policy):
@@ -44,32 +40,6 @@ class Unsaved(Policy):
 def built(*overrides: str) -> RunConfig:
     """The checked config of `python main.py *overrides`."""
     return build(compose(overrides))
-
-
-def toy(algo: str, *overrides: str) -> RunConfig:
-    """Any algorithm on the line world, short and quiet; or its own experiment <algo>_toy, where there is one."""
-    if f"{algo}_toy" in EXPERIMENTS:
-        return built(f"+experiment={algo}_toy", *QUIET, *overrides)
-    budget = TOY[built(f"algo={algo}").algo_class.clock]
-    words = [f"algo={algo}", "env=lineworld", f"train.budget={budget}", "train.eval_episodes=50"]
-    return built(*words, *QUIET, *overrides)
-
-
-def train(run: RunConfig, folder: Path, seed: int = 0, stop_after: int | None = None) -> list[Event]:
-    """Run one seed, or its first `stop_after` events and no more, as if it had been killed."""
-    events = []
-    generator = run_seed(run, seed, folder)
-    for event in generator:
-        events.append(event)
-        if len(events) == stop_after:
-            generator.close()
-            break
-    return events
-
-
-def metrics(folder: Path) -> list[dict[str, Any]]:
-    """Rows of metrics.jsonl without times."""
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in read(folder / "metrics.jsonl")]
 
 
 def task(env: str = "cartpole", seed: int = 0, hidden: tuple[int, ...] = (16,), **changes: Any) -> Task:

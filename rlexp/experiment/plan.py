@@ -187,7 +187,7 @@ def _resumed(folder: Path, overrides: list[str]) -> dict[str, Any]:
     try:
         stored: Any = OmegaConf.to_container(OmegaConf.load(file))
         require(stored)
-        trust.require(trust.names_in(stored), "config.yaml")
+        trust.require(trust.names_in(stored))
         stored["algo"] = former_names.renamed(stored["algo"])
     except UserError as error:
         raise UserError(f"{file}: {error}") from None

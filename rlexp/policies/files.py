@@ -89,10 +89,10 @@ def load_policy(where: str | Path, which: str = "final", *, trust: bool = False)
     path = find_policy(str(where), which)[0]
     tree = checkpoint.load(path, "policy")
     kind, env = str(tree["kind"]), tree["env"]
-    if not trust:
-        kinds = [kind] if ":" in kind and kind not in Policy.kinds else []
-        require([*kinds, *environment_names(env.get("id"), env.get("backend"))], str(path))
     with said_of(str(path)):
+        if not trust:
+            kinds = [kind] if ":" in kind and kind not in Policy.kinds else []
+            require([*kinds, *environment_names(env.get("id"), env.get("backend"))])
         policy_class = _class_of(kind)
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
         policy = policy_class.from_spec(tree["spec"], tree["state"])

@@ -59,13 +59,13 @@ def admitted(name: str) -> bool:
     return "*" in given or package in given or any(plugin.package == package for plugin in plugins.installed())
 
 
-def require(names: Iterable[str], where: str) -> None:
-    """Raise UserError for the first of `names`, found in `where`, that is not admitted."""
+def require(names: Iterable[str]) -> None:
+    """Raise UserError for the first of `names`, which come from a file, that is not admitted."""
     for name in names:
         if not admitted(name):
             raise UserError(
-                f"{where}: names '{name}', which is neither rlexp's own nor an installed plugin's, and loading it "
-                f"would run its code; {HINT}"
+                f"names '{name}', which is neither rlexp's own nor an installed plugin's, and importing it would run "
+                f"its code; {HINT}"
             )
 
 
