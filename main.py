@@ -5,4 +5,4 @@ import sys
 from rlexp.cli.launch import main
 
 if __name__ == "__main__":
-    sys.exit(main(parallel=False))
+    sys.exit(main())

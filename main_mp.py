@@ -5,4 +5,4 @@ import sys
 from rlexp.cli.launch import main
 
 if __name__ == "__main__":  # spawned workers import this file and must not start again
-    sys.exit(main(parallel=True))
+    sys.exit(main(engine="processes"))

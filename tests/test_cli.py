@@ -6,7 +6,7 @@ import pytest
 
 import rlexp
 from rlexp.cli import main
-from rlexp.experiment.plan import Work
+from rlexp.experiment.work import Work
 from rlexp.policies.files import load_policy
 from rlexp.report.references import find
 from rlexp.rollout import score
@@ -17,18 +17,19 @@ from tests.helpers import command, toy, train
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A finished run of two seeds, made by main.py's own parts in this process."""
-    from rlexp.experiment.engines import serial
+    from rlexp.engines.base import one_by_one
+    from rlexp.engines.serial import Serial
     from rlexp.experiment.folder import Folder
     from rlexp.experiment.recorder import Recorder
 
     place = tmp_path_factory.mktemp("runs") / "2026-01-31" / "12-00-00_ppo_lineworld"
     place.mkdir(parents=True)
     config = toy("ppo", "train.budget=4096", "train.snapshot_every=2048", "seeds=[0,1]")
-    work = Work(place, [(Folder(place, config.plain, "env_steps", {}), config)])
+    work = Work(place, [(Folder(place, config.plain, "env_steps"), config)])
     work.begin()
-    keeper = Recorder(work)
-    serial.run(work.jobs(), keeper)
-    keeper.close(interrupted=False)
+    recorder = Recorder(work.folders())
+    Serial().run(one_by_one(work.jobs()), recorder)
+    work.close(interrupted=False, steps=recorder.steps)
     return place
 
 
@@ -54,11 +55,11 @@ def test_eval_scores_each_seed_and_their_mean(run, capsys):
 
 def test_eval_counts_episodes_at_a_bar(run, capsys):
     _, out, _ = said(capsys, "eval", run / "seed_0", "--episodes", 20, "--bar", -1.5, "--json")
-    (scored,) = json.loads(out)["policies"]
+    (found,) = json.loads(out)["policies"]
     played = score.play(load_policy(run / "seed_0"), 20)
     count = sum(episode.total >= -1.5 for episode in played.episodes)
-    assert scored["share_at_bar"] == count / 20
-    assert scored["wilson95"][0] < count / 20 < scored["wilson95"][1]
+    assert found["share_at_bar"] == count / 20
+    assert found["wilson95"][0] < count / 20 < found["wilson95"][1]
     line = said(capsys, "eval", run / "seed_0", "--episodes", 20, "--bar", -1.5)[1]
     assert f", ≥ -1.5 in {count / 20:.0%} (Wilson" in line
 

@@ -197,7 +197,7 @@ def test_sphere(seed):
         progress = algo.step()
     assert np.linalg.norm(algo.search.mean - [65, 49]) < 0.5
     assert (progress.env_steps, progress.updates) == (100, 1)
-    assert [algo.snapshot()["state/mean_0"], algo.snapshot()["state/mean_1"]] == algo.search.mean.tolist()
+    assert [algo.state_metrics()["state/mean_0"], algo.state_metrics()["state/mean_1"]] == algo.search.mean.tolist()
 
 
 def test_full_sphere_converges_to_the_point():

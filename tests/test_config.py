@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-from rlexp.cli import launch
 from rlexp.cli.launch import main
 from rlexp.experiment import hydra_errors, plan
 from rlexp.experiment.compose import compose
@@ -122,11 +121,10 @@ WRONG = [  # what is typed, what the line must hold
 def test_one_line_exit_2_nothing_written(typed, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["main.py", *typed.split()])
-    monkeypatch.setattr(launch, "_exit_code", 0)
     from hydra.core.global_hydra import GlobalHydra
 
     GlobalHydra.instance().clear()
-    code = main(parallel=False)
+    code = main()
     out, err = capsys.readouterr()
     assert code == 2
     assert said in err
@@ -142,7 +140,7 @@ def test_a_run_that_is_interrupted_before_it_begins_leaves_nothing(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["main.py"])
     monkeypatch.setattr(Folder, "begin", stopped)
-    assert main(parallel=False) == 130
+    assert main() == 130
     assert not list(tmp_path.glob("runs/*/*"))
 
 

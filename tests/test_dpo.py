@@ -250,7 +250,7 @@ def test_frozen_sigma_stays_and_is_saved(tmp_path):
         algo.step()
     assert not torch.equal(algo.actor.body[-1].weight, before)
     assert algo.actor.log_std.tolist() == pytest.approx([-0.7])
-    assert algo.snapshot()["data/std"] == pytest.approx(math.exp(-0.7))
+    assert algo.state_metrics()["data/std"] == pytest.approx(math.exp(-0.7))
     save_policy(tmp_path / "p.safetensors", algo.policy(), algo.task.env, {})
     again = load_policy(tmp_path / "p.safetensors").policy
     assert again.actor.log_std.tolist() == pytest.approx([-0.7])
@@ -262,12 +262,12 @@ def test_sigma_moves_otherwise_but_not_below_its_bound():
     for algo in (free, bound):
         for _ in range(3):
             algo.step()
-    assert abs(free.snapshot()["data/std"] - math.exp(-0.7)) > 0.01
-    assert bound.snapshot()["data/std_min"] >= 0.49 - 1e-6
+    assert abs(free.state_metrics()["data/std"] - math.exp(-0.7)) > 0.01
+    assert bound.state_metrics()["data/std_min"] >= 0.49 - 1e-6
     with torch.no_grad():
         bound.actor.log_std.fill_(-5)
     bound.step()
-    assert bound.snapshot()["data/std_min"] == pytest.approx(0.49, rel=1e-5)
+    assert bound.state_metrics()["data/std_min"] == pytest.approx(0.49, rel=1e-5)
 
 
 # --- where it starts

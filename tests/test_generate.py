@@ -1,7 +1,6 @@
 """The generator: the same data whoever plays them, true transitions, and nothing left of what was interrupted."""
 
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import torch
 
 from rlexp.datasets import generate, recipes, shards
 from rlexp.datasets.recipes import Share
+from rlexp.engines.processes import Processes
 from rlexp.envs.make import describe
 from rlexp.policies.files import load_policy
 from rlexp.util import paths
@@ -136,11 +136,9 @@ def test_episodes_of_every_length_are_kept(place, monkeypatch):
 
 def test_no_more_processes_than_shards(place, small_shards):
     plan = generate.Plan(LINE, [Share(place / "policies" / "good.safetensors", 900, None, True)], 0)
-    most = 0
-    for job, played in shards.played(plan.next, 50):
-        plan.add(job, played)
-        most = max(most, len(multiprocessing.active_children()))
-    assert most == 2, "three shards fill it, the first of them from this process"
+    seen = []
+    generate.fill(plan, Processes(50), lambda: seen.append(len(multiprocessing.active_children())))
+    assert max(seen) == 2, "three shards fill it, the first of them from this process"
 
 
 def test_threads_of_this_process_are_left_alone(place):
@@ -152,15 +150,16 @@ def test_threads_of_this_process_are_left_alone(place):
 def test_a_worker_that_fails_or_dies_is_said(place):
     share = Share(place / "policies" / "good.safetensors", 1_000_000, None, False)
     wrong = Share(policy_file(place / "policies" / "hop.safetensors", HOPPER), 100, None, False)
+    plan = generate.Plan(LINE, [wrong], 0)
     with pytest.raises(RuntimeError, match=r"mat1|shape"):
-        list(shards._played_elsewhere(generate.Plan(LINE, [wrong], 0).next, 1))
-    running = shards.played(generate.Plan(LINE, [share], 0).next, 2)
-    assert next(running)[0].key == (0, 0, 0)  # from this process
-    next(running)
-    for process in multiprocessing.active_children():
-        os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(UserError, match="a process that made data ended with code -9, perhaps for want of memory"):
-        list(running)
+        Processes(1).run(plan.next, generate.handler(plan, lambda: None))
+
+    def kill():
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    with pytest.raises(UserError, match="ended with code -9, perhaps for want of memory"):
+        generate.fill(generate.Plan(LINE, [share], 0), Processes(2), kill)
     assert not multiprocessing.active_children()
 
 

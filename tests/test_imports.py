@@ -13,6 +13,7 @@ PACKAGE = ROOT / "rlexp"
 # From the ground up. A module may import its own floor and those below it.
 FLOORS = [
     "util",
+    "engines",
     "envs",
     "loggers",
     "nn",
@@ -37,13 +38,14 @@ INSIDE_FUNCTIONS = {
     "cli/commands/evaluate.py": STARTUP,
     "cli/commands/pictures.py": STARTUP,
     "cli/commands/preferences.py": STARTUP,
+    "cli/commands/refresh.py": STARTUP,
     "cli/commands/rlhf.py": STARTUP,
     "cli/commands/runs.py": STARTUP,
     "cli/commands/targets.py": STARTUP,
     "cli/launch.py": STARTUP,
     "cli/sweep.py": STARTUP,
     "experiment/folder.py": MATPLOTLIB,
-    "experiment/plan.py": MATPLOTLIB,
+    "experiment/work.py": MATPLOTLIB,
 }
 
 

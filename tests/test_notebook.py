@@ -87,7 +87,7 @@ def test_a_notebook_shows_a_mistake_without_traceback():
 
 def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    evaluate = training.rollout_evaluation
+    evaluate = training.Scorer.evaluate
     calls = []
 
     def stop_at_the_second(*args):
@@ -97,7 +97,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path, monkeypatch):
         return evaluate(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "rollout_evaluation", stop_at_the_second)
+        patch.setattr(training.Scorer, "evaluate", stop_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             rlexp.train(*TINY, seeds=[0])
     (folder,) = tmp_path.glob("runs/*/*")

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlexp.cli.launch import _execute, _terminate
-from rlexp.experiment import plan
+from rlexp.cli.launch import _terminate, execute
+from rlexp.engines.serial import Serial
 from rlexp.experiment.folder import Folder, create
-from rlexp.experiment.recorder import Recorder
+from rlexp.experiment.resume import check_checkpoints, resume
 from rlexp.experiment.train import Every
+from rlexp.experiment.work import Work
 from rlexp.loggers.jsonl import read
 from rlexp.report import history
 from rlexp.report.publish import publish
@@ -48,6 +49,7 @@ def test_a_run_folder_is_whole_and_main_mp_gives_the_same_numbers(tmp_path):
         assert metrics(a / f"seed_{seed}") == metrics(b / f"seed_{seed}")
         assert {p.name for p in (a / f"seed_{seed}").iterdir()} == {
             "metrics.jsonl",
+            "status.json",
             "tensorboard",
             "checkpoints",
             "videos",
@@ -227,9 +229,9 @@ def test_resume_refuses_other_data(tmp_path):
 
 def test_checkpoints_of_another_algorithm_are_refused(tmp_path):
     train(toy("vpg"), tmp_path / "seed_0")
-    plan._check_checkpoints(tmp_path, toy("vpg", "seeds=[0]"))
+    check_checkpoints(tmp_path, toy("vpg", "seeds=[0]"))
     with pytest.raises(UserError, match="is a checkpoint of vpg, the run is one of bc"):
-        plan._check_checkpoints(tmp_path, toy("bc", "seeds=[0]"))
+        check_checkpoints(tmp_path, toy("bc", "seeds=[0]"))
     found = checkpoint.latest(tmp_path / "seed_0" / "checkpoints")
     (tmp_path / "seed_0" / "checkpoints" / "latest").unlink()
     assert checkpoint.latest(tmp_path / "seed_0" / "checkpoints") == found
@@ -245,7 +247,7 @@ def test_broken_records_are_one_line(tmp_path, capsys):
         history.read_record(tmp_path)
     for text in ("arms: [", "title: x"):
         (tmp_path / "study.yaml").write_text(text)
-        for call in (history.folders, lambda place: plan.resume(place, [])):
+        for call in (history.folders, lambda place: resume(place, [])):
             with pytest.raises(UserError, match=r"study\.yaml: cannot be read"):
                 call(tmp_path)
 
@@ -319,17 +321,18 @@ def test_an_episode_without_end_is_said_and_a_limit_gives_it_one(tmp_path, monke
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_does_not_keep_the_record_from_being_closed(number, tmp_path, monkeypatch):
-    real = Recorder.close
+    real = Work.close
 
-    def close(keeper, interrupted):
+    def close(work, interrupted, steps):
         os.kill(os.getpid(), number)
-        real(keeper, interrupted)
+        real(work, interrupted, steps)
 
-    monkeypatch.setattr(Recorder, "close", close)
-    work = plan.Work(tmp_path, [(Folder(tmp_path, (run := toy("vpg")).plain, "env_steps", {}), run)])
+    monkeypatch.setattr(Work, "close", close)
+    run = toy("vpg")
+    work = Work(tmp_path, [(Folder(tmp_path, run.plain, "env_steps"), run)])
     before = signal.signal(number, _terminate)
     try:
-        assert _execute(work, parallel=False, workers=None) == 0
+        assert execute(work, Serial()) == 0
         assert signal.getsignal(number) == _terminate
     finally:
         signal.signal(number, before)

@@ -107,7 +107,7 @@ class Algorithm(ABC):
     def policy(self, *, explore: bool = False) -> Policy:
         """The current policy: its mean (most likely) action, or sampled actions with `explore`. A copy, frozen."""
 
-    def snapshot(self) -> Mapping[str, float]:
+    def state_metrics(self) -> Mapping[str, float]:
         """Metrics of the current state rather than of a step; logged with every step, and once before the first."""
         return {}
 

@@ -288,7 +288,7 @@ class CMAES(Algorithm):
         }
         return Progress(steps, 1, {name: float(value) for name, value in metrics.items()})
 
-    def snapshot(self) -> dict[str, float]:
+    def state_metrics(self) -> dict[str, float]:
         mean = self.search.mean
         return {f"state/mean_{i}": float(m) for i, m in enumerate(mean)} if len(mean) <= 3 else {}
 

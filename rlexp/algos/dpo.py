@@ -273,7 +273,7 @@ class DPO(Algorithm):
         columns = {"obs": self._see(self.data["obs_ETO"][index_P2]), "valid": valid_P2T, **rows}
         return {name: torch.from_numpy(column) for name, column in columns.items()}
 
-    def snapshot(self) -> dict[str, float]:
+    def state_metrics(self) -> dict[str, float]:
         if not isinstance(self.actor, GaussianActor):
             return {}
         std_A = self.actor.log_std.detach().exp()

@@ -14,61 +14,32 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlexp.util import paths
 from rlexp.util.errors import UserError, did_you_mean, nearest
-from rlexp.util.processes import cores, limit_threads
+from rlexp.util.processes import limit_threads
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from omegaconf import DictConfig
 
-    from rlexp.experiment.engines.base import Job
+    from rlexp.engines.base import Engine
     from rlexp.experiment.events import Event
-from rlexp.experiment.recorder import Recorder
-
-_exit_code = 0  # the worst of this process's jobs; Hydra passes no return value through
+    from rlexp.experiment.job import SeedJob
+    from rlexp.experiment.work import Work
 
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, treated like Ctrl-C."""
 
 
-def main(parallel: bool) -> int:
-    """Run `sys.argv`; returns the exit code."""
-    import hydra
+def main(engine: str = "serial") -> int:
+    """Run `sys.argv`, on `engine` unless it names another; returns the exit code."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
-
-    from rlexp.experiment import compose, former_names
 
     signal.signal(signal.SIGTERM, _terminate)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not a report
     try:
-        typed = sys.argv[1:]
-        _check_flags(typed)
-        words = former_names.translated(compose.take(typed))
-        compose.register()
-        if not any(word.startswith("resume=") for word in words):
-            _check_groups(words)
-        if flags := [word for word in words if word in ("-m", "--multirun")]:
-            from rlexp.cli import sweep
-
-            sweep.check(words)
-        if any(word.startswith("resume=") for word in words) and not any(word.startswith("-") for word in words):
-            return resume(words, parallel)  # nothing to compose: the run has its config
-
-        study = any(word.startswith("+study=") for word in words) and not any(word.startswith("-") for word in words)
-        arms = [word for word in words if study and not _of_study(word)]  # what Hydra need not know of: they are
-        words = [word for word in words if word not in arms]  # the arms' options, maybe of another algorithm
-        sys.argv[1:] = flags + [word for word in words if word not in flags]
-
-        @hydra.main(config_path=str(paths.CONF), config_name="config", version_base="1.3")
-        def task(config: "DictConfig") -> None:
-            global _exit_code
-            sys.argv[1:] = typed  # what the run's record says
-            try:
-                _exit_code = max(_exit_code, start(config, parallel, arms))
-            except (UserError, OSError) as error:  # not to be announced by Hydra as a crashed job
-                _exit_code = _complain(_said(error))
-
-        task()
+        return _run(sys.argv[1:], engine)
     except UserError as error:
         return _complain(str(error))
     except (HydraException, OmegaConfBaseException) as error:
@@ -79,12 +50,58 @@ def main(parallel: bool) -> int:
         return _complain(_said(error))
     except KeyboardInterrupt as stop:
         return _stopped(stop)
-    return _exit_code
+
+
+def _run(typed: list[str], engine: str) -> int:
+    """Run the command line `typed`: a run that is continued, a sweep, a study, or one new run. Returns the exit
+    code."""
+    from rlexp.experiment import compose, former_names
+
+    _check_flags(typed)
+    words = former_names.translated(compose.take(typed))
+    compose.register()
+    if not any(word.startswith("engine=") for word in words):
+        words.append(f"engine={engine}")
+    flags = [word for word in words if word in ("-m", "--multirun")]
+    flagged = any(word.startswith("-") for word in words)
+    resumes = any(word.startswith("resume=") for word in words)
+    if not resumes:
+        _check_groups(words)
+    if flags:
+        from rlexp.cli import sweep
+
+        sweep.check(words)
+    if resumes and not flagged:  # nothing to compose: the run has its config
+        return resume(words)
+    arms: list[str] = []
+    if any(word.startswith("+study=") for word in words) and not flagged:
+        # Hydra need not know of the arms' options: they may be of another algorithm.
+        arms = [word for word in words if not _of_study(word)]
+    return _compose([*flags, *(word for word in words if word not in [*flags, *arms])], typed, arms)
+
+
+def _compose(words: list[str], typed: list[str], arms: list[str]) -> int:
+    """Let Hydra compose `words` and start what they describe. Returns the worst exit code."""
+    import hydra
+
+    codes = [0]  # of this process's runs; Hydra passes no return value through
+
+    @hydra.main(config_path=str(paths.CONF), config_name="config", version_base="1.3")
+    def task(config: "DictConfig") -> None:
+        sys.argv[1:] = typed  # what the run's record says
+        try:
+            codes.append(start(config, arms))
+        except (UserError, OSError) as error:  # not to be announced by Hydra as a crashed job
+            codes.append(_complain(_said(error)))
+
+    sys.argv[1:] = words
+    task()
+    return max(codes)
 
 
 def _of_study(word: str) -> bool:
     """Whether an option says which study and how it is run, rather than what its arms are."""
-    return re.split(r"[.=/]", word.lstrip("+"))[0] in ("study", "runs", "workers", "hydra")
+    return re.split(r"[.=/]", word.lstrip("+"))[0] in ("study", "runs", "workers", "engine", "hydra")
 
 
 def _check_flags(words: list[str]) -> None:
@@ -136,7 +153,7 @@ def _stopped(stop: KeyboardInterrupt) -> int:
     return 143 if isinstance(stop, Terminated) else 130
 
 
-def start(config: "DictConfig", parallel: bool, arms: list[str]) -> int:
+def start(config: "DictConfig", arms: list[str]) -> int:
     """Run one composed config: a run or a study, of which `arms` go to all arms. Returns the exit code."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
@@ -146,10 +163,11 @@ def start(config: "DictConfig", parallel: bool, arms: list[str]) -> int:
     threads = OmegaConf.select(config, "train.threads")
     limit_threads(threads if isinstance(threads, int) and threads > 0 else 1)
     hydra = HydraConfig.get()
-    workers = _workers(config.workers)
 
     from rlexp.experiment import plan
+    from rlexp.experiment.config import make_engine
 
+    engine = make_engine(OmegaConf.to_container(config.engine, resolve=True))
     if "study" in config:
         own = [word for word in hydra.overrides.task if not _of_study(word)]
         work = plan.study(config, str(hydra.runtime.choices.get("study")), [*own, *arms])
@@ -158,35 +176,32 @@ def start(config: "DictConfig", parallel: bool, arms: list[str]) -> int:
     if hydra.mode is not None and hydra.mode.name == "MULTIRUN":
         with open(Path(hydra.sweep.dir) / "runs.jsonl", "a") as file:
             file.write(json.dumps({"run": str(work.path), "options": list(hydra.overrides.task)}) + "\n")
-    return _execute(work, parallel, workers)
+    return execute(work, engine)
 
 
-def resume(words: list[str], parallel: bool) -> int:
+def resume(words: list[str]) -> int:
     """Continue the run or study that `words` name, with their other overrides. Returns the exit code."""
-    options = dict(word.partition("=")[::2] for word in words)
-    path = Path(options.pop("resume"))
+    named = [word for word in words if word.startswith("resume=")]
+    path = Path(named[-1].removeprefix("resume="))
     if str(path) == ".":
         raise UserError("resume=: name a run folder, e.g. resume=runs/2026-01-31/12-00-00_ppo_cartpole")
-    written = options.pop("workers", "null")
-    workers = _workers(None if written == "null" else int(written) if written.isdigit() else written)
     stored = [*path.glob("config.yaml"), *path.glob("*/config.yaml")]  # of a run, or of a study's arms
     threads = re.search(r"^  threads: (\d+)$", stored[0].read_text(), re.MULTILINE) if stored else None
     limit_threads(int(threads[1]) if threads else 1)
 
-    from rlexp.experiment import plan
+    from rlexp.experiment.resume import engine_of, resume
 
-    return _execute(plan.resume(path, [f"{key}={value}" for key, value in options.items()]), parallel, workers)
-
-
-def _workers(workers: Any) -> int | None:
-    if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise UserError(f"workers: {workers!r} is not a whole number ≥ 1")
-    return workers
+    others = [word for word in words if word not in named]
+    engine, rest = engine_of(others, threads=int(threads[1]) if threads else 1)
+    return execute(resume(path, rest), engine)
 
 
-def _execute(work: Any, parallel: bool, workers: int | None) -> int:
+def execute(work: "Work", engine: "Engine") -> int:
+    """Run what is to be done, with a live table. Returns the exit code; raises KeyboardInterrupt when interrupted."""
     from rlexp.cli.progress import Board, say
-    from rlexp.experiment.engines import processes, serial
+    from rlexp.engines.base import one_by_one
+    from rlexp.experiment.provenance import program
+    from rlexp.experiment.recorder import Recorder
 
     jobs = work.jobs()
     if not jobs:
@@ -196,31 +211,31 @@ def _execute(work: Any, parallel: bool, workers: int | None) -> int:
         return 0
     work.begin()
     say(f"\033[1m{work.path}\033[0m" if sys.stdout.isatty() else str(work.path))
-    keeper = Recorder(work)
+    recorder = Recorder(work.folders())
     stop: KeyboardInterrupt | None = None
-    with Board(jobs, jobs[0].config.algo_class.clock, arms=work.is_study) as board:
+    with Board(jobs, work.budgets(), work.clock, arms=work.is_study) as board:
 
-        def handle(job: "Job", event: "Event") -> None:
-            keeper(job, event)
+        def handle(job: "SeedJob", event: "Event") -> None:
+            recorder(job, event)
             board.update(job, event)
 
         try:
-            if parallel:
-                threads = jobs[0].config.train.threads
-                processes.run(jobs, handle, workers or max(1, cores() // threads))
-            else:
-                serial.run(jobs, handle)
+            engine.run(one_by_one(jobs), handle)
         except KeyboardInterrupt as caught:
             stop = caught
-    answers = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        keeper.close(stop is not None)  # and is not to be interrupted in that
-    finally:
-        for number, answer in answers:
-            signal.signal(number, answer)
+    _undisturbed(lambda: recorder.attempt(lambda: work.close(stop is not None, recorder.steps)))
     if stop is not None:
-        program = "main_mp.py" if parallel else "main.py"
-        say(f"interrupted; continue with: python {program} resume={work.path}")
+        say(f"interrupted; continue with: {program()} resume={work.path}")
         raise stop
     say(work.report())
-    return int(work.failed())
+    return 1 if work.failed() else 0
+
+
+def _undisturbed(action: "Callable[[], None]") -> None:
+    """`action()`, which Ctrl-C and SIGTERM do not interrupt."""
+    before = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        action()
+    finally:
+        for number, answer in before:
+            signal.signal(number, answer)

@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
 def _train(words: list[str]) -> int:
     """main.py with `words`, which Hydra takes from `sys.argv`."""
     sys.argv = [f"{sys.argv[0]} train", *words]
-    return launch.main(parallel=False)
+    return launch.main()
 
 
 class Parser(argparse.ArgumentParser):

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlexp.cli import launch
 from rlexp.experiment import compose, former_names, hydra_errors, plan
+from rlexp.experiment.config import make_engine
 from rlexp.policies.files import Saved, load_policy
 from rlexp.report.history import Run
 from rlexp.util import seeding
@@ -111,7 +113,7 @@ def _run(words: list[str]) -> Path:
     """Train what `words` say, in this process. Returns the run folder; raises UserError."""
     resumed = [Path(word.removeprefix("resume=")) for word in words if word.startswith("resume=")]
     if resumed:
-        launch.resume(words, parallel=False)
+        launch.resume(words)
         return resumed[-1]
     try:
         launch._check_groups(words)
@@ -119,7 +121,7 @@ def _run(words: list[str]) -> Path:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(hydra_errors.hydra_error(error, words)) from None
     work = plan.single(composed)
-    launch._execute(work, parallel=False, workers=None)
+    launch.execute(work, make_engine(OmegaConf.to_container(composed.engine, resolve=True)))
     return work.path
 
 

@@ -4,14 +4,15 @@ import os
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from rlexp.experiment.engines.base import Job
 from rlexp.experiment.events import Event
+from rlexp.experiment.job import SeedJob
 
 QUIET = 30  # seconds without an evaluation after which a plain line says how far a seed is
 MARKS = 41  # of recent progress, over which the rate is taken
@@ -74,19 +75,20 @@ class Row:
 class Board:
     """Shows jobs; `update` takes what they report. A context manager."""
 
-    def __init__(self, jobs: list[Job], clock: str, arms: bool):
-        """`clock` is env_steps or updates; with `arms`, jobs are told apart by their run's folder too."""
+    def __init__(self, jobs: list[SeedJob], budgets: dict[Path, int], clock: str, arms: bool):
+        """`budgets`: of each run folder; `clock`: env_steps or updates; `arms`: tell jobs apart by their run's folder
+        too."""
         self.unit = clock.replace("_", " ")
         self.arms = arms
-        self.rows = {self._key(job): Row(job.config.train.budget) for job in jobs}
+        self.rows = {self._key(job): Row(budgets[job.run_folder]) for job in jobs}
         self.live: Live | None = None
         console = Console(file=sys.stdout)
         if console.is_terminal:
             self.live = Live(get_renderable=self._table, console=console, refresh_per_second=4)
 
-    def _key(self, job: Job) -> tuple[str, int]:
+    def _key(self, job: SeedJob) -> tuple[str, int]:
         """(arm, seed); the arm is empty where there is only one run."""
-        arm = job.folder.path.name if self.arms else ""
+        arm = job.run_folder.name if self.arms else ""
         return arm, job.seed
 
     def __enter__(self) -> "Board":
@@ -98,7 +100,7 @@ class Board:
         if self.live:
             self.live.stop()
 
-    def update(self, job: Job, event: Event) -> None:
+    def update(self, job: SeedJob, event: Event) -> None:
         """Take an event of a job: the table shows it, or a line is printed where it is news."""
         row = self.rows[self._key(job)]
         row.take(event)
@@ -110,7 +112,7 @@ class Board:
             row.said = now
             say(self._line(job, event, row))
 
-    def _line(self, job: Job, event: Event, row: Row) -> str:
+    def _line(self, job: SeedJob, event: Event, row: Row) -> str:
         arm, seed = self._key(job)
         name = f"{arm} seed {seed}".strip()
         parts = [name, f"{row.step:>11,}/{row.budget:,} {self.unit}"]

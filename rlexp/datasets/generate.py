@@ -5,20 +5,24 @@ whoever played them and whenever: none is preferred for being short. Where a sha
 cut, as by a time limit, at the last of them.
 """
 
-import contextlib
 import json
+import multiprocessing
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from rlexp.buffers.dataset import Dataset
 from rlexp.datasets import recipes, shards, store
 from rlexp.datasets.recipes import Share
 from rlexp.datasets.shards import ShardJob
+from rlexp.engines.base import Engine, Handle
+from rlexp.engines.processes import Processes
+from rlexp.engines.serial import Serial
 from rlexp.envs.spec import EnvConfig
 from rlexp.util import checkpoint
 from rlexp.util.errors import UserError, said_of
-from rlexp.util.processes import cores
+from rlexp.util.processes import WorkerDied
 
 LANES = 16  # episodes side by side, at most
 
@@ -89,11 +93,48 @@ def play(
 ) -> tuple[Dataset, list[tuple[int, int]]]:
     """The episodes of all shares, and how many (episodes, steps) of them are each share's."""
     plan = Plan(env, shares, seed)
-    with ProgressBar(name, plan) as bar, contextlib.closing(shards.played(plan.next, processes or cores())) as played:
-        for job, shard in played:
-            plan.add(job, shard)
-            bar.update()
+    with ProgressBar(name, plan) as progress:
+        fill(plan, _engine(processes), progress.update)
     return plan.result(name)
+
+
+def fill(plan: "Plan", engine: Engine, tell: Callable[[], None]) -> None:
+    """Play the shards of `plan`, the first in this process, so that a small data set needs no others. `tell` is called
+    after each. Raises what a shard failed of; UserError where its process died."""
+    handle = handler(plan, tell)
+    first = plan.next()
+    if first is not None:
+        handle(first, shards.play_shard(first))
+    engine.run(plan.next, handle)
+
+
+def handler(plan: "Plan", tell: Callable[[], None]) -> Handle:
+    """Takes what jobs report into `plan`."""
+
+    def handle(job: ShardJob, played: Dataset | BaseException) -> None:
+        if isinstance(played, BaseException):
+            raise _said_of_memory(played)
+        plan.add(job, played)
+        tell()
+
+    return handle
+
+
+def _engine(processes: int | None) -> Engine:
+    """What plays the shards; None: as many processes as there are cores."""
+    if processes == 1 or multiprocessing.current_process().daemon:  # a daemon may have no children
+        return Serial()
+    return Processes(processes)
+
+
+def _said_of_memory(error: BaseException) -> BaseException:
+    """What to raise where a shard failed of `error`."""
+    if not isinstance(error, WorkerDied):
+        return error
+    return UserError(
+        f"a process that made data ended with code {error.exitcode}, perhaps for want of memory: "
+        "fewer need less, rlexp data make NAME --processes 1"
+    )
 
 
 class Plan:

@@ -7,8 +7,8 @@ do its episodes.
 
 import contextlib
 import functools
-import multiprocessing
-from collections.abc import Callable, Generator, Iterator
+import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from rlexp.policies.files import load_policy
 from rlexp.rollout.evaluation import play_steps
 from rlexp.util import seeding
 from rlexp.util.errors import UserError
-from rlexp.util.processes import WorkerDied, run_jobs
+from rlexp.util.processes import WorkerDied
 
 STEPS = 10_000  # of a shard, at least; fewer where its share has fewer
 
@@ -39,8 +39,15 @@ class ShardJob:
     lanes: int  # B, episodes side by side
     steps: int  # to be reached, unless the share is full before
 
+    def run(self) -> Iterator[Dataset]:
+        """For an engine: the shard is its one message."""
+        yield play_shard(self)
 
-NextShard = Callable[[], ShardJob | None]  # the shard to play next; None where none is needed now
+    def failed(self, error: BaseException) -> BaseException:
+        """What to raise in the process that wants the data: ours as it is, others with their traceback."""
+        if isinstance(error, UserError | WorkerDied):
+            return error
+        return RuntimeError("".join(traceback.format_exception(error)))
 
 
 def play_shard(job: ShardJob) -> Dataset:
@@ -108,36 +115,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def played(next_job: NextShard, processes: int) -> Generator[tuple[ShardJob, Dataset], None, None]:
-    """Shards with their data: the first from this process, so that small data sets need no others; then from spawned
-    ones, unless one is enough. Whatever ends this generator ends them. Raises UserError where a process dies."""
-    first = next_job()
-    if first is None:
-        return
-    yield first, play_shard(first)
-    if processes == 1 or multiprocessing.current_process().daemon:  # a daemon may have no children
-        for job in iter(next_job, None):
-            yield job, play_shard(job)
-    else:
-        yield from _played_elsewhere(next_job, processes)
-
-
-def _played_elsewhere(next_job: NextShard, processes: int) -> Iterator[tuple[ShardJob, Dataset]]:
-    with contextlib.closing(run_jobs(shard_messages, next_job, processes)) as messages:
-        for message in messages:
-            if message.kind == "yielded":
-                yield message.job, message.value
-            elif isinstance(message.value, WorkerDied):
-                raise UserError(
-                    f"a process that made data ended with code {message.value.exitcode}, perhaps for want of memory: "
-                    "fewer need less, rlexp data make NAME --processes 1"
-                )
-            elif message.kind == "failed":
-                raise message.value
-
-
-def shard_messages(job: ShardJob) -> Iterator[Dataset]:
-    """What a worker process does with a job: the shard is its one message."""
-    yield play_shard(job)

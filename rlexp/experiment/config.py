@@ -11,6 +11,7 @@ import json
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,13 +19,14 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from rlexp.algos.base import Algorithm
 from rlexp.datasets.load import BufferConfig
+from rlexp.engines.base import Engine
 from rlexp.envs.spec import EnvConfig
 from rlexp.experiment import former_names
 from rlexp.nn.actors import PolicyConfig
 from rlexp.report.film import VideoConfig
 from rlexp.report.naming import names
-from rlexp.util import paths, plugins, trust
-from rlexp.util.errors import UserError, did_you_mean, said_of
+from rlexp.util import paths, targets, trust
+from rlexp.util.errors import UserError, did_you_mean
 from rlexp.util.params import OutOfRange, Params, all_keys, nearest_key, param, typed
 
 
@@ -104,6 +106,31 @@ def require(plain: Any) -> None:
         raise UserError("seeds: is missing; e.g. 'seeds=[0,1,2]'")
 
 
+def stored(folder: Path) -> dict[str, Any]:
+    """The resolved config of the run in `folder`, as its config.yaml has it. Raises UserError."""
+    file = folder / "config.yaml"
+    try:
+        config: Any = OmegaConf.to_container(OmegaConf.load(file))
+        require(config)
+        trust.require(trust.names_in(config))
+        config["algo"] = former_names.renamed(config["algo"])
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
+    except Exception as error:  # a yaml parser's many errors
+        raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]})") from None
+    return config
+
+
+def make_engine(node: Any) -> Engine:
+    """The engine that the group `engine` describes. Raises UserError where there is none, or its options are wrong."""
+    options = dict(node) if isinstance(node, dict) else {}
+    engine = targets.find(options.pop("_target_", None), Engine, "engine._target_")
+    try:
+        return engine(**options)
+    except TypeError as error:
+        raise UserError(f"engine: {error}") from None
+
+
 def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     """The checked config of one run. Imports the chosen algorithm (and torch). Raises UserError."""
     if isinstance(config, dict):
@@ -112,11 +139,12 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         plain = _resolve(config)
         trust.admit(trust.names_in(plain))  # composed now: of what was typed, rlexp's and plugins' own files
     require(plain)
+    plain = {key: value for key, value in plain.items() if key != "engine"}  # how it is run changes no number
     for key in plain:
         if key not in TOP_LEVEL:
             known = all_keys({k: v for k, v in plain.items() if k in TOP_LEVEL})
             raise UserError(f"{key}: unknown option{did_you_mean(nearest_key(key, known))}")
-    algo_class = _algo_class(plain["algo"])
+    algo_class = targets.find(plain["algo"].get("_target_"), Algorithm, "algo._target_")
     body = {key: value for key, value in former_names.renamed(plain["algo"]).items() if key != "_target_"}
     train = dict(plain["train"])
     budget = train.get("budget")
@@ -170,18 +198,6 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         )
     seeds = tuple(plain["seeds"])
     return RunConfig(algo_class, algo, env, trainc, policy, buffer, expert, video, seeds, reference, plain)
-
-
-def _algo_class(node: dict[str, Any]) -> type[Algorithm]:
-    """The class that `_target_` names. Raises UserError."""
-    module, _, name = str(node.get("_target_")).rpartition(".")
-    with said_of("algo._target_"):
-        if not module:
-            raise UserError(f"'{name}' is not module.Class")
-        found = getattr(plugins.import_module(module), name, None)
-        if not (isinstance(found, type) and issubclass(found, Algorithm)):
-            raise UserError(f"'{module}' has no Algorithm called '{name}'")
-    return found
 
 
 def _resolve(config: DictConfig) -> dict[str, Any]:

@@ -3,36 +3,37 @@
 config.yaml   fully resolved            run.json     command, commit, versions, hardware, times, seeds, scores
 curve.csv     every evaluation          curves.png   the same, drawn
 train.log     what happened             summary.md   the table to hand in
-seed_<k>/     metrics.jsonl  tensorboard/  checkpoints/  videos/
+seed_<k>/     status.json  metrics.jsonl  tensorboard/  checkpoints/  videos/
+
+Whoever runs a seed writes its folder. All that stands beside config.yaml and the head of run.json is derived from the
+seeds' folders, and can be made again by any process at any time: `refresh`.
 """
 
-import csv
 import datetime
-import io
 import json
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
+from rlexp.experiment import status, tables
 from rlexp.experiment.provenance import command, git, hardware, now, versions
-from rlexp.loggers.base import COUNTERS, Row
-from rlexp.loggers.jsonl import read
+from rlexp.loggers import jsonl
 from rlexp.report.history import read_record
-from rlexp.util import checkpoint, stats
+from rlexp.util import checkpoint
 from rlexp.util.errors import UserError
-
-CURVE = ("return_mean", "return_std", "return_min", "return_median", "return_max", "length_mean", "score")
 
 
 def create(root: Path, name: str) -> Path:
     """A new folder root/<day>/<time>_<name>[-n], ours alone however many runs start in the same second."""
-    now = datetime.datetime.now()
-    day = root / now.strftime("%Y-%m-%d")
+    started = datetime.datetime.now()
+    day = root / started.strftime("%Y-%m-%d")
     try:
         day.mkdir(parents=True, exist_ok=True)
         for n in range(1, 10_000):
-            path = day / f"{now:%H-%M-%S}_{name}{f'-{n}' if n > 1 else ''}"
+            again = "" if n == 1 else f"-{n}"
+            path = day / f"{started:%H-%M-%S}_{name}{again}"
             try:
                 path.mkdir()  # fails where it exists: the one atomic test-and-set a file system has
                 return path
@@ -44,74 +45,102 @@ def create(root: Path, name: str) -> Path:
 
 
 class Folder:
-    """One run folder and its record (run.json); written by the process that was started by hand, no other."""
+    """One run folder and its record (run.json)."""
 
-    def __init__(self, path: Path, config: dict[str, Any], clock: str, inputs: dict[str, Any]):
-        """`inputs`: what is to be remembered of the data and files that it learns from. Raises UserError where a run
-        was begun with others, or its record is broken."""
-        self.path, self.config = path, config
-        self.record = read_record(path) if (path / "run.json").exists() else {}
-        for key, facts in self.record.setdefault("inputs", inputs).items():
-            if facts["digest"] != inputs.get(key, {}).get("digest"):
-                was, now = (", ".join(f"{k} {v}" for k, v in (x or {}).items()) for x in (facts, inputs.get(key)))
-                raise UserError(f"resume={path}: what {key} names has changed since it began; it was {was}, is {now}")
-        for seed in config["seeds"]:
-            facts = self._seeds().setdefault(str(seed), {"status": "waiting", "message": "", "step": 0})
-            if facts["status"] != "done":  # it is about to be continued
-                facts |= {"status": "waiting", "message": ""}
+    def __init__(self, path: Path, config: dict[str, Any], clock: str):
+        """`config`: resolved, as in config.yaml; `clock`: what the algorithm counts its budget in. Raises UserError
+        where a record is there and broken."""
+        self.path = path
+        self.config = config
         self.clock = clock
+        self.record = read_record(path) if (path / "run.json").exists() else {}
 
-    def _seeds(self) -> dict[str, Any]:
-        return self.record.setdefault("seeds", {})
+    @classmethod
+    def open(cls, path: Path) -> "Folder":
+        """The folder of a run that has begun. Raises UserError where there is none."""
+        try:
+            config: Any = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
+            return cls(path, config, read_record(path)["clock"])
+        except UserError:
+            raise
+        except Exception as error:  # of a yaml parser, or of what is no run's
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{path}: is no run folder that can be read ({reason})") from None
+
+    def remember(self, inputs: dict[str, Any]) -> None:
+        """`inputs`: what is to be remembered of the data and files that the run learns from, by option. Raises
+        UserError where it was begun with others."""
+        for key, was in self.record.setdefault("inputs", inputs).items():
+            facts = inputs.get(key) or {}
+            if was["digest"] != facts.get("digest"):
+                raise UserError(
+                    f"resume={self.path}: what {key} names has changed since it began; "
+                    f"it was {_listed(was)}, is {_listed(facts)}"
+                )
+
+    def seed(self, seed: int | str) -> Path:
+        return self.path / f"seed_{seed}"
+
+    def seeds(self) -> dict[str, dict[str, Any]]:
+        """What is known of each seed, by its number: its status.json or, in folders of before there were such, what
+        run.json says."""
+        known = self.record.get("seeds", {})
+        return {
+            str(seed): status.read(self.seed(seed)) or known.get(str(seed)) or status.waiting()
+            for seed in self.config["seeds"]
+        }
 
     def begin(self) -> None:
         """Take the folder: nobody else may work in it, and its record says what is about to be done."""
         self._lock()
-        train, dirty = self.config["train"], bool(git("status", "--porcelain", "--untracked-files=no"))
-        this = {"command": command(), "commit": git("rev-parse", "HEAD"), "dirty": dirty, "versions": versions()}
-        if "command" not in self.record:
-            self.record = {
-                "name": self.path.name,
-                "clock": self.clock,
-                **this,
-                "hardware": hardware(),
-                "started": now(),
-                "seconds": 0.0,
-                "resumed": [],
-                "eval": {
-                    "episodes": train["eval_episodes"],
-                    "actions": "sampled" if train["eval_sampled"] else "mean",
-                },
-                **self.record,
-            }
-        else:
+        for seed, facts in self.seeds().items():
+            if facts["status"] != "done":  # it is about to be continued
+                facts |= {"status": "waiting", "message": ""}
+            status.write(self.seed(seed), facts)
+        this = {
+            "command": command(),
+            "commit": git("rev-parse", "HEAD"),
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+            "versions": versions(),
+        }
+        if "command" in self.record:
             self.record.setdefault("resumed", []).append({**this, "started": now()})
+        else:
+            self.record = {**self._head(), **this, **self.record}
         self.record["finished"] = None
         checkpoint.write_text(self.path / "config.yaml", OmegaConf.to_yaml(self.config))
         self.write()
 
+    def _head(self) -> dict[str, Any]:
+        """What a new record says besides the command that began it."""
+        train = self.config["train"]
+        actions = "sampled" if train["eval_sampled"] else "mean"
+        return {
+            "name": self.path.name,
+            "clock": self.clock,
+            "hardware": hardware(),
+            "started": now(),
+            "seconds": 0.0,
+            "resumed": [],
+            "eval": {"episodes": train["eval_episodes"], "actions": actions},
+        }
+
     def _lock(self) -> None:
         """Refuse a folder in which another process is at work. The lock ends with the process, however it ends."""
+        self.lock = FileLock(self.path / ".lock")
         try:
-            import fcntl
-        except ImportError:  # Windows: no advisory locks; two processes in one folder are the user's to avoid
-            return
-        self._lock_file = open(self.path / ".lock", "w")
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            self.lock.acquire(blocking=False)
+        except Timeout:
             raise UserError(f"resume={self.path}: another process is running in this folder") from None
 
-    def seed(self, seed: int) -> Path:
-        return self.path / f"seed_{seed}"
-
-    def rows(self, seed: int) -> list[Row]:
-        return read(self.seed(seed) / "metrics.jsonl")
-
-    def update(self, seed: int, **facts: Any) -> None:
-        self.record["seeds"][str(seed)] |= facts
+    def release(self) -> None:
+        """Others may work in the folder again."""
+        self.lock.release()
 
     def write(self) -> None:
+        """run.json anew, with what the seeds' folders say now. Raises OSError."""
+        seeds = self.seeds()
+        self.record |= {"seeds": seeds, "final": tables.aggregate(seeds)}
         checkpoint.write_text(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
 
     def say(self, text: str) -> None:
@@ -120,64 +149,18 @@ class Folder:
             file.write(f"{now()} {text}\n")
 
     def refresh(self, draw: bool) -> None:
-        """Make curve.csv and summary.md, and curves.png with `draw`, from what the seeds have written."""
-        table = io.StringIO()
-        out = csv.writer(table, lineterminator="\n")
-        out.writerow(["seed", *COUNTERS, *CURVE])
-        for seed in self.config["seeds"]:
-            for row in self.rows(seed):
-                if "eval/return_mean" in row:
-                    out.writerow([seed, *(row[c] for c in COUNTERS), *(row.get(f"eval/{c}", "") for c in CURVE)])
-        checkpoint.write_text(self.path / "curve.csv", table.getvalue())
-        checkpoint.write_text(self.path / "summary.md", self.summary())
-        self.record["final"] = self.aggregate()
+        """Make all that is derived again: run.json, curve.csv, summary.md and, with `draw`, curves.png."""
         self.write()
+        seeds = self.record["seeds"]
+        rows = {seed: jsonl.read(self.seed(seed) / "metrics.jsonl") for seed in seeds}
+        checkpoint.write_text(self.path / "curve.csv", tables.curve(rows))
+        text = tables.summary(self.path.name, self.record, seeds)
+        checkpoint.write_text(self.path / "summary.md", text)
         if draw:
             from rlexp.report.curves import curves  # matplotlib takes a while to import
 
             curves(self.path)
 
-    def finals(self) -> dict[str, dict[str, float]]:
-        seeds = self.record["seeds"].items()
-        return {seed: facts["final"] for seed, facts in seeds if facts["status"] == "done" and facts.get("final")}
 
-    def aggregate(self) -> dict[str, Any]:
-        """Mean over seeds of each final score, with its 95 % t-interval; n finished, and how many did not."""
-        finals = list(self.finals().values())
-        out: dict[str, Any] = {"n": len(finals), "failed": len(self.record["seeds"]) - len(finals)}
-        for name in finals[0] if finals else ():
-            mean, half = stats.t_interval([final[name] for final in finals])
-            out[name] = {"mean": mean, "t95": None if half != half else half}
-        return out
-
-    def summary(self) -> str:
-        """summary.md: one row a seed, then the mean with its interval."""
-        evaluation, seeds = self.record["eval"], self.record["seeds"]
-        scored = any("score" in final for final in self.finals().values())
-        lines = [
-            f"# {self.path.name}",
-            "",
-            f"`{self.record['command']}`",
-            "",
-            f"Last policy, {evaluation['actions']} actions, {evaluation['episodes']} fresh episodes a seed.",
-            "",
-            f"| seed | status | {self.record['clock']} | return mean | std | min | median | max | length |"
-            + (" score |" if scored else ""),
-            "|---" * (10 if scored else 9) + "|",
-        ]
-        for seed, facts in seeds.items():
-            final = facts.get("final") or {}
-            cells = [seed, facts["status"], f"{facts['step']:,}"]
-            cells += [f"{final[name]:.1f}" if name in final else "" for name in CURVE[: 7 if scored else 6]]
-            lines.append("| " + " | ".join(cells) + " |")
-        total = self.aggregate()
-        n, missing = total["n"], f" ({total['failed']} not finished)" if total["failed"] else ""
-        lines += ["", f"Mean over {n} seed{'s' * (n != 1)}{missing}:" if n else "No seed has finished."]
-        for name in ("return_mean", "score", "success_rate"):
-            if name in total:
-                half = total[name]["t95"]
-                interval = f" ± {half:.4g} (95 % t-interval of the mean)" if half is not None else ""
-                lines.append(f"- {name.replace('_', ' ')}: {total[name]['mean']:.4g}{interval}")
-        if notes := [f"- seed {seed}: {facts['message']}" for seed, facts in seeds.items() if facts["message"]]:
-            lines += ["", *notes]
-        return "\n".join(lines) + "\n"
+def _listed(facts: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in facts.items())

@@ -1,62 +1,66 @@
 """Keeps run folders up to date with what their seeds report."""
 
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from rlexp.experiment.engines.base import Job
-    from rlexp.experiment.events import Event
+from rlexp.experiment.events import Event
+from rlexp.experiment.folder import Folder
+
+TABLES_EVERY = 5.0  # s between two makings of the tables
+PICTURE_EVERY = 60.0  # s between two drawings of the curves
 
 
 class Recorder:
-    """Keeps all folders' records up to date with what the seeds report. What fails there is said once, and survived."""
+    """Writes train.log and lets tables and pictures follow. What fails there is said once, and survived."""
 
-    def __init__(self, work: Any):
-        self.work, self.complained = work, False
-        self.drawn: dict[Path, float] = {}  # when, by folder
-        self.refreshed: dict[Path, float] = {}
+    def __init__(self, folders: dict[Path, Folder]):
+        self.folders = folders
+        self.complained = False
+        self.steps: dict[tuple[Path, int], int] = {}  # that a running seed has reached
+        self.tables: dict[Path, float] = {}  # when they were made
+        self.pictures: dict[Path, float] = {}
 
-    def __call__(self, job: "Job", event: "Event") -> None:
+    def __call__(self, job: Any, event: Event) -> None:
+        """Take down what the seed of `job` reports."""
+        self.attempt(lambda: self._keep(job, event))
+
+    def attempt(self, action: Any) -> None:
+        """`action()`, where failure, of a full disk or of a picture that cannot be drawn, does not end training."""
         try:
-            self._keep(job, event)
-        except Exception as error:  # a full disk, a picture that cannot be drawn: training goes on
-            self._complain(error)
+            action()
+        except Exception as error:
+            if not self.complained:
+                reason = f"{type(error).__name__}: {error}"
+                print(f"warning: cannot write the run's record: {reason}", file=sys.stderr)
+            self.complained = True
 
-    def _keep(self, job: "Job", event: "Event") -> None:
-        import time
+    def _keep(self, job: Any, event: Event) -> None:
+        folder = self.folders[job.run_folder]
+        if "step" in event.data:
+            self.steps[job.run_folder, job.seed] = event.data["step"]
+        self._say(folder, event)
+        ended = event.kind in ("done", "failed")
+        now = time.monotonic()
+        if ended or (event.kind == "evaluation" and self._due(self.tables, folder, now, TABLES_EVERY)):
+            self.pictures.setdefault(folder.path, now)  # the first picture can wait
+            draw = ended or self._due(self.pictures, folder, now, PICTURE_EVERY)
+            folder.refresh(draw)
+            self.tables[folder.path] = now
+            if draw:
+                self.pictures[folder.path] = now
 
-        folder, now = job.folder, time.monotonic()
-        facts = {
-            k: v for k, v in event.data.items() if k in ("step", "env_steps", "updates", "seconds", "final", "best")
-        }
-        status = event.kind if event.kind in ("done", "failed") else "running"
-        if status == "running":  # a seed that goes on has no final score
-            folder.record["seeds"][str(job.seed)].pop("final", None)
-        folder.update(job.seed, status=status, **facts)
-        if event.kind in ("failed", "warning"):
-            folder.update(job.seed, message=event.text)
+    @staticmethod
+    def _due(made: dict[Path, float], folder: Folder, now: float, interval: float) -> bool:
+        return now - made.get(folder.path, -interval) > interval
+
+    @staticmethod
+    def _say(folder: Folder, event: Event) -> None:
         if event.text:
-            folder.say(f"seed {job.seed}: {event.kind}: {event.text}")
+            folder.say(f"seed {event.seed}: {event.kind}: {event.text}")
         if "traceback" in event.data:
             folder.say(event.data["traceback"])
         if event.kind == "evaluation":
-            folder.say(f"seed {job.seed}: step {event.data['step']:,}: return {event.data['return_mean']:.2f}")
-        ended = event.kind in ("done", "failed")
-        if ended or (event.kind == "evaluation" and now - self.refreshed.get(folder.path, -1e9) > 5):
-            draw = ended or now - self.drawn.setdefault(folder.path, now) > 60
-            folder.refresh(draw)
-            self.refreshed[folder.path] = now
-            if draw:
-                self.drawn[folder.path] = now
-
-    def close(self, interrupted: bool) -> None:
-        try:
-            self.work.close(interrupted)
-        except Exception as error:
-            self._complain(error)
-
-    def _complain(self, error: Exception) -> None:
-        if not self.complained:
-            self.complained = True
-            print(f"warning: cannot write the run's record: {type(error).__name__}: {error}", file=sys.stderr)
+            reached = f"step {event.data['step']:,}: return {event.data['return_mean']:.2f}"
+            folder.say(f"seed {event.seed}: {reached}")

@@ -8,15 +8,16 @@ and an interruption saves nothing.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rlexp.algos.base import Progress
+from rlexp.algos.base import Algorithm, Progress
 from rlexp.envs.make import describe
+from rlexp.experiment import status
 from rlexp.experiment.config import RunConfig
 from rlexp.experiment.events import Event
 from rlexp.experiment.task import make_task
@@ -25,13 +26,15 @@ from rlexp.loggers.jsonl import JsonLines
 from rlexp.loggers.tensorboard import TensorBoard
 from rlexp.policies.files import describe_policy
 from rlexp.report import film
+from rlexp.rollout import evaluation
 from rlexp.rollout.evaluation import Evaluation
-from rlexp.rollout.evaluation import evaluate as rollout_evaluation
 from rlexp.util import checkpoint, seeding
 
 
 @dataclass
 class Counters:
+    """How far a seed is."""
+
     step: int = 0  # the algorithm's own clock
     env_steps: int = 0
     updates: int = 0
@@ -44,114 +47,211 @@ class Counters:
 
 
 class Every:
-    """True when a counter has crossed a multiple of `interval` since the last call."""
+    """Called with a counter, says whether it has crossed a multiple of `interval` since the last call."""
 
     def __init__(self, interval: float, done: int):
-        self.interval, self.last = interval, done // interval
+        self.interval = interval
+        self.last = done // interval
 
     def __call__(self, done: int) -> bool:
-        before, self.last = self.last, done // self.interval
+        before = self.last
+        self.last = done // self.interval
         return self.last > before
 
 
-def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
-    """Train one seed in `folder`, from its latest checkpoint where it has one. Yields events; failures raise."""
-    train = config.train
-    torch.set_num_threads(train.threads)
-    seeding.seed_globals(seeding.stream(seed, "init"))
-    spec = describe(config.env)
-    algo = config.algo_class(config.algo, make_task(config, spec, seed))
-    checkpoints = folder / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    for unfinished in checkpoints.glob(".*.tmp"):  # of a process that was killed while it wrote
-        unfinished.unlink()
+class Scorer:
+    """Evaluates the current policy, every `train.eval_every` and at the end of the budget."""
 
-    counters, best, kept_bytes = Counters(), None, 0
-    if found := checkpoint.latest(checkpoints):
+    def __init__(self, config: RunConfig, seed: int, algo: Algorithm, step: int):
+        self.train = config.train
+        self.env = config.env.on_gymnasium()
+        self.seed = seed
+        self.algo = algo
+        self.due = Every(self.train.eval_every, step)
+
+    def scheduled(self, step: int) -> Evaluation | None:
+        """The evaluation that belongs to `step`; None where none does."""
+        if self.due(step) or step >= self.train.budget:
+            return self.evaluate(step)
+        return None
+
+    def evaluate(self, step: int) -> Evaluation:
+        policy = self.algo.policy(explore=self.train.eval_sampled)
+        chance = seeding.stream(self.seed, "eval", step)
+        return evaluation.evaluate(policy, self.env, chance, self.train.eval_episodes)
+
+    def summary(self, found: Evaluation) -> dict[str, float]:
+        """Return statistics of an evaluation, by name."""
+        return found.summary(self.env)
+
+
+class Checkpointer:
+    """The files in `checkpoints/`: full states to continue from, and policies to keep."""
+
+    def __init__(self, folder: Path, config: RunConfig, seed: int, algo: Algorithm):
+        self.folder = folder
+        self.config = config
+        self.seed = seed
+        self.algo = algo
+        folder.mkdir(parents=True, exist_ok=True)
+        for unfinished in folder.glob(".*.tmp"):  # of a process that was killed while it wrote
+            unfinished.unlink()
+
+    def restore(self) -> dict[str, Any] | None:
+        """Put algorithm and global generators into their newest saved state. Returns what was saved of the run itself
+        (`counters`, `best`, `bytes`); None where nothing was saved yet."""
+        found = checkpoint.latest(self.folder)
+        if found is None:
+            return None
         state = checkpoint.load(found)
-        counters, best, kept_bytes = Counters(**state["run"]["counters"]), state["run"]["best"], state["run"]["bytes"]
-        algo.load_state_dict(state["algo"])
-        algo.restart(counters.step)
+        self.algo.load_state_dict(state["algo"])
+        self.algo.restart(state["run"]["counters"]["step"])
         seeding.set_globals_state(state["rng"])
-        yield Event(seed, "progress", f"continues from step {counters.step:,}", asdict(counters))
-    started = time.perf_counter() - counters.seconds
+        return state["run"]
 
-    def evaluate() -> Evaluation:
-        return rollout_evaluation(
-            algo.policy(explore=train.eval_sampled),
-            config.env.on_gymnasium(),
-            seeding.stream(seed, "eval", counters.step),
-            train.eval_episodes,
-        )
+    def save(self, counters: Counters, best: dict[str, Any] | None, metrics_bytes: int) -> None:
+        """A full state, from which training continues exactly. Raises OSError."""
+        run = {"counters": asdict(counters), "best": best, "bytes": metrics_bytes}
+        state = {
+            "policy": self._policy(counters),
+            "algo": self.algo.state_dict(),
+            "run": run,
+            "rng": seeding.globals_state(),
+        }
+        checkpoint.save_step(self.folder, counters.step, state, self.config.train.keep)
 
-    def policy_file() -> dict[str, Any]:
-        card = {"algo": config.algo_name, "seed": seed, **asdict(counters)}
-        return describe_policy(algo.policy(explore=train.eval_sampled), config.env, card)
+    def save_policy(self, name: str, counters: Counters) -> None:
+        """The current policy as `name`.safetensors. Raises OSError."""
+        checkpoint.save(self.folder / f"{name}.safetensors", {"policy": self._policy(counters)})
 
-    lines = JsonLines(folder / "metrics.jsonl", kept_bytes)
-    sinks: list[Sink] = [lines]
-    if train.tensorboard:
-        sinks.append(TensorBoard(folder / "tensorboard", counters.step))
-    due_eval, due_save = Every(train.eval_every, counters.step), Every(train.save_every, counters.step)
-    due_snapshot = Every(train.snapshot_every or math.inf, counters.step)
-
-    def snapshot() -> None:
-        checkpoint.save(checkpoints / f"policy_{counters.step:012d}.safetensors", {"policy": policy_file()})
-
-    evaluation = None
-    try:
-        if not counters.step and train.snapshot_every:
-            snapshot()
-        if not counters.step:
-            _write(sinks, counters, algo.snapshot(), evaluate().summary(config.env))
-        while counters.step < train.budget:
-            progress = algo.step()
-            counters.add(algo.clock, progress)
-            _stop_at_nan(progress.metrics, counters.step)
-            scores, evaluation = {}, None
-            if due_eval(counters.step) or counters.step >= train.budget:
-                evaluation = evaluate()
-                scores = evaluation.summary(config.env)
-            counters.seconds = time.perf_counter() - started
-            _write(sinks, counters, {**progress.metrics, **algo.snapshot()}, scores)
-            if scores and (best is None or scores["return_mean"] > best["return_mean"]):
-                best = {"step": counters.step, **scores}
-                checkpoint.save(checkpoints / "best.safetensors", {"policy": policy_file()})
-            if due_snapshot(counters.step):
-                snapshot()
-            if due_save(counters.step):
-                algo.restart(counters.step)
-                run = {"counters": asdict(counters), "best": best, "bytes": lines.size()}
-                checkpoint.save_step(
-                    checkpoints,
-                    counters.step,
-                    {"policy": policy_file(), "algo": algo.state_dict(), "run": run, "rng": seeding.globals_state()},
-                    train.keep,
-                )
-            yield Event(seed, "evaluation" if scores else "progress", "", {**asdict(counters), **scores})
-        checkpoint.save(checkpoints / "final.safetensors", {"policy": policy_file()})
-        evaluation = evaluation or evaluate()  # None where the last checkpoint was already at the end
-        if config.video.enabled:
-            yield Event(seed, "progress", "filming", asdict(counters))
-            try:
-                film.films(config.env.on_gymnasium(), evaluation, folder / "videos", config.video)
-            except film.CannotRender as error:
-                yield Event(seed, "warning", f"no video: {error}")
-            except Exception as error:  # of the environment's own renderer: the training is done
-                yield Event(seed, "warning", f"no video: {type(error).__name__}: {error}")
-    finally:
-        for sink in sinks:
-            sink.close()
-    yield Event(seed, "done", "", {**asdict(counters), "final": evaluation.summary(config.env), "best": best})
+    def _policy(self, counters: Counters) -> dict[str, Any]:
+        card = {"algo": self.config.algo_name, "seed": self.seed, **asdict(counters)}
+        policy = self.algo.policy(explore=self.config.train.eval_sampled)
+        return describe_policy(policy, self.config.env, card)
 
 
-def _stop_at_nan(metrics: Any, step: int) -> None:
+class Training:
+    """One seed's training, from its newest checkpoint where it has one. A context manager."""
+
+    def __init__(self, config: RunConfig, seed: int, folder: Path):
+        self.config = config
+        self.train = config.train
+        self.seed = seed
+        self.folder = folder
+        torch.set_num_threads(config.train.threads)
+        seeding.seed_globals(seeding.stream(seed, "init"))
+        task = make_task(config, describe(config.env), seed)
+        self.algo = config.algo_class(config.algo, task)
+        self.checkpointer = Checkpointer(folder / "checkpoints", config, seed, self.algo)
+        restored = self.checkpointer.restore()
+        self.resumed = restored is not None
+        saved = restored or {"counters": {}, "best": None, "bytes": 0}
+        self.counters = Counters(**saved["counters"])
+        self.best: dict[str, Any] | None = saved["best"]
+        self.started = time.perf_counter() - self.counters.seconds
+        self.scorer = Scorer(config, seed, self.algo, self.counters.step)
+        self.save_due = Every(self.train.save_every, self.counters.step)
+        self.keep_due = Every(self.train.snapshot_every or math.inf, self.counters.step)
+        self.metrics = JsonLines(folder / "metrics.jsonl", saved["bytes"])
+        self.loggers: list[Sink] = [self.metrics]
+        if self.train.tensorboard:
+            self.loggers.append(TensorBoard(folder / "tensorboard", self.counters.step))
+        self.last: Evaluation | None = None  # of the last step, where it was evaluated
+
+    def __enter__(self) -> "Training":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for logger in self.loggers:
+            logger.close()
+
+    def run(self) -> Iterator[Event]:
+        """Train until the budget is used up, then film. Yields events; failures raise."""
+        status.begin(self.folder, asdict(self.counters))
+        if self.resumed:
+            yield self._event("progress", f"continues from step {self.counters.step:,}")
+        if self.counters.step == 0:
+            self._log_untrained()
+        while self.counters.step < self.train.budget:
+            yield self._iterate()
+        self.checkpointer.save_policy("final", self.counters)
+        if self.last is None:  # the last checkpoint was already at the end
+            self.last = self.scorer.evaluate(self.counters.step)
+        if self.config.video.enabled:
+            yield self._event("progress", "filming")
+            yield from self._film(self.last)
+        final = self.scorer.summary(self.last)
+        facts = {**asdict(self.counters), "final": final, "best": self.best}
+        status.update(self.folder, **facts, status="done")
+        yield Event(self.seed, "done", "", facts)
+
+    def _log_untrained(self) -> None:
+        """The row of step 0, and the untrained policy where policies are kept."""
+        if self.train.snapshot_every:
+            self._keep_policy()
+        scores = self.scorer.summary(self.scorer.evaluate(0))
+        self._log(self.algo.state_metrics(), scores)
+
+    def _iterate(self) -> Event:
+        """One step of the algorithm, and what is due after it."""
+        progress = self.algo.step()
+        self.counters.add(self.algo.clock, progress)
+        stop_at_nan(progress.metrics, self.counters.step)
+        self.last = self.scorer.scheduled(self.counters.step)
+        scores = self.scorer.summary(self.last) if self.last else {}
+        self.counters.seconds = time.perf_counter() - self.started
+        self._log({**progress.metrics, **self.algo.state_metrics()}, scores)
+        if scores:
+            self._keep_best(scores)
+        if self.keep_due(self.counters.step):
+            self._keep_policy()
+        if self.save_due(self.counters.step):
+            self.algo.restart(self.counters.step)
+            self.checkpointer.save(self.counters, self.best, self.metrics.size())
+        if not scores:
+            return self._event("progress")
+        status.update(self.folder, **asdict(self.counters), best=self.best)
+        return self._event("evaluation", scores=scores)
+
+    def _log(self, metrics: Mapping[str, float], scores: Mapping[str, float]) -> None:
+        evaluated = {f"eval/{name}": value for name, value in scores.items()}
+        row = {**asdict(self.counters), **metrics, **evaluated}
+        for logger in self.loggers:
+            logger.write(row)
+
+    def _keep_best(self, scores: Mapping[str, float]) -> None:
+        if self.best is None or scores["return_mean"] > self.best["return_mean"]:
+            self.best = {"step": self.counters.step, **scores}
+            self.checkpointer.save_policy("best", self.counters)
+
+    def _keep_policy(self) -> None:
+        self.checkpointer.save_policy(f"policy_{self.counters.step:012d}", self.counters)
+
+    def _film(self, played: Evaluation) -> Iterator[Event]:
+        """Films of the last evaluation; a warning where there can be none: the training is done all the same."""
+        try:
+            film.films(self.config.env.on_gymnasium(), played, self.folder / "videos", self.config.video)
+        except film.CannotRender as error:
+            yield self._warning(f"no video: {error}")
+        except Exception as error:  # of the environment's own renderer
+            yield self._warning(f"no video: {type(error).__name__}: {error}")
+
+    def _warning(self, text: str) -> Event:
+        status.update(self.folder, message=text)
+        return Event(self.seed, "warning", text)
+
+    def _event(self, kind: str, text: str = "", scores: Mapping[str, float] | None = None) -> Event:
+        return Event(self.seed, kind, text, {**asdict(self.counters), **(scores or {})})
+
+
+def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
+    """Train one seed in `folder`, from its newest checkpoint where it has one. Yields events; failures raise."""
+    with Training(config, seed, folder) as training:
+        yield from training.run()
+
+
+def stop_at_nan(metrics: Mapping[str, float], step: int) -> None:
+    """Raise FloatingPointError where a metric is NaN."""
     for name, value in metrics.items():
         if math.isnan(value):
             raise FloatingPointError(f"{name} is NaN at step {step:,}")
-
-
-def _write(sinks: list[Sink], counters: Counters, metrics: Any, scores: dict[str, float]) -> None:
-    row = {**asdict(counters), **metrics, **{f"eval/{name}": value for name, value in scores.items()}}
-    for sink in sinks:
-        sink.write(row)

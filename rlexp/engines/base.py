@@ -1,0 +1,50 @@
+"""The contract of engines and of the jobs that they run.
+
+A job is picklable and needs nothing but what it holds: its `run` may happen in another process, or on another machine.
+An engine decides where and when; what a job computes does not depend on it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+
+class Job(Protocol):
+    """One piece of work."""
+
+    def run(self) -> Iterator[Any]:
+        """Do it. Yields messages: picklable values, for whoever handles this kind of job."""
+
+    def failed(self, error: BaseException) -> Any:
+        """The message that stands in for the rest of a job which `error` ended."""
+
+
+NextJob = Callable[[], Any]  # the job to start now; None where there is none now, and maybe none any more
+Handle = Callable[[Any, Any], None]  # given a job and one of its messages, in the process that called `run`
+
+
+class Engine(ABC):
+    """Runs jobs. Made with the options that stand beside `_target_` in conf/engine/<name>.yaml."""
+
+    @abstractmethod
+    def run(self, next_job: NextJob, handle: Handle) -> None:
+        """Run the jobs that `next_job` gives, until it gives none while none is under way.
+
+        It is asked whenever a place is free, again after a job has ended. A job that fails, or whose process or machine
+        dies, ends with its `failed` message; the others go on. What `handle` raises ends all of them, and so does
+        KeyboardInterrupt, within seconds.
+        """
+
+
+def one_by_one(jobs: Iterable[Any]) -> NextJob:
+    """Gives each of `jobs` once, in order."""
+    waiting = iter(jobs)
+    return lambda: next(waiting, None)
+
+
+def messages(job: Job) -> Iterator[Any]:
+    """What `job` tells; where it raises an exception, its `failed` message comes last."""
+    try:
+        yield from job.run()
+    except (Exception, SystemExit) as error:
+        yield job.failed(error)

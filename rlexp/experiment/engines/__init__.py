@@ -1,1 +1,0 @@
-"""What runs the seeds: one after another, or in parallel processes."""

@@ -1,0 +1,33 @@
+"""One seed of one run as a job for any engine: it needs nothing but the run's folder."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlexp.experiment import status
+from rlexp.experiment.config import build, stored
+from rlexp.experiment.events import Event, failure
+from rlexp.experiment.train import run_seed
+
+
+@dataclass(frozen=True)
+class SeedJob:
+    """Continue one seed of the run in `run_folder`, whose config.yaml says everything else."""
+
+    run_folder: Path  # absolute
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        return self.run_folder / f"seed_{self.seed}"
+
+    def run(self) -> Iterator[Event]:
+        config = build(stored(self.run_folder))
+        yield from run_seed(config, self.seed, self.folder)
+
+    def failed(self, error: BaseException) -> Event:
+        event = failure(self.seed, error)
+        with contextlib.suppress(OSError):  # the disk may be what failed
+            status.update(self.folder, status="failed", message=event.text)
+        return event

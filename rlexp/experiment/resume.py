@@ -1,0 +1,136 @@
+"""Old runs and studies, continued: nothing may change of what has been done."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from rlexp.engines.base import Engine
+from rlexp.experiment import hydra_errors, overrides
+from rlexp.experiment.compose import find
+from rlexp.experiment.config import RunConfig, build, make_engine, seed_list, stored
+from rlexp.experiment.folder import Folder
+from rlexp.experiment.probe import probe
+from rlexp.experiment.work import Work
+from rlexp.loggers import jsonl
+from rlexp.report import history
+from rlexp.util import checkpoint
+from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util.params import all_keys, nearest_key
+
+# What may change when a run is resumed, because nothing that has been done depends on it.
+FREE_ON_RESUME = (
+    *("train.budget", "train.keep", "train.snapshot_every", "train.tensorboard"),
+    *("video", "seeds", "reference", "workers"),
+    "algo.iterations",  # DPO's, with the budget
+    *("buffer.dataset", "buffer.path"),  # the same data, wherever they are now: their digest is remembered
+)
+
+
+def engine_of(words: list[str], threads: int) -> tuple[Engine, list[str]]:
+    """The engine that `words` name (engine=, engine.<option>=, workers=), and the other words. What a run is continued
+    on is not what it began on. Raises UserError."""
+    parsed = overrides.parse(words)
+    own = [one for one in parsed if one.key_or_group.split(".")[0] in ("engine", "workers")]
+    rest = [str(one.input_line) for one in parsed if one not in own]
+    options = {one.key_or_group: overrides.value(one) for one in own}
+    name = options.pop("engine", "serial")
+    file = find("engine", str(name))
+    if file is None:
+        raise UserError(hydra_errors.no_such("engine", str(name)))
+    config = OmegaConf.create({"engine": OmegaConf.load(file), "workers": None, "train": {"threads": threads}})
+    for key, value in options.items():
+        if OmegaConf.select(config, key, default=Ellipsis) is Ellipsis:
+            raise UserError(f"{key}: engine={name} has no such option{nearest_key(key, all_keys(_plain(config)))}")
+        OmegaConf.update(config, key, value)
+    return make_engine(_plain(config)["engine"]), rest
+
+
+def _plain(config: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(config, resolve=True)  # type: ignore[return-value]
+
+
+def resume(path: Path, words: list[str]) -> Work:
+    """The run or study in `path`, with the overrides `words`. Raises UserError where that would alter what has been
+    done."""
+    is_study = (path / "study.yaml").is_file()
+    places = list(history.folders(path).values()) if is_study else [path]
+    parsed = overrides.parse(words)
+    runs = []
+    for place in places:
+        run = build(_with_overrides(place, parsed))
+        folder = Folder(place, run.plain, run.algo_class.clock)
+        folder.remember(probe(run))
+        check_checkpoints(place, run)
+        runs.append((folder, run))
+    return Work(path, runs, is_study)
+
+
+def _with_overrides(folder: Path, parsed: list[Override]) -> dict[str, Any]:
+    """The stored config of the run in `folder` with overrides applied. Raises UserError for any that would alter what
+    has been done."""
+    if not (folder / "config.yaml").is_file():
+        beside = [place.name for place in folder.parent.glob("*")]
+        near = did_you_mean(nearest(folder.name, beside))
+        raise UserError(f"resume={folder}: no run folder (it has no config.yaml){near}")
+    config = stored(folder)
+    for override in parsed:
+        key = override.key_or_group
+        node, leaf = _place(config, key, override)
+        new = _video(overrides.value(override)) if key == "video" else overrides.value(override)
+        _check_change(folder, key, node[leaf], new)
+        node[leaf] = new
+    return config
+
+
+def _place(config: dict[str, Any], key: str, override: Override) -> tuple[dict[str, Any], str]:
+    """The group of `config` in which `key` stands, and its name there. Raises UserError where there is none."""
+    *parents, leaf = key.split(".")
+    node: Any = config
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+    is_option = isinstance(node, dict) and leaf in node and not isinstance(node[leaf], dict)
+    if not is_option and key != "video":
+        near = did_you_mean(nearest_key(key, all_keys(config)))
+        raise UserError(f"{override.input_line}: a resumed run keeps its {key}; only its options can be changed{near}")
+    return node, leaf
+
+
+def _video(choice: Any) -> Any:
+    """The group `video` as conf/video/`choice`.yaml has it."""
+    file = find("video", str(choice))
+    if file is None:
+        raise UserError(hydra_errors.no_such("video", str(choice)))
+    return OmegaConf.to_container(OmegaConf.load(file))
+
+
+def _check_change(folder: Path, key: str, old: Any, new: Any) -> None:
+    """Raise UserError where option `key` may not go from `old` to `new`."""
+    free = any(key == name or key.startswith(f"{name}.") for name in FREE_ON_RESUME)
+    if new != old and not free:
+        raise UserError(
+            f"{key}: was {old} in {folder} and cannot become {new}: it would alter what has been done; "
+            f"free to change are {', '.join(FREE_ON_RESUME)}"
+        )
+    if key == "seeds" and not set(old) <= set(seed_list(new)):
+        raise UserError(f"seeds: {folder} has {old}; seeds can be added, not dropped")
+    if key == "train.budget" and isinstance(new, int | float) and new < old:
+        raise UserError(f"train.budget: was {old} in {folder}; it can grow, not shrink to {new}")
+
+
+def check_checkpoints(path: Path, run: RunConfig) -> None:
+    """Broken or foreign checkpoints are found now, not in the middle. Raises UserError."""
+    for seed in run.seeds:
+        place = path / f"seed_{seed}"
+        found = checkpoint.latest(place / "checkpoints")
+        if found is None:
+            continue
+        tree = checkpoint.load(found)
+        if set(tree) != {"policy", "algo", "run", "rng"}:
+            raise UserError(f"{found}: is a policy, not a checkpoint from which training can continue")
+        theirs = tree["policy"]["card"]["algo"]
+        if theirs != run.algo_name:
+            raise UserError(f"{found}: is a checkpoint of {theirs}, the run is one of {run.algo_name}")
+        jsonl.check_kept(place / "metrics.jsonl", tree["run"]["bytes"])
+        jsonl.read(place / "metrics.jsonl")

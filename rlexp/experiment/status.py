@@ -1,0 +1,66 @@
+"""status.json in a seed's folder: how far the seed is, how it ended, and who worked on it.
+
+    {"status": "running", "message": "", "step": 4096, "env_steps": 4096, "updates": 640, "seconds": 2.5,
+     "best": {...}, "final": {...}, "attempts": [{"host": ..., "cpu": ..., "pid": ..., "step": 0, "started": ...}]}
+
+It is the truth about the seed, written by whoever runs it, whole at every moment. What stands in the run's own
+run.json is a copy, which any process can make again. `status` is one of `STATUSES`.
+"""
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from rlexp.experiment.provenance import hardware, now
+from rlexp.util import checkpoint
+from rlexp.util.errors import UserError
+
+STATUSES = ("waiting", "running", "done", "failed", "interrupted")
+FILE = "status.json"
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """What status.json in the seed's `folder` says; None where there is none. Raises UserError for a broken one."""
+    file = folder / FILE
+    try:
+        facts = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise UserError(f"{file}: cannot be read as JSON ({error})") from None
+    if not isinstance(facts, dict) or facts.get("status") not in STATUSES:
+        raise UserError(f"{file}: is no seed's status")
+    return facts
+
+
+def write(folder: Path, facts: dict[str, Any]) -> None:
+    """Replace status.json in `folder`, which is made where it is missing. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.write_text(folder / FILE, json.dumps(facts, indent=2) + "\n")
+
+
+def update(folder: Path, **facts: Any) -> None:
+    """Add `facts` to those in status.json. Raises OSError."""
+    write(folder, {**(read(folder) or waiting()), **facts})
+
+
+def waiting() -> dict[str, Any]:
+    """The status of a seed that has not begun."""
+    return {"status": "waiting", "message": "", "step": 0}
+
+
+def begin(folder: Path, counters: dict[str, Any]) -> None:
+    """Say that this process now trains the seed, from where `counters` stand. Raises OSError."""
+    facts = read(folder) or waiting()
+    facts.pop("final", None)  # a seed that goes on has no final score
+    attempt = {
+        "host": platform.node(),
+        "cpu": hardware()["cpu"],
+        "pid": os.getpid(),
+        "step": counters["step"],
+        "started": now(),
+    }
+    attempts = [*facts.get("attempts", []), attempt]
+    write(folder, {**facts, **counters, "status": "running", "message": "", "attempts": attempts})

@@ -1,0 +1,88 @@
+"""The tables of a run folder, made of what its seeds have written: curve.csv, summary.md, the final scores."""
+
+import csv
+import io
+from typing import Any
+
+from rlexp.loggers.base import COUNTERS, Row
+from rlexp.util import stats
+
+CURVE = ("return_mean", "return_std", "return_min", "return_median", "return_max", "length_mean", "score")
+HEADINGS = ("return mean", "std", "min", "median", "max", "length", "score")
+
+Seeds = dict[str, dict[str, Any]]  # what is known of each seed: `status.read`, by its number
+
+
+def curve(rows: dict[str, list[Row]]) -> str:
+    """curve.csv: every evaluation of every seed, one a line."""
+    table = io.StringIO()
+    out = csv.writer(table, lineterminator="\n")
+    out.writerow(["seed", *COUNTERS, *CURVE])
+    for seed, lines in rows.items():
+        for row in lines:
+            if "eval/return_mean" in row:
+                counters = [row[name] for name in COUNTERS]
+                scores = [row.get(f"eval/{name}", "") for name in CURVE]
+                out.writerow([seed, *counters, *scores])
+    return table.getvalue()
+
+
+def finals(seeds: Seeds) -> dict[str, dict[str, float]]:
+    """The final scores of the seeds that are done."""
+    return {seed: facts["final"] for seed, facts in seeds.items() if facts["status"] == "done" and facts.get("final")}
+
+
+def aggregate(seeds: Seeds) -> dict[str, Any]:
+    """Mean over seeds of each final score, with its 95 % t-interval; `n` finished, and how many did not (`failed`)."""
+    found = list(finals(seeds).values())
+    out: dict[str, Any] = {"n": len(found), "failed": len(seeds) - len(found)}
+    for name in found[0] if found else ():
+        mean, half = stats.t_interval([final[name] for final in found])
+        out[name] = {"mean": mean, "t95": half if len(found) > 1 else None}
+    return out
+
+
+def summary(name: str, record: dict[str, Any], seeds: Seeds) -> str:
+    """summary.md: one row a seed, then the mean with its interval."""
+    evaluation = record["eval"]
+    scored = any("score" in final for final in finals(seeds).values())
+    columns = len(CURVE) if scored else len(CURVE) - 1
+    lines = [
+        f"# {name}",
+        "",
+        f"`{record['command']}`",
+        "",
+        f"Last policy, {evaluation['actions']} actions, {evaluation['episodes']} fresh episodes a seed.",
+        "",
+        "| " + " | ".join(["seed", "status", record["clock"], *HEADINGS[:columns]]) + " |",
+        "|---" * (3 + columns) + "|",
+        *(_row(seed, facts, columns) for seed, facts in seeds.items()),
+        "",
+        *_means(aggregate(seeds)),
+    ]
+    notes = [f"- seed {seed}: {facts['message']}" for seed, facts in seeds.items() if facts["message"]]
+    if notes:
+        lines += ["", *notes]
+    return "\n".join(lines) + "\n"
+
+
+def _row(seed: str, facts: dict[str, Any], columns: int) -> str:
+    final = facts.get("final") or {}
+    scores = [f"{final[name]:.1f}" if name in final else "" for name in CURVE[:columns]]
+    return "| " + " | ".join([seed, facts["status"], f"{facts['step']:,}", *scores]) + " |"
+
+
+def _means(total: dict[str, Any]) -> list[str]:
+    """The mean of each final score that a reader looks for, with its interval."""
+    n = total["n"]
+    if n == 0:
+        return ["No seed has finished."]
+    seeds = "1 seed" if n == 1 else f"{n} seeds"
+    missing = f" ({total['failed']} not finished)" if total["failed"] else ""
+    lines = [f"Mean over {seeds}{missing}:"]
+    for name in ("return_mean", "score", "success_rate"):
+        if name in total:
+            half = total[name]["t95"]
+            interval = "" if half is None else f" ± {half:.4g} (95 % t-interval of the mean)"
+            lines.append(f"- {name.replace('_', ' ')}: {total[name]['mean']:.4g}{interval}")
+    return lines

@@ -1,0 +1,124 @@
+"""What is to be run: one run folder and its seeds, or a study of several; and what is said at its end."""
+
+import math
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from rlexp.experiment import status, tables
+from rlexp.experiment.config import RunConfig
+from rlexp.experiment.folder import Folder
+from rlexp.experiment.job import SeedJob
+from rlexp.experiment.provenance import command, now
+from rlexp.util import checkpoint
+
+
+@dataclass
+class Work:
+    """Run folders, each with its config; `path` is the folder that the user gets."""
+
+    path: Path
+    runs: list[tuple[Folder, RunConfig]]
+    is_study: bool = False
+    started: float = field(default_factory=time.perf_counter)
+
+    def jobs(self) -> list[SeedJob]:
+        """Every seed that has not reached its budget."""
+        found = []
+        for folder, config in self.runs:
+            for seed, facts in folder.seeds().items():
+                if facts["status"] != "done" or facts["step"] < config.train.budget:
+                    found.append(SeedJob(folder.path.resolve(), int(seed)))
+        return found
+
+    @property
+    def clock(self) -> str:
+        """What the budget of the first run is counted in."""
+        return self.runs[0][0].clock
+
+    def folders(self) -> dict[Path, Folder]:
+        """The run folders, by the absolute path that jobs have."""
+        return {folder.path.resolve(): folder for folder, _ in self.runs}
+
+    def budgets(self) -> dict[Path, int]:
+        """The budget of each run, by its folder's absolute path."""
+        return {folder.path.resolve(): config.train.budget for folder, config in self.runs}
+
+    def begin(self) -> None:
+        """Write every folder's config and record. Of a new run that is interrupted here, nothing is left."""
+        new = not any((folder.path / "config.yaml").exists() for folder, _ in self.runs)
+        try:
+            for folder, _ in self.runs:
+                folder.begin()
+        except BaseException:
+            if new:
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
+
+    def close(self, interrupted: bool, steps: dict[tuple[Path, int], int]) -> None:
+        """Bring every record up to date; seeds that did not end are interrupted, at the step in `steps` if any. Then
+        the folders are free for others."""
+        for folder, _ in self.runs:
+            for seed, facts in folder.seeds().items():
+                if facts["status"] in ("running", "waiting"):
+                    step = steps.get((folder.path.resolve(), int(seed)), facts["step"])
+                    began = facts["status"] == "running"
+                    message = f"interrupted at step {step:,}" if began else "not begun"
+                    status.update(folder.seed(seed), status="interrupted", message=message, step=step)
+            folder.record["seconds"] += time.perf_counter() - self.started
+            folder.record["finished"] = None if interrupted else now()
+            folder.refresh(draw=True)
+            folder.release()
+        self.sum_up()
+
+    def sum_up(self) -> None:
+        """A study's own table and picture."""
+        if self.is_study:
+            from rlexp.report.compare import study  # matplotlib takes a while to import
+
+            checkpoint.write_text(self.path / "summary.md", self.report())
+            study(self.path)
+
+    def failed(self) -> bool:
+        """Whether any seed has not reached its end."""
+        return any(facts["status"] != "done" for folder, _ in self.runs for facts in folder.seeds().values())
+
+    def report(self) -> str:
+        """What is printed at the end."""
+        if not self.is_study:
+            return (self.path / "summary.md").read_text(encoding="utf-8")
+        metric = OmegaConf.load(self.path / "study.yaml").metric
+        name = metric.removeprefix("eval/")
+        lines = [
+            f"# {self.path.name}",
+            "",
+            f"`{command()}`",
+            "",
+            f"| arm | seeds | {name.replace('_', ' ')} | 95 % t-interval | min | max | not finished |",
+            "|---|---|---|---|---|---|---|",
+            *(_arm(folder.path.name, folder.seeds(), name) for folder, _ in self.runs),
+        ]
+        return "\n".join(lines) + "\n"
+
+
+def _arm(arm: str, seeds: dict[str, dict[str, Any]], name: str) -> str:
+    """An arm's row in the table of a study: how its seeds' final `name` came out."""
+    values = [final[name] for final in tables.finals(seeds).values() if name in final]
+    total = tables.aggregate(seeds)
+    if not values:
+        return f"| {arm} | 0 | | | | | {total['failed']} |"
+    mean = total[name]["mean"]
+    cells = [arm, str(len(values)), f"{mean:.4g}", _interval(mean, total[name]["t95"], name)]
+    cells += [f"{min(values):.4g}", f"{max(values):.4g}", str(total["failed"])]
+    return "| " + " | ".join(cells) + " |"
+
+
+def _interval(mean: float, half: float | None, name: str) -> str:
+    if half is None:
+        return ""
+    low, high = (0.0, 1.0) if name.endswith("_rate") else (-math.inf, math.inf)  # a share stays within [0, 1]
+    return f"{max(low, mean - half):.4g} to {min(high, mean + half):.4g}"
