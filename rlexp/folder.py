@@ -78,7 +78,7 @@ class Folder:
                 "name": self.path.name,
                 "clock": self.clock,
                 **this,
-                "hardware": hardware(),
+                "hardware": hardware(train["device"]),
                 "started": now(),
                 "seconds": 0.0,
                 "resumed": [],
@@ -214,14 +214,20 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware() -> dict[str, Any]:
+def hardware(device: str) -> dict[str, Any]:
+    """The machine; with the GPU, where networks are trained on one."""
     cpu = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    return {"cpu": cpu, "cores": os.cpu_count(), "platform": platform.platform(terse=True)}
+    found = {"cpu": cpu, "cores": os.cpu_count(), "platform": platform.platform(terse=True)}
+    if device == "cpu":
+        return found
+    import torch
+
+    return {**found, "gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
 
 
 def now() -> str:

@@ -11,7 +11,7 @@ from tests.helpers import ALGOS, ROOT
 # Each layer may import itself partly and the layers before it, nothing after.
 LAYERS = [
     {"errors", "params", "paths", "math", "processes", "stats"},
-    {"seeding", "ckpt", "envs", "decoder", "denoise", "nets", "learner", "log"},
+    {"capture", "seeding", "ckpt", "envs", "decoder", "denoise", "nets", "learner", "log"},
     {"data"},
     {"algo"},
     {"policies", "preferences", "replay", "rollout"},
@@ -24,6 +24,7 @@ LAYERS = [
 LEVEL = {module: level for level, layer in enumerate(LAYERS) for module in layer}
 FOR_ALGOS = {
     "algo",
+    "capture",
     "data",
     "decoder",
     "denoise",

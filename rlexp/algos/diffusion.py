@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from rlexp import denoise
 from rlexp.algo import Algorithm, Policy, Progress, Task
+from rlexp.capture import Captured
 from rlexp.decoder import Decoder
 from rlexp.envs import EnvSpec
 from rlexp.errors import UserError
@@ -136,11 +137,13 @@ class DiffusionPolicy(Policy, kind="diffusion"):
     def __init__(
         self, net: Denoiser, env: EnvSpec, sampler: str, steps: int, clip: bool, execute: int, explore: bool = False
     ):
-        self.net, self.env, self.explore = copy.deepcopy(net).cpu().requires_grad_(False), env, explore
+        self.net, self.env, self.explore = copy.deepcopy(net).requires_grad_(False), env, explore
         self.options = {"sampler": sampler, "steps": steps, "clip": clip}
         self.execute = execute  # actions of each plan; up to the horizon
         levels = denoise.squared_cosine(net.spec["levels"])
         self.steps, self.clip = denoise.steps(sampler, levels, steps), 1.0 if clip else None
+        self.device = self.net.offset_W.device  # plans where the network is
+        self.denoised = Captured(lambda b: self.net.plan(b, b["noise"], self.steps, self.clip), self.device)
         self.generator = torch.Generator()
         self.start(1, np.random.default_rng(0))
 
@@ -182,7 +185,7 @@ class DiffusionPolicy(Policy, kind="diffusion"):
     @torch.no_grad()
     def plan(self, noise_SBhA: Tensor) -> list[np.ndarray]:
         """The next h actions (B, A), ready to execute, made from `noise_SBhA`."""
-        action_BhA = self.net.plan(self.condition(), noise_SBhA, self.steps, self.clip)
+        action_BhA = self.denoised({**self.condition(), "noise": noise_SBhA}).cpu()
         return [self.env.executable(action_BA) for action_BA in action_BhA.transpose(0, 1).numpy()]
 
     def spec(self) -> dict[str, Any]:
@@ -243,7 +246,6 @@ class Diffusion(Algorithm):
         self.net.obs.set(*self.data.obs_stats())
         self.net.action.set(*self._action_range())
         self.scale, self.offsets = copy.deepcopy(self.net.action), self.net.offset_W.tolist()  # stay with the data
-        self.net.to(task.device)
         self.alpha_bar_T = torch.from_numpy(denoise.squared_cosine(c.denoise_steps)).float()
         self.learner = Learner(
             self.net,
@@ -253,6 +255,7 @@ class Diffusion(Algorithm):
             clip=c.max_grad_norm,
             ema=c.ema,
             compile=task.compile,
+            device=task.device,
         )
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
 
@@ -312,7 +315,7 @@ class Diffusion(Algorithm):
         c, losses = self.config, []
         for _ in range(c.updates_per_step):
             batch = self.batch(self.rng.integers(len(self.data), size=c.minibatch))
-            losses.append(self.learner.update({name: x.to(self.task.device) for name, x in batch.items()}))
+            losses.append(self.learner.update(batch))
         return Progress(0, c.updates_per_step, {**mean_metrics(losses), "data/labels": float(len(self.data))})
 
     def policy(self, *, explore: bool = False) -> DiffusionPolicy:

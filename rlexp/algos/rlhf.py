@@ -37,7 +37,7 @@ from rlexp.algo import Algorithm, Progress, Task
 from rlexp.envs import EnvSpec, VecEnv
 from rlexp.errors import UserError, said_of
 from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import Actor, actor_for, mlp
+from rlexp.nets import Actor, actor_for, mlp, on_cpu
 from rlexp.params import OutOfRange, Params, param
 from rlexp.policies import ActorPolicy, load_policy, start_weights
 from rlexp.preferences import Pairs, check_fragment, fragments, label
@@ -64,11 +64,15 @@ class RewardNet(nn.Module):
         x = torch.cat([(obs_NO - self.obs_mean) / self.obs_std, action_NA], -1)
         return torch.stack([member(x).squeeze(-1) for member in self.members])
 
+    def of(self, obs_NO: np.ndarray, action: np.ndarray) -> Tensor:
+        """`forward` of arrays."""
+        return self(*(torch.from_numpy(x).to(self.scale.device) for x in (obs_NO, action)))
+
     @torch.no_grad()
     def pay(self, obs_NO: np.ndarray, action: np.ndarray) -> np.ndarray:
         """The reward r̂ (N,) of each step."""
-        r_MN = self(torch.from_numpy(obs_NO), torch.from_numpy(action))
-        return ((r_MN - self.shift) / self.scale).mean(0).numpy()
+        r_MN = self.of(obs_NO, action)
+        return ((r_MN - self.shift) / self.scale).mean(0).cpu().numpy()
 
     def pay_all(self, data: Trajectories) -> np.ndarray:
         """The sum of r̂ (E,) over each trajectory's or piece's steps."""
@@ -86,7 +90,7 @@ class RewardNet(nn.Module):
     @torch.no_grad()
     def standardise(self, obs_NO: np.ndarray, action: np.ndarray, centre: bool) -> None:
         """From now on each r_m is measured in standard deviations over these steps; from its mean, if `centre`."""
-        r_MN = self(torch.from_numpy(obs_NO), torch.from_numpy(action))
+        r_MN = self.of(obs_NO, action)
         self.scale.copy_(r_MN.std(1, keepdim=True) + 1e-8)
         self.shift.copy_(r_MN.mean(1, keepdim=True) * centre)
 
@@ -141,19 +145,24 @@ class RLHF(Algorithm):
         relabel_pairs: int = param("comparisons made each time", ge=1)
 
     clock = "updates"
+    devices = frozenset({"cpu", "cuda"})
     state = ("epoch", "rounds", "fits_left", "generator", "rng", "data_rng", "novice", "learner", "reward", "fitter",
              "novices", "compared")  # fmt: skip
 
     def __init__(self, config: Config, task: Task):
         self.config, self.task, spec = config, task, task.spec
         self.actors = [_actor(task), _actor(task)]  # the novice, the policy
-        self.novice, self.learner = (Learner(actor, self.policy_loss, lr=config.lr) for actor in self.actors)
+        self.novice, self.learner = (
+            Learner(actor, self.policy_loss, lr=config.lr, device=task.device) for actor in self.actors
+        )
         check_fragment(config.fragment, task.env)
         self._check_enough(task.env.time_limit)
         self.reward = RewardNet(spec.kind, spec.obs_dim, spec.n_actions, config.reward_hidden, config.ensemble)
         if config.reward_from is not None:
             self.reward = _reward_of(config.reward_from, spec)
-        self.fitter = Learner(self.reward, reward_loss, lr=config.reward_lr, weight_decay=config.reward_decay)
+        self.fitter = Learner(
+            self.reward, reward_loss, lr=config.reward_lr, weight_decay=config.reward_decay, device=task.device
+        )
         self.first = config.novice_epochs if config.reward_from is None else 0  # epoch of stage 3
         self.generator, self.rng, self.data_rng = task.generator("explore"), task.rng("batch"), task.rng("data")
         self.epoch = self.rounds = self.fits_left = 0
@@ -205,7 +214,8 @@ class RLHF(Algorithm):
         if stage == 2:
             return Progress(0, 0, {"data/stage": stage, **self._fit()})
         policy = stage == 3
-        played = collect_steps(c.epoch_steps, self._fresh, self.task.spec, self.actors[policy], self.generator)
+        actor = on_cpu(self.actors[policy])
+        played = collect_steps(c.epoch_steps, self._fresh, self.task.spec, actor, self.generator)
         reward_ET = self._pay(played) if policy else played.reward_ET
         metrics = {"data/stage": stage, **_returns(played), **(_learned_returns(played, reward_ET) if policy else {})}
         metrics |= self._improve(self.learner if policy else self.novice, played, reward_ET)
@@ -295,7 +305,7 @@ class RLHF(Algorithm):
         if novice or self.config.reward not in ("learned", "random"):
             return ActorPolicy(self.actors[not novice], self.task.spec, explore=explore)
         policy = RLHFPolicy(self.actors[1], self.task.spec, explore=explore)
-        policy.reward = copy.deepcopy(self.reward)
+        policy.reward = on_cpu(copy.deepcopy(self.reward))
         return policy
 
 

@@ -24,7 +24,7 @@ from rlexp import math
 from rlexp.algo import Algorithm, Progress, Task
 from rlexp.envs import VecEnv
 from rlexp.learner import Batch, Learner, mean_metrics
-from rlexp.nets import ActorCritic
+from rlexp.nets import ActorCritic, on_cpu
 from rlexp.params import Params, param
 from rlexp.policies import ActorPolicy, start_weights
 from rlexp.rollout import collect_steps
@@ -46,13 +46,14 @@ class VPG(Algorithm):
         normalise_advantage: bool = param("shift and scale each iteration's advantages to mean 0, std 1")
 
     clock = "env_steps"
+    devices = frozenset({"cpu", "cuda"})
     state = ("learner", "generator", "rng", "iteration")
 
     def __init__(self, config: Config, task: Task):
         self.config, self.task = config, task
         self.net = ActorCritic(task.spec, task.policy)
         start_weights(self.net.actor, task.policy)
-        self.learner = Learner(self.net, self.loss, lr=config.lr)
+        self.learner = Learner(self.net, self.loss, lr=config.lr, device=task.device)
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
         self.iteration = 0
 
@@ -66,13 +67,13 @@ class VPG(Algorithm):
         return policy_loss + self.config.value_coef * value_loss, {**metrics, "loss/value": value_loss}
 
     def step(self) -> Progress:
-        c = self.config
-        played = collect_steps(c.batch_steps, self._fresh, self.task.spec, self.net.actor, self.generator)
+        c, net = self.config, on_cpu(self.net)
+        played = collect_steps(c.batch_steps, self._fresh, self.task.spec, net.actor, self.generator)
         return_ET = math.rewards_to_go(played.reward_ET.T, played.last_ET.T, c.gamma).T
         columns = {"obs": played.obs_ETO, "action": played.action, "return": return_ET}
         batch = {name: torch.from_numpy(column[played.valid_ET]) for name, column in columns.items()}
         with torch.no_grad():
-            baseline_N = self.net.critic(batch["obs"]).squeeze(-1) if c.baseline == "value" else 0.0
+            baseline_N = net.critic(batch["obs"]).squeeze(-1) if c.baseline == "value" else 0.0
             adv_N = batch["return"] - baseline_N
             if c.normalise_advantage and len(adv_N) > 1:
                 adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)
