@@ -45,10 +45,10 @@ SPEEDS = {  # what to measure: worker's arguments, processes side by side
     "dt, acting": (["act", "dt"], 1),
     "dt, acting, eager": (["act", "dt", "--eager"], 1),
     "diffusion, acting": (["act", "diffusion"], 1),
-    "dt, compiled": (["speed", "dt", "train.compile=true"], 1),
-    "diffusion, compiled": (["speed", "diffusion", "train.compile=true"], 1),
     "dt, profile": (["profile", "dt"], 1),
     "diffusion, profile": (["profile", "diffusion"], 1),
+    "dt, compiled": (["speed", "dt", "train.compile=true"], 1),
+    "diffusion, compiled": (["speed", "diffusion", "train.compile=true"], 1),
 }
 FIVE, THREE = "seeds=[0,1,2,3,4]", "seeds=[0,1,2]"
 RUNS = [  # options of main_mp.py, of most value first
@@ -63,6 +63,9 @@ RUNS = [  # options of main_mp.py, of most value first
     ),
 ]
 DATA = ["hopper/medium", "halfcheetah/medium", "walker2d/medium", "bipedal/expert"]
+
+
+START = 15.0  # seconds, and one more for each process: until all have started
 
 
 class Results:
@@ -105,19 +108,19 @@ def correctness(results: Results, algos: list[str], device: str, deadline: float
 
 
 def throughput(results: Results, names: list[str], device: str, seconds: float, deadline: float, mps: bool) -> None:
-    for name in names:
-        arguments, processes = SPEEDS[name]
-        part = f"speed {name}{', MPS' if mps and processes > 1 else ''}"
-        if part in results.done or (device == "cpu" and processes > 1):
-            continue
-        at = ["--at", str(time.time() + 10 + 1.5 * processes)] if processes > 1 else []
-        words = [*arguments, "--seconds", str(seconds), *at]
-        with ThreadPoolExecutor(processes) as pool:
-            found = list(pool.map(lambda _: worker(words, device, deadline), range(processes)))  # noqa: B023
-        if any(one.get("error") == "no time left" for one in found):
-            continue
-        results.add(part, each=found, rate=sum(one.get("updates_per_second", 0.0) for one in found))
-        print(part, json.dumps(results.done[part]["each"][0])[:1800], flush=True)
+    """Processes start together, and measure one part after another: starting takes longer than measuring."""
+    parts = {f"speed {name}{', MPS' if mps else ''}": SPEEDS[name] for name in names}
+    missing = {part: work for part, work in parts.items() if part not in results.done}
+    jobs, at = [], time.time() + START + sum(processes for _, processes in missing.values())
+    for part, (words, processes) in missing.items():
+        jobs += [(part, [*words, "--seconds", str(seconds), "--at", str(at)])] * processes
+        at += seconds + 1.5
+    with ThreadPoolExecutor(max(1, len(jobs))) as pool:
+        found = list(pool.map(lambda job: worker(job[1], device, deadline), jobs))
+    for part in missing:
+        each = [one for (name, _), one in zip(jobs, found, strict=True) if name == part]
+        if not any(one.get("error") == "no time left" for one in each):
+            results.add(part, each=each)
 
 
 def runs(out: Path, commands: list[list[str]], deadline: float, together: int) -> None:

@@ -115,8 +115,7 @@ def speed(name: str, device: str, words: list[str], seconds: float, at: float) -
     while done < (100 if device == "cuda" else 20):
         done += learner.step().updates
     ready = time.perf_counter() - began
-    late = max(0.0, time.time() - at) if at else 0.0
-    time.sleep(max(0.0, at - time.time()))  # seeds side by side begin together
+    late = turn(at)
     start, updates = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
         updates += learner.step().updates
@@ -125,13 +124,20 @@ def speed(name: str, device: str, words: list[str], seconds: float, at: float) -
     return {"updates_per_second": rate, "first_seconds": ready, "late_seconds": late, "mib": memory}
 
 
-def act(name: str, device: str, words: list[str], seconds: float) -> dict[str, Any]:
+def turn(at: float) -> float:
+    """Wait for one's turn; how many seconds too late it is."""
+    time.sleep(max(0.0, at - time.time()))
+    return time.time() - at if at else 0.0
+
+
+def act(name: str, device: str, words: list[str], seconds: float, at: float) -> dict[str, Any]:
     learner, lanes = learner_of(name, device, words), WORK[name][3]
     policy, rng = learner.policy(), np.random.default_rng(0)
     policy.start(lanes, rng)
     if name == "diffusion":
         policy.execute = 1  # type: ignore[attr-defined]
     times: list[float] = []
+    turn(at)
     while sum(times) < seconds or len(times) < 60:
         obs_BO, start = rng.standard_normal((lanes, learner.task.spec.obs_dim), np.float32), time.perf_counter()
         policy.act(obs_BO)
@@ -142,7 +148,7 @@ def act(name: str, device: str, words: list[str], seconds: float) -> dict[str, A
     return {"ms": 1000 * float(np.median(times[25:])), "environments": lanes}
 
 
-def profile(name: str, device: str, words: list[str]) -> dict[str, Any]:
+def profile(name: str, device: str, words: list[str], at: float) -> dict[str, Any]:
     """Kernels of one eager update, and the GPU's own time in them."""
     from torch.profiler import ProfilerActivity
 
@@ -150,6 +156,7 @@ def profile(name: str, device: str, words: list[str]) -> dict[str, Any]:
     learner = learner_of(name, device, ["algo.updates_per_step=1", *words])
     for _ in range(3):
         learner.step()
+    turn(at)
     with torch.profiler.profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
         learner.step()
         if device == "cuda":
@@ -181,9 +188,9 @@ def main() -> None:
     elif args.what == "speed":
         found = speed(args.name, args.device, args.words, args.seconds, args.at)
     elif args.what == "act":
-        found = act(args.name, args.device, args.words, args.seconds)
+        found = act(args.name, args.device, args.words, args.seconds, args.at)
     else:
-        found = profile(args.name, args.device, args.words)
+        found = profile(args.name, args.device, args.words, args.at)
     print(json.dumps(found))
 
 

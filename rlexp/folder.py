@@ -214,7 +214,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware(device: str) -> dict[str, Any]:
+def hardware(device: str = "cpu") -> dict[str, Any]:
     """The machine; with the GPU, where networks are trained on one."""
     cpu = platform.processor() or platform.machine()
     try:
