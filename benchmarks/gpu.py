@@ -65,7 +65,7 @@ RUNS = [  # options of main_mp.py, of most value first
 DATA = ["hopper/medium", "halfcheetah/medium", "walker2d/medium", "bipedal/expert"]
 
 
-START = 15.0  # seconds, and one more for each process: until all have started
+START = 15.0  # seconds, and half a second for each process: until all have started
 
 
 class Results:
@@ -111,7 +111,7 @@ def throughput(results: Results, names: list[str], device: str, seconds: float, 
     """Processes start together, and measure one part after another: starting takes longer than measuring."""
     parts = {f"speed {name}{', MPS' if mps else ''}": SPEEDS[name] for name in names}
     missing = {part: work for part, work in parts.items() if part not in results.done}
-    jobs, at = [], time.time() + START + sum(processes for _, processes in missing.values())
+    jobs, at = [], time.time() + START + sum(processes for _, processes in missing.values()) / 2
     for part, (words, processes) in missing.items():
         jobs += [(part, [*words, "--seconds", str(seconds), "--at", str(at)])] * processes
         at += seconds + 1.5
