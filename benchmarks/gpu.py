@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -50,21 +51,16 @@ SPEEDS = {  # what to measure: worker's arguments, processes side by side
     "dt, compiled": (["speed", "dt", "train.compile=true"], 1),
     "diffusion, compiled": (["speed", "diffusion", "train.compile=true"], 1),
 }
-FIVE, THREE = "seeds=[0,1,2,3,4]", "seeds=[0,1,2]"
-RUNS = [  # options of main_mp.py, of most value first
-    ["algo=dt", "env=hopper", FIVE],
-    ["algo=dt", "env=halfcheetah", FIVE],
-    ["algo=dt", "env=walker2d", FIVE],
-    ["algo=diffusion", "env=bipedal", THREE],
-    *(
-        ["algo=dt", f"env={env}", f"buffer.dataset={data}", THREE]
-        for data in ("medium-replay", "expert")
-        for env in ("hopper", "halfcheetah", "walker2d")
-    ),
-]
-DATA = ["hopper/medium", "halfcheetah/medium", "walker2d/medium", "bipedal/expert"]
-
-
+ROBOTS = ("hopper", "halfcheetah", "walker2d")
+RUNS = {  # options of main_mp.py, of most value first, and the data set that each learns from
+    **{f"algo=dt env={env} seeds=[0,1,2,3,4]": f"{env}/medium" for env in ROBOTS},
+    **{
+        f"algo=dt env={env} buffer.dataset={kind} seeds=[0,1,2]": f"{env}/{kind}"
+        for kind in ("medium-replay", "expert")
+        for env in ROBOTS
+    },
+    "algo=diffusion env=bipedal seeds=[0,1,2]": "bipedal/expert",
+}
 START = 15.0  # seconds, and half a second for each process: until all have started
 
 
@@ -123,29 +119,41 @@ def throughput(results: Results, names: list[str], device: str, seconds: float, 
             results.add(part, each=each)
 
 
-def runs(out: Path, commands: list[list[str]], deadline: float, together: int) -> None:
-    """Run ordinary commands, as many seeds of them at once as `together` allows, until all are done or time is over."""
-    waiting, busy = list(commands), dict[subprocess.Popen[bytes], int]()
-    while waiting or busy:
+def make(names: list[str], ready: set[str], out: Path, deadline: float) -> None:
+    """Make data sets one after another, each on all cores, which the other parts have first."""
+    for name in names:
+        with (out / "data.log").open("ab") as log, contextlib.suppress(subprocess.TimeoutExpired):
+            command = ["nice", "-n", "19", sys.executable, "-m", "rlexp.cli", "data", "make", name]
+            subprocess.run(command, cwd=common.ROOT, stdout=log, stderr=log, timeout=max(1.0, deadline - time.time()))
+            ready.add(name)
+
+
+def runs(out: Path, commands: dict[str, list[str]], ready: set[str], deadline: float, together: int) -> None:
+    """Run ordinary commands whose data set is ready, as many seeds at once as `together` allows, until all are done or
+    time is over."""
+    waiting, busy = dict(commands), dict[subprocess.Popen[bytes], int]()
+    while (waiting or busy) and time.time() < deadline:
         for process in [p for p in busy if p.poll() is not None]:
             del busy[process]
-        seeds = len(next(word for word in waiting[0] if word.startswith("seeds=")).split(",")) if waiting else 0
-        if time.time() > deadline:
-            for process in busy:
-                process.send_signal(signal.SIGTERM)  # the record says so, and the run can go on
-            for process in busy:
-                process.wait(20)
-            return
-        if not waiting or (busy and sum(busy.values()) + seeds > together):
+            pack(out, commands)
+        free = together - sum(busy.values())
+        able = [options for options in waiting if RUNS.get(options) is None or RUNS[options] in ready]
+        seeds = len(able[0].partition("seeds=")[2].partition("]")[0].split(",")) if able else 0
+        if not able or (busy and seeds > free):
             time.sleep(0.5)
             continue
-        words = waiting.pop(0)
+        words = waiting.pop(able[0])
         if (folder := made(words)) is not None:
             if all(seed["status"] == "done" for seed in record(folder)["seeds"].values()):
                 continue
             words = [words[0], f"resume={folder}"]
         log = (out / "runs.log").open("ab")
         busy[subprocess.Popen([sys.executable, *words], cwd=common.ROOT, stdout=log, stderr=log)] = seeds
+    for process in busy:
+        process.send_signal(signal.SIGTERM)  # the record says so, and the run can go on
+    for process in busy:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(1.0, deadline + 15 - time.time()))
 
 
 def record(folder: Path) -> dict[str, Any]:
@@ -158,13 +166,17 @@ def made(words: list[str]) -> Path | None:
     return next((f for f in folders if record(f)["command"] == shlex.join(["python", *words])), None)
 
 
-def pack(out: Path, folder: Path) -> None:
-    """OUT/<run>.tar.gz: all but TensorBoard's files, full checkpoints and best policies."""
-    with tarfile.open(out / f"{folder.name}.tar.gz", "w:gz") as archive:
-        for path in sorted(folder.rglob("*")):
-            dropped = path.name.startswith(("step_", "best.", "latest", ".")) or "tensorboard" in path.parts
-            if path.is_file() and not dropped:
-                archive.add(path, path.relative_to(common.ROOT / "runs"))
+def pack(out: Path, commands: dict[str, list[str]], unfinished: bool = False) -> None:
+    """OUT/<run>.tar.gz of runs that have ended: all but TensorBoard's files, full checkpoints and best policies."""
+    for folder in filter(None, map(made, commands.values())):
+        target = out / f"{folder.name}.tar.gz"
+        if target.exists() or not (unfinished or record(folder)["finished"]):
+            continue
+        with tarfile.open(target, "w:gz", compresslevel=1) as archive:
+            for path in sorted(folder.rglob("*")):
+                dropped = path.name.startswith(("step_", "best.", "latest", ".")) or "tensorboard" in path.parts
+                if path.is_file() and not dropped:
+                    archive.add(path, path.relative_to(common.ROOT / "runs"))
 
 
 @contextlib.contextmanager
@@ -184,7 +196,7 @@ def sharing(out: Path, mps: bool) -> Iterator[None]:
         del os.environ["CUDA_MPS_PIPE_DIRECTORY"], os.environ["CUDA_MPS_LOG_DIRECTORY"]
 
 
-def report(results: Results, commands: list[list[str]]) -> str:
+def report(results: Results, folders: list[Path]) -> str:
     """Markdown tables of all that is done."""
     checks, rates, others, seeds = [], [], [], []
     for part, row in results.done.items():
@@ -203,7 +215,7 @@ def report(results: Results, commands: list[list[str]]) -> str:
             others.append([name, f"{one['ms']:.2f} ms for {one['environments']} environments"])
         elif "kernels" in one:
             others.append([name, f"{one['kernels']} kernels of one eager update take {one['gpu_ms']:.2f} ms"])
-    for folder in filter(None, map(made, commands)):
+    for folder in folders:
         facts = record(folder)
         data = ((facts.get("inputs") or {}).get("buffer") or {}).get("digest", "")
         for seed, its in facts["seeds"].items():
@@ -235,12 +247,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"))
     parser.add_argument("--seconds", type=float, default=560, help="of the whole call")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--parts", nargs="+", choices=("correctness", "throughput", "data", "runs"),
-                        default=["correctness", "throughput", "data", "runs"])  # fmt: skip
+    parser.add_argument("--parts", nargs="+", choices=("correctness", "throughput", "runs"),
+                        default=["correctness", "throughput", "runs"])  # fmt: skip
     parser.add_argument("--algos", nargs="+", choices=ALGOS, default=list(ALGOS))
     parser.add_argument("--speeds", nargs="+", choices=tuple(SPEEDS), default=list(SPEEDS))
     parser.add_argument("--measure-seconds", type=float, default=5.0, help="of each throughput")
-    parser.add_argument("--data", nargs="+", default=DATA, help="data sets that are made first")
     parser.add_argument("--runs", nargs="+", help="options of the runs instead of the usual ones, one string a run")
     parser.add_argument("--together", type=int, default=(os.cpu_count() or 1) + 2, help="seeds trained at once")
     parser.add_argument("--mps", action="store_true")
@@ -249,32 +260,24 @@ def main() -> None:
     deadline = time.time() + args.seconds
     args.out.mkdir(parents=True, exist_ok=True)
     out, results = args.out.resolve(), Results(args.out / "results.jsonl")
-    wanted = [shlex.split(words) for words in args.runs] if args.runs else RUNS
-    commands = [["main_mp.py", *words, f"train.device={args.device}", "video=none", *args.more] for words in wanted]
-    making = None
-    if "data" in args.parts:
-        words = ["-m", "rlexp.cli", "data", "make", *args.data]
-        making = subprocess.Popen(
-            [sys.executable, *words], cwd=common.ROOT, stdout=(out / "data.log").open("ab"), stderr=subprocess.STDOUT
-        )
-    began = time.time()
+    commands = {
+        options: ["main_mp.py", *shlex.split(options), f"train.device={args.device}", "video=none", *args.more]
+        for options in args.runs or RUNS
+    }
+    ready: set[str] = set()
+    names = list(dict.fromkeys(RUNS[options] for options in commands if options in RUNS))
+    if "runs" in args.parts:
+        threading.Thread(target=make, args=(names, ready, out, deadline), daemon=True).start()
     if "correctness" in args.parts:
         correctness(results, args.algos, args.device, deadline)
-        print(f"correctness: {time.time() - began:.0f} s", flush=True)
-    if making is not None:
-        making.wait(max(1.0, deadline - time.time()))
-        results.add("data", seconds=time.time() - began, sets=args.data)
-        print(f"data: {time.time() - began:.0f} s", flush=True)
     with sharing(out, args.mps):
         if "throughput" in args.parts:
             throughput(results, args.speeds, args.device, args.measure_seconds, deadline, args.mps)
         if "runs" in args.parts:
-            runs(out, commands, deadline - 20, args.together)
-            for folder in filter(None, map(made, commands)):
-                pack(out, folder)
-    print(
-        f"\n`{shlex.join(['python', *sys.argv])}`\n\n{common.machine()}, {common.gpu()}\n\n{report(results, commands)}"
-    )
+            runs(out, commands, ready, deadline - 30, args.together)
+    pack(out, commands, unfinished=True)
+    found = list(filter(None, map(made, commands.values())))
+    print(f"`{shlex.join(['python', *sys.argv])}`\n\n{common.machine()}, {common.gpu()}\n\n{report(results, found)}")
 
 
 if __name__ == "__main__":

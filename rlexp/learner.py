@@ -122,12 +122,20 @@ class Learner:
         return torch.stack(list(metrics.values()))
 
     def _eager(self, batch: Batch, *rates: Rate) -> dict[str, Tensor]:
-        self.grad.zero_()
         loss, metrics = self._loss(self.net, batch)
-        loss.backward()
+        gradient = self._gradient(loss)
         with torch.no_grad():
-            norm = self._descend(self.grad, *rates)
+            norm = self._descend(gradient, *rates)
         return {**{name: value.detach() for name, value in metrics.items()}, "opt/grad_norm": norm}
+
+    def _gradient(self, loss: Tensor) -> Tensor:
+        """Of all parameters, in one vector. A GPU would take a kernel for each of them to add it to its place."""
+        if self.device.type == "cuda":
+            parts = torch.autograd.grad(loss, list(self._with_loss.parameters()), materialize_grads=True)
+            return torch.cat([part.reshape(-1) for part in parts])
+        self.grad.zero_()
+        loss.backward()
+        return self.grad
 
     def _pure(self, batch: Batch, *rates: Tensor) -> dict[str, Tensor]:
         params = self._split(self.theta)

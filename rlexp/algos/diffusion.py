@@ -246,7 +246,9 @@ class Diffusion(Algorithm):
         self.net.obs.set(*self.data.obs_stats())
         self.net.action.set(*self._action_range())
         self.scale, self.offsets = copy.deepcopy(self.net.action), self.net.offset_W.tolist()  # stay with the data
-        self.alpha_bar_T = torch.from_numpy(denoise.squared_cosine(c.denoise_steps)).float()
+        self.scale.to(task.device)
+        self.columns = [torch.from_numpy(x).to(task.device) for x in (self.data.obs_NO, self.data.action)]
+        self.alpha_bar_T = torch.from_numpy(denoise.squared_cosine(c.denoise_steps)).float().to(task.device)
         self.learner = Learner(
             self.net,
             self.loss,
@@ -291,15 +293,16 @@ class Diffusion(Algorithm):
         """The windows around these steps of the data, each with a noise level and noise of its own."""
         k = self.config.context
         window = self.data.windows(row_B, self.offsets)
-        seen, done, to_do = np.split(window.row_BK, [k, 2 * k - 1], 1)
-        action_BhA = self.scale(torch.from_numpy(self.data.action[to_do]))
-        noise_BhA = torch.randn(action_BhA.shape, generator=self.generator)
-        level_B = torch.randint(self.config.denoise_steps, [len(row_B)], generator=self.generator)
+        device, (obs_NO, action_NA) = self.task.device, self.columns
+        seen, done, to_do = torch.from_numpy(window.row_BK).to(device).split([k, k - 1, self.config.horizon], 1)
+        action_BhA = self.scale(action_NA[to_do])
+        noise_BhA = torch.randn(action_BhA.shape, generator=self.generator).to(device)
+        level_B = torch.randint(self.config.denoise_steps, [len(row_B)], generator=self.generator).to(device)
         return {
-            "obs": torch.from_numpy(self.data.obs_NO[seen]),
-            "past": torch.from_numpy(self.data.action[done]),
-            "step": torch.from_numpy(window.step_BK[:, k - 1]),
-            "exists": torch.from_numpy(window.valid_BK),
+            "obs": obs_NO[seen],
+            "past": action_NA[done],
+            "step": torch.from_numpy(window.step_BK[:, k - 1]).to(device),
+            "exists": torch.from_numpy(window.valid_BK).to(device),
             "level": level_B,
             "noise": noise_BhA,
             "noisy": denoise.add_noise(action_BhA, noise_BhA, self.alpha_bar_T[level_B]),
