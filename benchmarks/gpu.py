@@ -192,7 +192,8 @@ def sharing(out: Path, mps: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run([control], input=b"quit\n")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            subprocess.run([control], input=b"quit\n", timeout=10)
         del os.environ["CUDA_MPS_PIPE_DIRECTORY"], os.environ["CUDA_MPS_LOG_DIRECTORY"]
 
 
