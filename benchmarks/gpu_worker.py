@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -69,11 +70,14 @@ def tensors(tree: Any) -> list[torch.Tensor]:
 
 def correct(algo: str, device: str) -> dict[str, Any]:
     """How far the device is from the CPU, ‖difference‖ / ‖CPU‖; whether it repeats itself and graphs change nothing."""
-    recordings, record = [], capture.Captured._record
-    capture.Captured._record = lambda *args: recordings.append(1) or record(*args)  # type: ignore[method-assign]
-    (rows, numbers), (there, theirs), again = (train(algo, where) for where in ("cpu", device, device))
-    capture.EAGER = math.inf  # type: ignore[assignment]
-    eager = train(algo, device)
+    rows, numbers = train(algo, "cpu")
+    with mock.patch.object(
+        capture.Captured, "_record", autospec=True, side_effect=capture.Captured._record
+    ) as recorded:
+        there, theirs = train(algo, device)
+    again = train(algo, device)
+    with mock.patch.object(capture, "EAGER", math.inf):
+        eager = train(algo, device)
     metrics = [abs(a[k] - b[k]) / max(abs(a[k]), 1e-3) for a, b in zip(rows, there, strict=True) for k in a]
     return {
         "algo": algo,
@@ -81,7 +85,7 @@ def correct(algo: str, device: str) -> dict[str, Any]:
         "parameters": float((theirs - numbers).norm() / numbers.norm()),
         "metrics": max(metrics),
         "first": max(metrics[: len(rows[0])]),
-        "recordings": len(recordings) // 2,
+        "recordings": recorded.call_count,
         "repeats": same((there, theirs), again),
         "graphs": same((there, theirs), eager),
     }

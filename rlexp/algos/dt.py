@@ -18,8 +18,8 @@ A window that the episode's end cuts short is filled up behind it. Causal attent
 token, so there is no padding mask; the loss leaves it out. An acting policy has none: its history grows to K steps.
 
 Three things make an update cheap and change nothing that is computed: of the last block only keys and values are
-needed of every token, the rest of those that a head reads; nothing attends to a_K; and 16 random bits per unit, not a
-float, make a dropout mask, which scales and adds in one pass.
+needed of every token, the rest of those that a head reads; nothing attends to a_K; and on a CPU 16 random bits per
+unit, not a float, make a dropout mask, which scales and adds in one pass.
 
 Shapes: N recorded steps, B windows or environments of K steps, L tokens, D width, O observation dims, A action dims or
 number of actions. Observations are standardised by statistics of all data; bounded actions are scaled to [−1, 1].

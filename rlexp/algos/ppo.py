@@ -128,9 +128,9 @@ class PPO(Algorithm):
         return loss - c.entropy_coef * entropy if c.entropy_coef else loss, metrics  # no backward pass for nothing
 
     def step(self) -> Progress:
-        c, net = self.config, on_cpu(self.net)
-        rollout = self.collector.collect(net.actor, c.steps, self.generator, self.obs_stats)
-        batch, explained = self._prepare(net, rollout)
+        c = self.config
+        rollout = self.collector.collect(on_cpu(self.net).actor, c.steps, self.generator, self.obs_stats)
+        batch, explained = self._prepare(rollout)
         left = 1 - self.steps_done / c.horizon
         lr = c.lr * (left if c.lr_schedule == "linear" else 1.0)
         clip = torch.tensor(c.clip * (left if c.clip_schedule == "linear" else 1.0))
@@ -146,9 +146,9 @@ class PPO(Algorithm):
             }
         return Progress(rollout.reward_TB.size, len(losses), metrics)
 
-    def _prepare(self, net: ActorCritic, rollout: Rollout) -> tuple[dict[str, Tensor], float]:
+    def _prepare(self, rollout: Rollout) -> tuple[dict[str, Tensor], float]:
         """The rollout as flat columns of N samples, with log π_old, V_old, advantages and value targets."""
-        c, steps = self.config, len(rollout.reward_TB)
+        c, steps, net = self.config, len(rollout.reward_TB), on_cpu(self.net)
         norm = self.obs_stats if self.obs_stats is not None else (lambda x: x)
         obs_TBO = norm(rollout.obs_TBO)
         value_TB = net.value(obs_TBO)
