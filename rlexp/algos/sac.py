@@ -66,7 +66,8 @@ class SAC(Algorithm):
             raise UserError(f"algo=sac: actions of '{task.env.id}' have no bounds; SAC's lie in a box")
         self.config, self.task = config, task
         self.entropy = -float(spec.n_actions) if config.target_entropy is None else config.target_entropy
-        lr, where = config.lr, {"compile": task.compile, "device": task.device}
+        lr = config.lr
+        where: dict[str, Any] = {"compile": task.compile, "device": task.device}
         self.critic = Learner(
             TwinCritic(spec.obs_dim + spec.n_actions, hidden, activation),
             self.critic_loss,
