@@ -42,6 +42,14 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores{load}"
 
 
+def gpu() -> str:
+    """Model of the GPU, and the versions of PyTorch and CUDA."""
+    import torch
+
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{name}, torch {torch.__version__}, CUDA {torch.version.cuda}"
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A markdown table."""
     lines = [head, ["---"] * len(head), *rows]

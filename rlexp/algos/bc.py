@@ -48,6 +48,7 @@ class BC(Algorithm):
     clock = "updates"
     compiles = True
     needs = frozenset({"data"})
+    devices = frozenset({"cpu", "cuda"})
     state = ("learner", "rng")
 
     def __init__(self, config: Config, task: Task):
@@ -63,7 +64,12 @@ class BC(Algorithm):
         if self.obs_stats is not None and not task.policy.init:
             self.obs_stats.update(self.train.obs_NO)
         self.learner = Learner(
-            self.net, self.loss, lr=config.lr, weight_decay=config.weight_decay, compile=task.compile
+            self.net,
+            self.loss,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            compile=task.compile,
+            device=task.device,
         )
 
     def loss(self, net: Actor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -85,11 +91,10 @@ class BC(Algorithm):
         shown = {"data/labels": float(len(self.data))}
         return Progress(0, c.log_every, {**mean_metrics(losses), **shown, **self._validate()})
 
-    @torch.no_grad()
     def _validate(self) -> dict[str, float]:
         if self.held_out is None:
             return {}
-        return {"loss/validation": float(self.loss(self.net, self._batch(*self.held_out))[0])}
+        return {"loss/validation": self.learner.measure(self._batch(*self.held_out))["loss/train"]}
 
     def policy(self, *, explore: bool = False) -> ActorPolicy:
         return ActorPolicy(self.net, self.task.spec, self.obs_stats, explore)

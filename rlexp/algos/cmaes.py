@@ -59,9 +59,17 @@ class CMAESPolicy(Policy, kind="cmaes"):
     `x_PN` holds each policy's n numbers, layer by layer: weights (out, in) row by row, then biases (out).
     """
 
-    def __init__(self, x_PN: np.ndarray, env: EnvSpec, hidden: Sequence[int], activation: str, explore: bool = False):
+    def __init__(
+        self,
+        x_PN: np.ndarray,
+        env: EnvSpec,
+        hidden: Sequence[int],
+        activation: str,
+        explore: bool = False,
+        device: str = "cpu",
+    ):
         self.env, self.hidden, self.activation, self.explore = env, list(hidden), activation, explore
-        self.x_PN = torch.from_numpy(np.array(x_PN, np.float64))
+        self.x_PN = torch.from_numpy(np.array(x_PN, np.float64)).to(device)
         self._activate = ACTIVATIONS[activation]()
         self._layers: list[tuple[Tensor, Tensor]] = []  # weights (P, in, out) and biases (P, 1, out)
         start = 0
@@ -91,9 +99,11 @@ class CMAESPolicy(Policy, kind="cmaes"):
     @torch.no_grad()
     def act(self, obs_BO: np.ndarray) -> np.ndarray:
         b, p = len(obs_BO), len(self.x_PN)
-        out_PEA = torch.from_numpy(np.array(obs_BO, np.float64)).reshape(p, b // p, self.env.obs_dim)
+        obs_BO = np.array(obs_BO, np.float64)
+        out_PEA = torch.from_numpy(obs_BO).to(self.x_PN.device).reshape(p, b // p, self.env.obs_dim)
         for i, (w_PIO, b_P1O) in enumerate(self._layers):
             out_PEA = torch.baddbmm(b_P1O, self._activate(out_PEA) if i else out_PEA, w_PIO)
+        out_PEA = out_PEA.cpu()
         if self.env.kind == "continuous":
             return self.env.executable(out_PEA.reshape(b, -1).float().numpy())
         logits_PEA = out_PEA.numpy()
@@ -242,6 +252,7 @@ class CMAES(Algorithm):
         sample: bool = param("candidates sample discrete actions, instead of taking the most likely one")
 
     clock = "updates"
+    devices = frozenset({"cpu", "cuda"})
     ignores = frozenset({"residual", "bounded", "log_std"})
     state = ("search", "generation")
 
@@ -296,7 +307,7 @@ class CMAES(Algorithm):
         """Mean return (P,) of each candidate, and env steps played. New simulators: some remember past episodes."""
         episodes, sequence = self.config.num_episodes, seeding.stream(self.task.seed, "train_env", self.generation)
         envs = VecEnv(self.task.env, seeding.env_seeds(sequence, episodes) * len(x_PN), autoreset=False)
-        policy = self._policy(x_PN, self.config.sample)
+        policy = self._policy(x_PN, self.config.sample, self.task.device)
         policy.start(envs.n, self.task.rng("explore", self.generation))
         total_B = np.zeros(envs.n)
         steps = 0
@@ -306,8 +317,8 @@ class CMAES(Algorithm):
         envs.close()
         return total_B.reshape(-1, episodes).mean(1), steps
 
-    def _policy(self, x_PN: np.ndarray, explore: bool) -> CMAESPolicy:
-        return CMAESPolicy(x_PN, self.task.spec, self.task.policy.hidden, self.task.policy.activation, explore)
+    def _policy(self, x_PN: np.ndarray, explore: bool, device: str = "cpu") -> CMAESPolicy:
+        return CMAESPolicy(x_PN, self.task.spec, self.task.policy.hidden, self.task.policy.activation, explore, device)
 
     def policy(self, *, explore: bool = False) -> CMAESPolicy:
         return self._policy(self.search.mean[None], explore)

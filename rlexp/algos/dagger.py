@@ -57,6 +57,7 @@ class DAgger(Algorithm):
     clock = "updates"
     compiles = True
     needs = frozenset({"expert"})
+    devices = frozenset({"cpu", "cuda"})
     state = ("learner", "rng", "obs_stats", "obs_NO", "label", "updates")
 
     def __init__(self, config: Config, task: Task):
@@ -64,7 +65,12 @@ class DAgger(Algorithm):
         self.net = actor_for(task.spec, task.policy, deterministic=config.head == "deterministic")
         self.obs_stats = start_weights(self.net, task.policy, normalise=config.normalise_obs)
         self.learner = Learner(
-            self.net, self.loss, lr=config.lr, weight_decay=config.weight_decay, compile=task.compile
+            self.net,
+            self.loss,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            compile=task.compile,
+            device=task.device,
         )
         discrete = task.spec.kind == "discrete"
         self.obs_NO = np.empty((0, task.spec.obs_dim), np.float32)

@@ -39,6 +39,7 @@ from rlexp.algos.base import Algorithm, Progress, Task
 from rlexp.envs.spec import EnvSpec
 from rlexp.nn import denoise
 from rlexp.nn.actors import PolicyConfig
+from rlexp.nn.capture import Captured
 from rlexp.nn.decoder import Decoder
 from rlexp.nn.learner import Batch, Learner, mean_metrics
 from rlexp.policies.base import Policy
@@ -137,11 +138,13 @@ class DiffusionPolicy(Policy, kind="diffusion"):
     def __init__(
         self, net: Denoiser, env: EnvSpec, sampler: str, steps: int, clip: bool, execute: int, explore: bool = False
     ):
-        self.net, self.env, self.explore = copy.deepcopy(net).cpu().requires_grad_(False), env, explore
+        self.net, self.env, self.explore = copy.deepcopy(net).requires_grad_(False), env, explore
         self.options = {"sampler": sampler, "steps": steps, "clip": clip}
         self.execute = execute  # actions of each plan; up to the horizon
         levels = denoise.squared_cosine(net.spec["levels"])
         self.steps, self.clip = denoise.steps(sampler, levels, steps), 1.0 if clip else None
+        self.device = self.net.offset_W.device  # plans where the network is
+        self.denoised = Captured(lambda b: self.net.plan(b, b["noise"], self.steps, self.clip), self.device)
         self.generator = torch.Generator()
         self.start(1, np.random.default_rng(0))
 
@@ -183,7 +186,7 @@ class DiffusionPolicy(Policy, kind="diffusion"):
     @torch.no_grad()
     def plan(self, noise_SBhA: Tensor) -> list[np.ndarray]:
         """The next h actions (B, A), ready to execute, made from `noise_SBhA`."""
-        action_BhA = self.net.plan(self.condition(), noise_SBhA, self.steps, self.clip)
+        action_BhA = self.denoised({**self.condition(), "noise": noise_SBhA}).cpu()
         return [self.env.executable(action_BA) for action_BA in action_BhA.transpose(0, 1).numpy()]
 
     def spec(self) -> dict[str, Any]:
@@ -244,8 +247,10 @@ class Diffusion(Algorithm):
         self.net.obs.set(*self.data.obs_stats())
         self.net.action.set(*self._action_range())
         self.scale, self.offsets = copy.deepcopy(self.net.action), self.net.offset_W.tolist()  # stay with the data
-        self.net.to(task.device)
-        self.alpha_bar_T = torch.from_numpy(denoise.squared_cosine(c.num_train_timesteps)).float()
+        self.scale.to(task.device)
+        self.columns = [torch.from_numpy(x).to(task.device) for x in (self.data.obs_NO, self.data.action)]
+        alpha_bar_T = torch.from_numpy(denoise.squared_cosine(c.num_train_timesteps))
+        self.alpha_bar_T = alpha_bar_T.float().to(task.device)
         self.learner = Learner(
             self.net,
             self.loss,
@@ -254,6 +259,7 @@ class Diffusion(Algorithm):
             clip=c.max_grad_norm,
             ema=c.ema_decay,
             compile=task.compile,
+            device=task.device,
         )
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
 
@@ -296,15 +302,18 @@ class Diffusion(Algorithm):
         """The windows around these steps of the data, each with a noise level and noise of its own."""
         k = self.config.n_obs_steps
         window = self.data.windows(row_B, self.offsets)
-        seen, done, to_do = np.split(window.row_BK, [k, 2 * k - 1], 1)
-        action_BhA = self.scale(torch.from_numpy(self.data.action[to_do]))
-        noise_BhA = torch.randn(action_BhA.shape, generator=self.generator)
-        level_B = torch.randint(self.config.num_train_timesteps, [len(row_B)], generator=self.generator)
+        device = self.task.device
+        obs_NO, action_NA = self.columns
+        row_BK = torch.from_numpy(window.row_BK).to(device)
+        seen, done, to_do = row_BK.split([k, k - 1, self.config.horizon], 1)
+        action_BhA = self.scale(action_NA[to_do])
+        noise_BhA = torch.randn(action_BhA.shape, generator=self.generator).to(device)
+        level_B = torch.randint(self.config.num_train_timesteps, [len(row_B)], generator=self.generator).to(device)
         return {
-            "obs": torch.from_numpy(self.data.obs_NO[seen]),
-            "past": torch.from_numpy(self.data.action[done]),
-            "step": torch.from_numpy(window.step_BK[:, k - 1]),
-            "exists": torch.from_numpy(window.valid_BK),
+            "obs": obs_NO[seen],
+            "past": action_NA[done],
+            "step": torch.from_numpy(window.step_BK[:, k - 1]).to(device),
+            "exists": torch.from_numpy(window.valid_BK).to(device),
             "level": level_B,
             "noise": noise_BhA,
             "noisy": denoise.add_noise(action_BhA, noise_BhA, self.alpha_bar_T[level_B]),
@@ -320,7 +329,7 @@ class Diffusion(Algorithm):
         c, losses = self.config, []
         for _ in range(c.log_every):
             batch = self.batch(self.rng.integers(len(self.data), size=c.batch_size))
-            losses.append(self.learner.update({name: x.to(self.task.device) for name, x in batch.items()}))
+            losses.append(self.learner.update(batch))
         return Progress(0, c.log_every, {**mean_metrics(losses), "data/labels": float(len(self.data))})
 
     def policy(self, *, explore: bool = False) -> DiffusionPolicy:

@@ -34,7 +34,7 @@ from rlexp.algos.base import Algorithm, Progress, Task
 from rlexp.buffers.preferences import Pairs, check_fragment, fragments, label, load_pairs, preferred_probability
 from rlexp.buffers.trajectories import Trajectories
 from rlexp.envs.spec import task_of
-from rlexp.nn.actors import Actor, GaussianActor
+from rlexp.nn.actors import Actor, GaussianActor, on_cpu
 from rlexp.nn.learner import Batch, Learner, mean_metrics
 from rlexp.policies.actor import ActorPolicy
 from rlexp.policies.start import start_policy
@@ -79,6 +79,7 @@ class DPO(Algorithm):
             return self.update_epochs * math.ceil(self.num_pairs / self.batch_size)
 
     clock = "updates"
+    devices = frozenset({"cpu", "cuda"})
     state = ("learner", "generator", "rng", "rounds", "epoch", "collected", "data", "train_P2", "held_P2")
 
     def __init__(self, config: Config, task: Task):
@@ -89,7 +90,7 @@ class DPO(Algorithm):
             fixed = self.actor.log_std.detach().clone()
             del self.actor.log_std  # a buffer of the same name is saved alike, but not learned
             self.actor.register_buffer("log_std", fixed)
-        self.learner = Learner(self.actor, self.loss, lr=config.lr, clip=config.max_grad_norm)
+        self.learner = Learner(self.actor, self.loss, lr=config.lr, clip=config.max_grad_norm, device=task.device)
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
         self.rounds = self.epoch = 0
         self.collected: list[dict[str, Any]] = []  # trajectories so far, while an iteration collects
@@ -176,7 +177,7 @@ class DPO(Algorithm):
     def _play(self, n: int, generator: torch.Generator | None) -> Trajectories:
         envs = self.task.envs(n, self.rounds, autoreset=False)
         self.rounds += 1
-        data = collect(envs, self.task.spec, self.actor, generator, self.normaliser)
+        data = collect(envs, self.task.spec, on_cpu(self.actor), generator, self.normaliser)
         envs.close()
         return data
 
@@ -225,7 +226,7 @@ class DPO(Algorithm):
         held_P2 = held_P2[~np.isin(held_P2, train_P2).any(1)]
         obs, action = torch.from_numpy(self._see(data.obs_ETO)), torch.from_numpy(data.action)
         with torch.no_grad():  # of the policy to be trained, whoever sampled them
-            logp_ET = self.actor.log_prob_entropy(obs, action)[0].numpy()
+            logp_ET = on_cpu(self.actor).log_prob_entropy(obs, action)[0].numpy()
         self._learn_from(Trajectories(**{**data.columns(), "logp_ET": logp_ET}), train_P2, held_P2)
 
     def _learn_from(self, data: Trajectories, train_P2: np.ndarray, held_P2: np.ndarray) -> None:
@@ -248,18 +249,17 @@ class DPO(Algorithm):
             self.data, self.train_P2, self.held_P2 = None, self.train_P2[:0], self.held_P2[:0]
         return Progress(0, len(losses), metrics)
 
-    @torch.no_grad()
     def _held_out(self) -> dict[str, float]:
         """Loss, margin and accuracy on pairs that are not learned from."""
         if not len(self.held_P2):
             return {}
         m = self.config.batch_size
         chunks = [self.held_P2[i : i + m] for i in range(0, len(self.held_P2), m)]
-        found = [(len(chunk), self.loss(self.actor, self._batch(chunk))[1]) for chunk in chunks]
+        found = [(len(chunk), self.learner.measure(self._batch(chunk))) for chunk in chunks]
         names = {f"loss/{self.config.loss_type}": "loss/held_out", "opt/accuracy": "opt/accuracy_held_out",
                  "opt/margin_mean": "opt/margin_held_out", "opt/kl": "opt/kl_held_out"}  # fmt: skip
         total = len(self.held_P2)
-        return {new: sum(n * float(f[old]) for n, f in found) / total for old, new in names.items()}
+        return {new: sum(n * f[old] for n, f in found) / total for old, new in names.items()}
 
     def _see(self, obs: np.ndarray) -> np.ndarray:
         return obs if self.normaliser is None else self.normaliser(obs)

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from rlexp.algos.base import Algorithm, Progress, Task
 from rlexp.buffers import returns
-from rlexp.nn.actors import ActorCritic, Normaliser
+from rlexp.nn.actors import ActorCritic, Normaliser, on_cpu
 from rlexp.nn.learner import Batch, Learner, mean_metrics
 from rlexp.policies.actor import ActorPolicy
 from rlexp.policies.start import start_weights
@@ -61,6 +61,7 @@ class PPO(Algorithm):
 
     clock = "env_steps"
     compiles = True
+    devices = frozenset({"cpu", "cuda"})
     state = ("learner", "generator", "rng", "obs_stats", "return_stats", "steps_done")
 
     def __init__(self, config: Config, task: Task):
@@ -68,7 +69,13 @@ class PPO(Algorithm):
         self.net = ActorCritic(task.spec, task.policy)
         self.obs_stats = start_weights(self.net.actor, task.policy, normalise=config.normalise_obs)
         self.learner = Learner(
-            self.net, self.loss, lr=config.lr, eps=1e-5, clip=config.max_grad_norm, compile=task.compile
+            self.net,
+            self.loss,
+            lr=config.lr,
+            eps=1e-5,
+            clip=config.max_grad_norm,
+            compile=task.compile,
+            device=task.device,
         )
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
         self.return_stats = Normaliser(1) if config.normalise_reward else None
@@ -123,7 +130,7 @@ class PPO(Algorithm):
 
     def step(self) -> Progress:
         c = self.config
-        rollout = self.collector.collect(self.net.actor, c.num_steps, self.generator, self.obs_stats)
+        rollout = self.collector.collect(on_cpu(self.net).actor, c.num_steps, self.generator, self.obs_stats)
         batch, explained = self._prepare(rollout)
         left = 1 - self.steps_done / c.anneal_steps
         lr = c.lr * (left if c.lr_schedule == "linear" else 1.0)
@@ -142,11 +149,11 @@ class PPO(Algorithm):
 
     def _prepare(self, rollout: Rollout) -> tuple[dict[str, Tensor], float]:
         """The rollout as flat columns of N samples, with log π_old, V_old, advantages and value targets."""
-        c, steps = self.config, len(rollout.reward_TB)
+        c, steps, net = self.config, len(rollout.reward_TB), on_cpu(self.net)
         norm = self.obs_stats if self.obs_stats is not None else (lambda x: x)
         obs_TBO = norm(rollout.obs_TBO)
-        value_TB = self.net.value(obs_TBO)
-        next_value_TB = rollout.next_values(value_TB, lambda obs_NO: self.net.value(norm(obs_NO)))
+        value_TB = net.value(obs_TBO)
+        next_value_TB = rollout.next_values(value_TB, lambda obs_NO: net.value(norm(obs_NO)))
         reward_TB = rollout.reward_TB
         if self.return_stats is not None:
             end_TB = rollout.terminated_TB | rollout.truncated_TB
@@ -161,7 +168,7 @@ class PPO(Algorithm):
         n = steps * self.collector.envs.n
         batch = {name: torch.from_numpy(x.reshape(n, *x.shape[2:])) for name, x in columns.items()}
         with torch.no_grad():
-            batch["logp"] = self.net.actor.log_prob_entropy(batch["obs"], batch["action"])[0]
+            batch["logp"] = net.actor.log_prob_entropy(batch["obs"], batch["action"])[0]
         return batch, returns.explained_variance(value_TB, return_TB)
 
     def _learn(self, batch: dict[str, Tensor], lr: float, clip: Tensor) -> list[dict[str, Tensor]]:

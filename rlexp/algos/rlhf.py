@@ -39,7 +39,7 @@ from rlexp.buffers.preferences import Pairs, check_fragment, fragments, label
 from rlexp.buffers.trajectories import Trajectories
 from rlexp.envs.spec import EnvSpec
 from rlexp.envs.vector import VecEnv
-from rlexp.nn.actors import Actor, actor_for, mlp
+from rlexp.nn.actors import Actor, actor_for, mlp, on_cpu
 from rlexp.nn.learner import Batch, Learner, mean_metrics
 from rlexp.policies.actor import ActorPolicy
 from rlexp.policies.files import load_policy
@@ -69,11 +69,15 @@ class RewardNet(nn.Module):
         x = torch.cat([(obs_NO - self.obs_mean) / self.obs_std, action_NA], -1)
         return torch.stack([member(x).squeeze(-1) for member in self.members])
 
+    def of(self, obs_NO: np.ndarray, action: np.ndarray) -> Tensor:
+        """`forward` of arrays."""
+        return self(*(torch.from_numpy(x).to(self.scale.device) for x in (obs_NO, action)))
+
     @torch.no_grad()
     def pay(self, obs_NO: np.ndarray, action: np.ndarray) -> np.ndarray:
         """The reward r̂ (N,) of each step."""
-        r_MN = self(torch.from_numpy(obs_NO), torch.from_numpy(action))
-        return ((r_MN - self.shift) / self.scale).mean(0).numpy()
+        r_MN = self.of(obs_NO, action)
+        return ((r_MN - self.shift) / self.scale).mean(0).cpu().numpy()
 
     def pay_all(self, data: Trajectories) -> np.ndarray:
         """The sum of r̂ (E,) over each trajectory's or piece's steps."""
@@ -91,7 +95,7 @@ class RewardNet(nn.Module):
     @torch.no_grad()
     def standardise(self, obs_NO: np.ndarray, action: np.ndarray, centre: bool) -> None:
         """From now on each r_m is measured in standard deviations over these steps; from its mean, if `centre`."""
-        r_MN = self(torch.from_numpy(obs_NO), torch.from_numpy(action))
+        r_MN = self.of(obs_NO, action)
         self.scale.copy_(r_MN.std(1, keepdim=True) + 1e-8)
         self.shift.copy_(r_MN.mean(1, keepdim=True) * centre)
 
@@ -150,19 +154,28 @@ class RLHF(Algorithm):
         relabel_pairs: int = param("comparisons made each time", ge=1)
 
     clock = "updates"
+    devices = frozenset({"cpu", "cuda"})
     state = ("epoch", "rounds", "fits_left", "generator", "rng", "data_rng", "novice", "learner", "reward", "fitter",
              "novices", "compared")  # fmt: skip
 
     def __init__(self, config: Config, task: Task):
         self.config, self.task, spec = config, task, task.spec
         self.actors = [_actor(task), _actor(task)]  # the novice, the policy
-        self.novice, self.learner = (Learner(actor, self.policy_loss, lr=config.lr) for actor in self.actors)
+        self.novice, self.learner = (
+            Learner(actor, self.policy_loss, lr=config.lr, device=task.device) for actor in self.actors
+        )
         check_fragment(config.fragment_length, task.env)
         self._check_enough(task.env.time_limit)
         self.reward = RewardNet(spec.kind, spec.obs_dim, spec.n_actions, config.reward_hidden, config.ensemble_size)
         if config.reward_from is not None:
             self.reward = _reward_of(config.reward_from, spec)
-        self.fitter = Learner(self.reward, reward_loss, lr=config.reward_lr, weight_decay=config.reward_weight_decay)
+        self.fitter = Learner(
+            self.reward,
+            reward_loss,
+            lr=config.reward_lr,
+            weight_decay=config.reward_weight_decay,
+            device=task.device,
+        )
         self.first = config.novice_epochs if config.reward_from is None else 0  # epoch of stage 3
         self.generator, self.rng, self.data_rng = task.generator("explore"), task.rng("batch"), task.rng("data")
         self.epoch = self.rounds = self.fits_left = 0
@@ -216,7 +229,8 @@ class RLHF(Algorithm):
         if stage == 2:
             return Progress(0, 0, {"data/stage": stage, **self._fit()})
         policy = stage == 3
-        played = collect_steps(c.steps_per_epoch, self._fresh, self.task.spec, self.actors[policy], self.generator)
+        actor = on_cpu(self.actors[policy])
+        played = collect_steps(c.steps_per_epoch, self._fresh, self.task.spec, actor, self.generator)
         reward_ET = self._pay(played) if policy else played.reward_ET
         metrics = {"data/stage": stage, **_returns(played), **(_learned_returns(played, reward_ET) if policy else {})}
         metrics |= self._improve(self.learner if policy else self.novice, played, reward_ET)
@@ -306,23 +320,23 @@ class RLHF(Algorithm):
         if novice or self.config.reward not in ("learned", "random"):
             return ActorPolicy(self.actors[not novice], self.task.spec, explore=explore)
         policy = RLHFPolicy(self.actors[1], self.task.spec, explore=explore)
-        policy.reward = copy.deepcopy(self.reward)
+        policy.reward = on_cpu(copy.deepcopy(self.reward))
         return policy
 
 
 def steps_of(data: Trajectories, index_B2: np.ndarray) -> dict[str, Tensor]:
-    """The steps of these pairs one after another, and the place of each one's piece among the 2B."""
+    """The steps of these pairs one after another, and how many of them are of each piece."""
     taken_B2T = data.valid_ET[index_B2]
-    place_N = np.nonzero(taken_B2T.reshape(index_B2.size, -1))[0]
     obs_NO, action = data.obs_ETO[index_B2][taken_B2T], data.action[index_B2][taken_B2T]
-    columns = {"obs": obs_NO, "action": action, "place": place_N, "pair": index_B2}
+    columns = {"obs": obs_NO, "action": action, "length": taken_B2T.sum(-1)}
     return {name: torch.from_numpy(x) for name, x in columns.items()}
 
 
 def predicted_sums(reward: RewardNet, b: Batch) -> Tensor:
     """Σ_t r_m(s_t, a_t) of each piece, (M, B, 2)."""
-    r_MN, shape = reward(b["obs"], b["action"]), b["pair"].shape
-    return r_MN.new_zeros(len(r_MN), shape.numel()).index_add(1, b["place"], r_MN).unflatten(1, shape)
+    r_NM = reward(b["obs"], b["action"]).mT
+    sums_PM = torch.segment_reduce(r_NM, "sum", lengths=b["length"].flatten(), unsafe=True)  # in order, on a GPU too
+    return sums_PM.mT.unflatten(1, b["length"].shape)
 
 
 def reward_loss(reward: RewardNet, b: Batch) -> tuple[Tensor, dict[str, Tensor]]:

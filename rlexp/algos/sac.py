@@ -58,6 +58,7 @@ class SAC(Algorithm):
 
     clock = "env_steps"
     compiles = True
+    devices = frozenset({"cpu", "cuda"})
     ignores = frozenset({"residual", "bounded", "log_std", "init"})
     actions = frozenset({"continuous"})
     state = ("critic", "actor", "generator", "rng", "replay", "steps_done")
@@ -68,16 +69,17 @@ class SAC(Algorithm):
             raise UserError(f"algo=sac: actions of '{task.env.id}' have no bounds; SAC's lie in a box")
         self.config, self.task = config, task
         self.entropy = -float(spec.n_actions) if config.target_entropy is None else config.target_entropy
-        lr, compile = config.lr, task.compile
+        lr = config.lr
+        where: dict[str, Any] = {"compile": task.compile, "device": task.device}
         self.critic = Learner(
             TwinCritic(spec.obs_dim + spec.n_actions, hidden, activation),
             self.critic_loss,
             lr=lr,
             ema=1 - config.tau,
-            compile=compile,
+            **where,
         )
         actor = SquashedActor(spec.obs_dim, spec.n_actions, hidden, activation, np.log(config.alpha))
-        self.actor = Learner(actor, self.actor_loss, lr=lr, compile=compile)
+        self.actor = Learner(actor, self.actor_loss, lr=lr, **where)
         self.q, self.q_target = self.critic.view(self.critic.theta), self.critic.average()
         self.pi = self.actor.view(self.actor.theta)
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
@@ -138,7 +140,8 @@ class SAC(Algorithm):
         shape = self.envs.n, self.task.spec.n_actions
         if self.steps_done < self.config.learning_starts:
             return (2 * torch.rand(shape, generator=self.generator) - 1).numpy()
-        return self.pi.sample(torch.from_numpy(self.obs_BO), torch.randn(shape, generator=self.generator))[0].numpy()
+        inputs = torch.from_numpy(self.obs_BO), torch.randn(shape, generator=self.generator)
+        return self.pi.sample(*(x.to(self.task.device) for x in inputs))[0].cpu().numpy()
 
     def _update(self) -> dict[str, Tensor]:
         batch = self.replay.sample(self.config.batch_size, self.rng)
@@ -196,7 +199,7 @@ class SACPolicy(Policy, kind="sac"):
     """Acts by tanh(μ), or samples with `explore`."""
 
     def __init__(self, actor: SquashedActor, env: EnvSpec, explore: bool = False):
-        self.actor, self.env, self.explore = copy.deepcopy(actor).requires_grad_(False), env, explore
+        self.actor, self.env, self.explore = copy.deepcopy(actor).cpu().requires_grad_(False), env, explore
         self.generator = torch.Generator().manual_seed(0)
 
     def start(self, batch: int, rng: np.random.Generator) -> None:

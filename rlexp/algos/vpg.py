@@ -23,7 +23,7 @@ from torch import Tensor
 from rlexp.algos.base import Algorithm, Progress, Task
 from rlexp.buffers import returns
 from rlexp.envs.vector import VecEnv
-from rlexp.nn.actors import ActorCritic
+from rlexp.nn.actors import ActorCritic, on_cpu
 from rlexp.nn.learner import Batch, Learner, mean_metrics
 from rlexp.policies.actor import ActorPolicy
 from rlexp.policies.start import start_weights
@@ -45,13 +45,14 @@ class VPG(Algorithm):
         normalise_advantage: bool = param("shift and scale each epoch's advantages to mean 0, std 1")
 
     clock = "env_steps"
+    devices = frozenset({"cpu", "cuda"})
     state = ("learner", "generator", "rng", "iteration")
 
     def __init__(self, config: Config, task: Task):
         self.config, self.task = config, task
         self.net = ActorCritic(task.spec, task.policy)
         start_weights(self.net.actor, task.policy)
-        self.learner = Learner(self.net, self.loss, lr=config.lr)
+        self.learner = Learner(self.net, self.loss, lr=config.lr, device=task.device)
         self.generator, self.rng = task.generator("explore"), task.rng("batch")
         self.iteration = 0
 
@@ -66,12 +67,13 @@ class VPG(Algorithm):
 
     def step(self) -> Progress:
         c = self.config
-        played = collect_steps(c.steps_per_epoch, self._fresh, self.task.spec, self.net.actor, self.generator)
+        net = on_cpu(self.net)
+        played = collect_steps(c.steps_per_epoch, self._fresh, self.task.spec, net.actor, self.generator)
         return_ET = returns.rewards_to_go(played.reward_ET.T, played.last_ET.T, c.gamma).T
         columns = {"obs": played.obs_ETO, "action": played.action, "return": return_ET}
         batch = {name: torch.from_numpy(column[played.valid_ET]) for name, column in columns.items()}
         with torch.no_grad():
-            baseline_N = self.net.critic(batch["obs"]).squeeze(-1) if c.baseline == "value" else 0.0
+            baseline_N = net.critic(batch["obs"]).squeeze(-1) if c.baseline == "value" else 0.0
             adv_N = batch["return"] - baseline_N
             if c.normalise_advantage and len(adv_N) > 1:
                 adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)

@@ -118,7 +118,7 @@ class Folder:
         return {
             "name": self.path.name,
             "clock": self.clock,
-            "hardware": hardware(),
+            "hardware": hardware(train["device"]),
             "started": now(),
             "seconds": 0.0,
             "resumed": [],

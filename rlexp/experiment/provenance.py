@@ -54,14 +54,20 @@ def versions() -> dict[str, str]:
     return found
 
 
-def hardware() -> dict[str, Any]:
+def hardware(device: str = "cpu") -> dict[str, Any]:
+    """The machine; with the GPU, where networks are trained on one."""
     cpu = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         pass
-    return {"cpu": cpu, "cores": os.cpu_count(), "platform": platform.platform(terse=True)}
+    found = {"cpu": cpu, "cores": os.cpu_count(), "platform": platform.platform(terse=True)}
+    if device == "cpu":
+        return found
+    import torch  # takes a second
+
+    return {**found, "gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
 
 
 def now() -> str:

@@ -4,6 +4,7 @@ Shapes: N samples, O observation dims, A action dims or number of actions. Every
 `log_prob_entropy` or `imitation_loss`; everything a rollout needs is `sample`, whose noise the caller draws.
 """
 
+import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -239,6 +240,12 @@ def actor_for(env: EnvSpec, policy: PolicyConfig, *, deterministic: bool = False
         bounds=bounds,
         deterministic=deterministic and env.kind == "continuous",
     )
+
+
+def on_cpu(net: Any) -> Any:
+    """`net`; a copy where it is on a GPU. A simulator asks for few actions at a time: sending them takes longer than
+    computing them."""
+    return net if next(net.parameters()).device.type == "cpu" else copy.deepcopy(net).cpu()
 
 
 class ActorCritic(nn.Module):

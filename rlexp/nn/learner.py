@@ -10,16 +10,20 @@ one vector θ (the module's parameters are views into it) and performs, for the 
 
 For networks as small as these a CPU spends its time on dispatch, not arithmetic: one vector makes the optimiser a
 handful of operations, and `compile=True` turns the whole update, gradient included, into one compiled function
-(torch.compile of torch.func.grad_and_value). Compiling changes rounding, not meaning.
+(torch.compile of torch.func.grad_and_value). Compiling changes rounding, not meaning. On a GPU every update, compiled
+or not, is recorded as a CUDA graph and replayed (`rlexp.capture`).
 """
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
+
+from rlexp.nn.capture import Captured, moved
 
 Batch = Mapping[str, Tensor]
 Loss = Callable[[Any, Batch], tuple[Tensor, dict[str, Tensor]]]
@@ -38,7 +42,9 @@ class _WithLoss(nn.Module):
 
 
 class Learner:
-    """Owns the parameters of `net`, their optimiser state and their average; `update(batch)` is one optimiser step."""
+    """Owns the parameters of `net`, their optimiser state and their average; `update(batch)` is one optimiser step.
+
+    It moves `net` to `device`, and every batch that it is given: batches may be anywhere."""
 
     def __init__(
         self,
@@ -52,8 +58,9 @@ class Learner:
         clip: float | None = None,
         ema: float | None = None,
         compile: bool = False,
+        device: str = "cpu",
     ):
-        self.net, self._loss, self.lr, self.betas, self.eps = net, loss, lr, betas, eps
+        self.net, self._loss, self.lr, self.betas, self.eps = net.to(device), loss, lr, betas, eps
         self.weight_decay, self.clip, self.ema_decay = weight_decay, clip, ema
         self._with_loss = _WithLoss(net, loss)
         named = dict(self._with_loss.named_parameters())
@@ -67,6 +74,7 @@ class Learner:
         self.t = torch.zeros((), dtype=torch.float64)  # on the CPU: read at every update
         self.ema = self.theta.clone() if ema is not None else None
         self._compiled = _compile(self._pure) if compile else None
+        self.device, self._captured = torch.device(device), Captured(self._stacked, device)
 
     def _split(self, vector: Tensor) -> dict[str, Tensor]:
         parts = vector.split([shape.numel() for shape in self._shapes.values()])
@@ -91,17 +99,43 @@ class Learner:
         self.t += 1
         t, lr, (b1, b2) = float(self.t), self.lr if lr is None else lr, self.betas
         rates = lr / (1 - b1**t), (1 - b2**t) ** -0.5, lr * self.weight_decay
+        if self.device.type == "cuda":
+            values = self._captured({**batch, "rates": torch.tensor(rates)})
+            return dict(zip(self._names, values.unbind(), strict=True))
+        if self.device.type != "cpu":
+            batch = moved(batch, self.device)
         if self._compiled is None:
             return self._eager(batch, *rates)
         return self._compiled(batch, *torch.tensor(rates).unbind())  # tensors: numbers would be compiled in
 
-    def _eager(self, batch: Batch, *rates: float) -> dict[str, Tensor]:
-        self.grad.zero_()
+    @torch.no_grad()
+    def measure(self, batch: Batch) -> dict[str, float]:
+        """The loss's metrics on `batch`; nothing is learned from it."""
+        return {name: float(value) for name, value in self._loss(self.net, moved(batch, self.device))[1].items()}
+
+    def _stacked(self, batch: Batch) -> Tensor:
+        """One update as a function of tensors alone: `batch` holds the rates too. Its metrics in one tensor."""
+        columns = dict(batch)
+        rates = columns.pop("rates").unbind()
+        metrics = (self._compiled or self._eager)(columns, *rates)
+        self._names = list(metrics)
+        return torch.stack(list(metrics.values()))
+
+    def _eager(self, batch: Batch, *rates: Rate) -> dict[str, Tensor]:
         loss, metrics = self._loss(self.net, batch)
-        loss.backward()
+        gradient = self._gradient(loss)
         with torch.no_grad():
-            norm = self._descend(self.grad, *rates)
+            norm = self._descend(gradient, *rates)
         return {**{name: value.detach() for name, value in metrics.items()}, "opt/grad_norm": norm}
+
+    def _gradient(self, loss: Tensor) -> Tensor:
+        """Of all parameters, in one vector. A GPU would take a kernel for each of them to add it to its place."""
+        if self.device.type == "cuda":
+            parts = torch.autograd.grad(loss, list(self._with_loss.parameters()), materialize_grads=True)
+            return torch.cat([part.reshape(-1) for part in parts])
+        self.grad.zero_()
+        loss.backward()
+        return self.grad
 
     def _pure(self, batch: Batch, *rates: Tensor) -> dict[str, Tensor]:
         params = self._split(self.theta)
@@ -141,8 +175,11 @@ def _compile(update: Callable[..., dict[str, Tensor]]) -> Any:
     """`update` as one compiled function. At each call only the tensors' shapes and types are checked, which halves the
     overhead: nothing else that the update reads may change after it is made. Isolated, so that two learners of equal
     shapes never run each other's code. The C++ wrapper starts kernels without Python in between."""
-    options: dict[str, Any] = {"cpp_wrapper": True, "guard_filter_fn": torch.compiler.keep_tensor_guards_unsafe}
     compiled: Any = torch.compile
+    options: dict[str, Any] = {"cpp_wrapper": True}
+    if "isolate_recompiles" not in inspect.signature(compiled).parameters:  # torch 2.11: all guards, then, tell apart
+        return compiled(update, fullgraph=True, dynamic=False, options=options)
+    options["guard_filter_fn"] = torch.compiler.keep_tensor_guards_unsafe
     return compiled(update, fullgraph=True, dynamic=False, isolate_recompiles=True, options=options)
 
 
