@@ -171,17 +171,22 @@ EVIL = """
 
 @pytest.fixture(scope="module")
 def stranger(tmp_path_factory):
-    """A folder with the module `evil`, not installed, and a run that a stranger made with it."""
+    """A folder with the module `evil`, not installed, and two runs that a stranger made with it: of its environment,
+    and of its algorithm."""
     place = tmp_path_factory.mktemp("stranger")
-    (place / "evil.py").write_text(textwrap.dedent(EVIL) + "from rlexp.algos.vpg import VPG\nclass Evil(VPG): pass\n")
-    words = ["env=gym", "env.id=evil:Env-v0", "env.name=evil", "algo=vpg", "algo._target_=evil.Evil"]
-    good(MAIN, *words, "train.budget=2000", *QUICK, cwd=place, site=place)
-    assert (place / "mark").exists(), "what is typed is trusted"
+    package(place, "evil", {"__init__.py": EVIL, "algo.py": "from rlexp.algos.vpg import VPG\nclass Evil(VPG): pass\n"})
+    shutil.rmtree(place / "evil-1.0.dist-info")
+    (place / "env").mkdir()
+    (place / "algo").mkdir()
+    short = ["algo=vpg", "train.budget=2000", *QUICK]
+    good(MAIN, "env=gym", "env.id=evil:Env-v0", "env.name=evil", *short, cwd=place / "env", site=place)
+    good(MAIN, "algo._target_=evil.algo.Evil", "env=lineworld", *short, cwd=place / "algo", site=place)
+    assert (place / "env" / "mark").exists(), "what is typed is trusted"
     return place
 
 
 def test_a_policy_file_has_no_module_imported_that_is_not_admitted(stranger, tmp_path):
-    file = folders(stranger)[0] / "seed_0" / "checkpoints" / "final.safetensors"
+    file = folders(stranger / "env")[0] / "seed_0" / "checkpoints" / "final.safetensors"
     said = refused(*RLEXP, "eval", file, "--episodes", 2, cwd=tmp_path, site=stranger)
     assert "names 'evil:Env-v0', which is neither rlexp's own nor an installed plugin's" in said
     assert not (tmp_path / "mark").exists()
@@ -191,12 +196,9 @@ def test_a_policy_file_has_no_module_imported_that_is_not_admitted(stranger, tmp
 
 @pytest.mark.parametrize("key", ["algo", "env"])
 def test_a_strangers_run_has_no_module_imported_that_is_not_admitted(key, stranger, tmp_path):
-    folder = shutil.copytree(folders(stranger)[0], tmp_path / "run")
-    config = (folder / "config.yaml").read_text()
-    if key == "env":
-        (folder / "config.yaml").write_text(config.replace("evil.Evil", "rlexp.algos.vpg.VPG"))
+    folder = shutil.copytree(folders(stranger / key)[0], tmp_path / "run")
     said = refused(MAIN, f"resume={folder}", "train.budget=3000", cwd=tmp_path, site=stranger)
-    assert {"algo": "'evil.Evil'", "env": "'evil:Env-v0'"}[key] in said
+    assert {"algo": "'evil.algo.Evil'", "env": "'evil:Env-v0'"}[key] in said
     assert not (tmp_path / "mark").exists()
     good(MAIN_MP, f"resume={folder}", "train.budget=3000", "trust=true", cwd=tmp_path, site=stranger)
     assert (tmp_path / "mark").exists()
