@@ -26,7 +26,10 @@ from rlexp.util.errors import UserError
 
 def check_fragment(length: int | None, env: EnvConfig) -> None:
     """Raise UserError where no episode of `env` can be as long as algo.fragment_length."""
-    if length is not None and (limit := env.time_limit) is not None and length > limit:
+    if length is None:
+        return
+    limit = env.time_limit
+    if limit is not None and length > limit:
         raise UserError(f"algo.fragment_length={length}: an episode of '{env.id}' has at most {limit} steps")
 
 
@@ -36,12 +39,18 @@ def fragments(data: Trajectories, length: int, rng: np.random.Generator | None =
     pieces_E, spare_E = np.divmod(data.length_E, length)
     if not pieces_E.any():
         raise UserError(f"fragments of {length} steps: the longest trajectory has {data.length_E.max()}")
-    first_E = np.zeros(len(data), np.int64) if rng is None else rng.integers(0, spare_E + 1)
+    first_E = np.zeros(len(data), np.int64)
+    if rng is not None:
+        first_E = rng.integers(0, spare_E + 1)
     source_N = np.repeat(np.arange(len(data)), pieces_E)
     piece_N = np.arange(len(source_N)) - np.repeat(np.cumsum(pieces_E) - pieces_E, pieces_E)
     step_NT = (first_E[source_N] + piece_N * length)[:, None] + np.arange(length)
-    cut = {n: x if x is None or x.ndim == 1 else x[source_N[:, None], step_NT] for n, x in data.columns().items()}
-    return Trajectories(**{**cut, "length_E": np.full(len(source_N), length)})
+    columns = data.columns()
+    for name, x in columns.items():
+        if x is not None and x.ndim > 1:
+            columns[name] = x[source_N[:, None], step_NT]
+    columns["length_E"] = np.full(len(source_N), length)
+    return Trajectories(**columns)
 
 
 def pairs(return_E: np.ndarray, how: str, rng: np.random.Generator, count: int | None = None) -> np.ndarray:
@@ -50,15 +59,18 @@ def pairs(return_E: np.ndarray, how: str, rng: np.random.Generator, count: int |
     "random": anybody with anybody; "adjacent": neighbours in order of return. Each is in one pair (an odd one is left
     out); with `count`, pairing is repeated until there are that many. Never a trajectory with itself.
     """
-    if (n := len(return_E)) < 2:
+    n = len(return_E)
+    if n < 2:
         raise UserError(f"{n} trajectories: a comparison takes two")
-    count = n // 2 if count is None else count
+    if count is None:
+        count = n // 2
     rounds: list[np.ndarray] = []
     while sum(len(r) for r in rounds) < count:
         order = rng.permutation(n)
         if how == "adjacent":  # of equal returns a random one is first; every other round pairs the other neighbours
             order = order[np.argsort(return_E[order], kind="stable")]
-            order = order[len(rounds) % 2 if n > 2 else 0 :]
+            if n > 2:
+                order = order[len(rounds) % 2 :]
         rounds.append(rng.permutation(order[: len(order) // 2 * 2].reshape(-1, 2)))
     return rng.permuted(np.concatenate(rounds)[:count], axis=1)
 
@@ -148,13 +160,15 @@ def _course_pairs(path: Path) -> Pairs:
         raise UserError(f"{path}: cannot be read as pairs ({' '.join(str(error).split())[:150]})") from None
     if not isinstance(rows, list | tuple):
         raise UserError(f"{path}: is no list of pairs but a {type(rows).__name__}")
-    singles, first = [], []
+    singles: list[Trajectories] = []
+    first = []
     for place, row in enumerate(rows):
         try:
             *two, mark = row
             left, right = two
             singles += [_course_trajectory(left), _course_trajectory(right)]
-            if (value := float(mark)) not in (1.0, 0.0, -1.0):
+            value = float(mark)
+            if value not in (1.0, 0.0, -1.0):
                 raise ValueError(f"its label is {value:g}, not 1, 0 or -1")
             first.append(value > 0)
         except (TypeError, ValueError, AttributeError, RuntimeError) as error:

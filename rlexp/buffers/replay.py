@@ -17,7 +17,8 @@ class Replay:
     def __init__(self, capacity: int, obs_dim: int, n_actions: int):
         self.widths = [obs_dim, n_actions, 1, obs_dim, 1]
         self.rows = np.empty((capacity, sum(self.widths)), np.float32)  # the system gives memory as it is written
-        self.size = self.place = 0
+        self.size = 0
+        self.place = 0
 
     def add(self, obs_BO: Any, action_BA: Any, reward_B: Any, next_obs_BO: Any, terminated_B: Any) -> None:
         """Take B ≤ capacity transitions in place of the oldest."""
@@ -43,5 +44,6 @@ class Replay:
         return {"rows": self.rows[: self.size], "place": self.place}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.size, self.place = len(state["rows"]), int(state["place"])
+        self.size = len(state["rows"])
+        self.place = int(state["place"])
         self.rows[: self.size] = state["rows"]

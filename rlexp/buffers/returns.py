@@ -42,7 +42,8 @@ def gae(
 
 def discounted_sums(reward_TB: np.ndarray, end_TB: np.ndarray, start_B: np.ndarray, gamma: float):
     """G_t = γ G_{t−1} + r_t, forwards, zeroed after each episode's end; and the G to carry on with."""
-    out_TB, carry = np.empty(reward_TB.shape), start_B
+    out_TB = np.empty(reward_TB.shape)
+    carry = start_B
     for t, reward_B in enumerate(reward_TB):
         carry = gamma * carry + reward_B
         out_TB[t] = carry
@@ -53,4 +54,6 @@ def discounted_sums(reward_TB: np.ndarray, end_TB: np.ndarray, start_B: np.ndarr
 def explained_variance(prediction: np.ndarray, target: np.ndarray) -> float:
     """1 − Var(target − prediction) / Var(target); 1 is perfect, 0 no better than a constant."""
     variance = float(np.var(target))
-    return 1 - float(np.var(target - prediction)) / variance if variance > 0 else 0.0
+    if not variance > 0:  # NaN too
+        return 0.0
+    return 1 - float(np.var(target - prediction)) / variance

@@ -19,7 +19,9 @@ class Trajectories:
 
     def __post_init__(self) -> None:
         shape = self.reward_ET.shape
-        parts = [self.obs_ETO, self.action] + ([] if self.logp_ET is None else [self.logp_ET])
+        parts = [self.obs_ETO, self.action]
+        if self.logp_ET is not None:
+            parts.append(self.logp_ET)
         if any(part.shape[:2] != shape for part in parts) or self.length_E.shape != shape[:1]:
             raise ValueError("observations, actions, rewards and lengths do not belong together")
         if shape[0] and not 1 <= self.length_E.min() <= self.length_E.max() <= shape[1]:
@@ -49,7 +51,10 @@ class Trajectories:
 
     def take(self, index: Any) -> "Trajectories":
         """The trajectories at these indices, in this order."""
-        columns: dict[str, Any] = {n: None if x is None else x[index] for n, x in self.columns().items()}
+        columns = self.columns()
+        for name, x in columns.items():
+            if x is not None:
+                columns[name] = x[index]
         return Trajectories(**columns)
 
     @staticmethod
@@ -59,11 +64,15 @@ class Trajectories:
         columns: dict[str, Any] = {}
         for name in parts[0].columns():
             arrays = [part.columns()[name] for part in parts]
-            whole = all(x is not None for x in arrays)
-            columns[name] = np.concatenate([_padded(x, longest) for x in arrays]) if whole else None
+            if all(x is not None for x in arrays):
+                columns[name] = np.concatenate([_padded(x, longest) for x in arrays])
         return Trajectories(**columns)
 
 
 def _padded(x: np.ndarray, steps: int) -> np.ndarray:
     """`x` with zeros after its last step, up to `steps` of them; a column without steps as it is."""
-    return x if x.ndim == 1 else np.pad(x, [(0, 0), (0, steps - x.shape[1])] + [(0, 0)] * (x.ndim - 2))
+    if x.ndim == 1:
+        return x
+    widths = [(0, 0)] * x.ndim
+    widths[1] = (0, steps - x.shape[1])
+    return np.pad(x, widths)

@@ -18,12 +18,16 @@ class GridWorld(gym.Env):
     def __init__(self, dims: int = 1, size: int = 10, length: int = 20, render_mode: str | None = None):
         if dims < 1 or size < 2 or length < 1:
             raise ValueError(f"dims ≥ 1, size ≥ 2 and length ≥ 1 are needed, not {dims}, {size} and {length}")
-        self.dims, self.size, self.length, self.render_mode = dims, size, length, render_mode
+        self.dims = dims
+        self.size = size
+        self.length = length
+        self.render_mode = render_mode
         self.observation_space = gym.spaces.Box(-1.0, 1.0, (2 * dims,), np.float32)
         self.action_space = gym.spaces.Discrete(2 * dims + 1)
         self.moves = np.zeros((2 * dims + 1, dims), np.int64)
         for axis in range(dims):
-            self.moves[2 * axis + 1, axis], self.moves[2 * axis + 2, axis] = 1, -1
+            self.moves[2 * axis + 1, axis] = 1
+            self.moves[2 * axis + 2, axis] = -1
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed)
@@ -36,7 +40,9 @@ class GridWorld(gym.Env):
         self.t += 1
         gap = self.position - self.target
         ended = self.t >= self.length
-        info = {"is_success": not gap.any()} if ended else {}
+        info = {}
+        if ended:
+            info["is_success"] = not gap.any()
         return self._obs(), -float(np.sqrt(gap @ gap)) / self.size, ended, False, info
 
     def _obs(self) -> np.ndarray:
@@ -46,7 +52,8 @@ class GridWorld(gym.Env):
         """The first two axes from above, as an image (H, W, 3) uint8: target green, walker blue."""
         rows = self.size + 1 if self.dims > 1 else 1
         image = np.full((rows * cell, (self.size + 1) * cell, 3), 245, np.uint8)
-        image[::cell], image[:, ::cell] = 215, 215
+        image[::cell] = 215
+        image[:, ::cell] = 215
         for point, colour, inset in ((self.target, (76, 175, 80), 2), (self.position, (33, 102, 172), 8)):
             x, y = int(point[0]) * cell, (int(point[1]) if self.dims > 1 else 0) * cell
             image[y + inset : y + cell - inset + 1, x + inset : x + cell - inset + 1] = colour

@@ -10,7 +10,8 @@ from rlexp.envs.spec import EnvConfig
 class GymnasiumBackend(Backend):
     def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool):
         self.envs = [make(config) for _ in seeds]
-        self.seeds, self.autoreset = seeds, autoreset
+        self.seeds = seeds
+        self.autoreset = autoreset
         self.width = int(np.prod(self.envs[0].observation_space.shape or (1,)))
 
     def reset(self) -> np.ndarray:
@@ -21,17 +22,21 @@ class GymnasiumBackend(Backend):
 
     def step(self, action: np.ndarray, ids: np.ndarray) -> Step:
         n = len(ids)
-        obs, reward = np.empty((n, self.width), np.float32), np.empty(n, np.float32)
-        terminated, truncated = np.empty(n, bool), np.empty(n, bool)
-        final_obs, infos = obs, []
+        obs = np.empty((n, self.width), np.float32)
+        reward = np.empty(n, np.float32)
+        terminated = np.empty(n, bool)
+        truncated = np.empty(n, bool)
+        infos = []
         for row, i in enumerate(ids):
             env = self.envs[i]
             obs[row], reward[row], terminated[row], truncated[row], info = env.step(action[row])
             infos.append(info)
         truncated &= ~terminated  # what ended by itself was not cut
-        if self.autoreset and (ended := np.flatnonzero(terminated | truncated)).size:
+        final_obs = obs
+        ended = terminated | truncated
+        if self.autoreset and ended.any():
             final_obs = obs.copy()
-            for place in ended:
+            for place in np.flatnonzero(ended):
                 obs[place] = self.envs[ids[place]].reset()[0]
         return Step(obs, reward, terminated, truncated, final_obs, infos)
 

@@ -28,7 +28,9 @@ def _mujoco_says(text: str) -> None:
 
 def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
     """A Gymnasium environment with flat float observations. Raises UserError where it cannot be made."""
-    limit = {} if config.max_episode_steps is None else {"max_episode_steps": config.max_episode_steps}
+    limit = {}
+    if config.max_episode_steps is not None:
+        limit["max_episode_steps"] = config.max_episode_steps
     register(config.id)
     if config.id in gym.registry and "mujoco" in str(gym.registry[config.id].entry_point):
         import mujoco
@@ -48,7 +50,8 @@ def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
     flat = isinstance(env.observation_space, gym.spaces.Box) and len(env.observation_space.shape) == 1
     if flat:
         return env
-    kind, env = type(env.observation_space).__name__, gym.wrappers.FlattenObservation(env)
+    kind = type(env.observation_space).__name__
+    env = gym.wrappers.FlattenObservation(env)
     if not isinstance(env.observation_space, gym.spaces.Box):
         raise UserError(
             f"env.id: observations of '{config.id}' are a {kind} of no fixed size, which nothing here learns"
@@ -65,7 +68,8 @@ def describe(config: EnvConfig) -> EnvSpec:
         )
     env = make(config)
     try:
-        obs, act = env.observation_space, env.action_space
+        obs = env.observation_space
+        act = env.action_space
     finally:
         env.close()
     obs_dim = int(np.prod(obs.shape or (1,)))

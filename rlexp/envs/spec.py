@@ -62,7 +62,7 @@ class EnvConfig(Params):
             return self.max_episode_steps
         register(self.id)
         try:
-            return gym.spec(self.id).max_episode_steps
+            return gym.spec(self.id.rpartition(":")[2]).max_episode_steps
         except (gym.error.Error, ImportError) as error:
             raise UserError(f"env.id: {' '.join(str(error).split())}") from None
 

@@ -13,7 +13,8 @@ class Sphere(gym.Env):
     metadata = {"render_modes": []}
 
     def __init__(self, optimum: list[float], render_mode: str | None = None):
-        self.optimum, self.render_mode = np.asarray(optimum, np.float64), render_mode
+        self.optimum = np.asarray(optimum, np.float64)
+        self.render_mode = render_mode
         self.observation_space = gym.spaces.Box(-1.0, 1.0, (0,), np.float32)
         self.action_space = gym.spaces.Box(-np.inf, np.inf, self.optimum.shape, np.float32)
 

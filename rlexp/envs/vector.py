@@ -25,7 +25,8 @@ class VecEnv:
     an episode that does not end raises UserError."""
 
     def __init__(self, config: EnvConfig, seeds: list[int], *, autoreset: bool = True):
-        self.n, self.id = len(seeds), config.id
+        self.n = len(seeds)
+        self.id = config.id
         self._left = math.inf if autoreset or config.max_episode_steps else ENDLESS
         self._all = np.arange(self.n, dtype=np.int32)
         backend = find_backend(config.backend)

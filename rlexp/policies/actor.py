@@ -22,7 +22,9 @@ class ActorPolicy(Policy, kind="actor"):
 
     def __init__(self, actor: Actor, env: EnvSpec, normaliser: Normaliser | None = None, explore: bool = False):
         self.actor = copy.deepcopy(actor).cpu()
-        self.env, self.explore, self.normaliser = env, explore, None
+        self.env = env
+        self.explore = explore
+        self.normaliser = None
         if normaliser is not None:
             self.normaliser = Normaliser(len(normaliser.mean), normaliser.clip)
             self.normaliser.load_state_dict(normaliser.state_dict())
@@ -39,10 +41,13 @@ class ActorPolicy(Policy, kind="actor"):
     def act(self, obs_BO: np.ndarray) -> np.ndarray:
         if obs_BO.ndim != 2:
             raise ValueError(f"observations are (B, O), not {obs_BO.shape}; of one environment, obs[None]")
-        x = torch.from_numpy(np.ascontiguousarray(self.normaliser(obs_BO) if self.normaliser else obs_BO, np.float32))
-        action = (
-            self.actor.sample(x, self.actor.noise([len(x)], self.generator)) if self.explore else self.actor.mode(x)
-        )
+        if self.normaliser is not None:
+            obs_BO = self.normaliser(obs_BO)
+        x = torch.from_numpy(np.ascontiguousarray(obs_BO, np.float32))
+        if self.explore:
+            action = self.actor.sample(x, self.actor.noise([len(x)], self.generator))
+        else:
+            action = self.actor.mode(x)
         return self.env.executable(action.numpy())
 
     def spec(self) -> dict[str, Any]:
@@ -50,7 +55,9 @@ class ActorPolicy(Policy, kind="actor"):
 
     def state_dict(self) -> dict[str, Any]:
         state: dict[str, Any] = {"actor": self.actor.state_dict()}
-        return state if self.normaliser is None else {**state, "normaliser": self.normaliser.state_dict()}
+        if self.normaliser is not None:
+            state["normaliser"] = self.normaliser.state_dict()
+        return state
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Any]) -> "ActorPolicy":

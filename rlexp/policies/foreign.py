@@ -10,9 +10,10 @@ from rlexp.nn.actors import Actor, GaussianActor, make_actor
 from rlexp.util.errors import UserError
 
 
-def _from_state_dict(path: Path, env: EnvSpec, activation: str) -> Actor:
+def actor_from_state_dict(path: Path, env: EnvSpec, activation: str) -> Actor:
     """An actor from a plain PyTorch state_dict: the weight matrices are an MLP's layers in the file's order, a tensor
-    named *std* the log standard deviations. A file holds no activations: they are `policy.activation`."""
+    named *std* the log standard deviations. A file holds no activations: they are `policy.activation`. Raises UserError
+    for what cannot be read, or is another network."""
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch's many errors, refusals to execute code among them
@@ -24,12 +25,18 @@ def _from_state_dict(path: Path, env: EnvSpec, activation: str) -> Actor:
     stds = [name for name, t in tensors.items() if "std" in name and t.numel() == env.n_actions]
     widths = [env.obs_dim, *(len(t) for t in layers.values())]
     chained = [t.shape[1] for t in layers.values()] == widths[:-1] and widths[-1] == env.n_actions
-    wanted = {*layers, *biases, *(stds if env.kind == "continuous" else [])}
-    if not layers or not chained or wanted != set(tensors) or (env.kind == "continuous" and len(stds) != 1):
+    wanted = {*layers, *biases}
+    stds_needed = 0
+    also = ""
+    if env.kind == "continuous":
+        wanted.update(stds)
+        stds_needed = 1
+        also = " and one log std"
+    right_stds = len(stds) == 1 or not stds_needed
+    if not layers or not chained or wanted != set(tensors) or not right_stds:
         shapes = ", ".join(f"{name} {tuple(t.shape)}" for name, t in tensors.items())
         raise UserError(
-            f"{path}: is not an MLP from {env.obs_dim} observations to {env.n_actions} actions"
-            f"{' and one log std' if env.kind == 'continuous' else ''}; it holds {shapes}"
+            f"{path}: is not an MLP from {env.obs_dim} observations to {env.n_actions} actions{also}; it holds {shapes}"
         )
     with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
         actor = make_actor(env.kind, env.obs_dim, env.n_actions, hidden=widths[1:-1], activation=activation)

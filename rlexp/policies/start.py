@@ -10,7 +10,7 @@ from rlexp.nn.actors import Actor, Normaliser, PolicyConfig, actor_for, require_
 from rlexp.policies.actor import ActorPolicy
 from rlexp.policies.base import Policy
 from rlexp.policies.files import load_policy
-from rlexp.policies.foreign import _from_state_dict
+from rlexp.policies.foreign import actor_from_state_dict
 from rlexp.util import paths
 from rlexp.util.errors import UserError, said_of
 
@@ -53,10 +53,12 @@ def start_weights(actor: Actor, config: PolicyConfig, *, normalise: bool = False
     standardised by, if they are (`normalise`): the statistics that go with the weights, or new ones. Raises UserError
     if the weights don't fit, or saw observations otherwise."""
     if config.init is None:
-        return Normaliser(actor.spec["obs_dim"]) if normalise else None
+        if normalise:
+            return Normaliser(actor.spec["obs_dim"])
+        return None
     spec = EnvSpec(actor.spec["obs_dim"], actor.spec["kind"], actor.spec["n_actions"])
     with said_of(f"policy.init={config.init}"):
-        policy = _init(config, spec)
+        policy = _load_actor(config, spec)
         theirs = policy.actor
         if theirs.spec != actor.spec:
             raise UserError(f"holds {theirs.spec}; this run's policy is {actor.spec}")
@@ -74,7 +76,7 @@ def start_policy(env: EnvSpec, config: PolicyConfig) -> ActorPolicy:
     if config.init is None:
         return ActorPolicy(actor_for(env, config), env)
     with said_of(f"policy.init={config.init}"):
-        policy = _init(config, env)
+        policy = _load_actor(config, env)
         require_probabilities(policy.actor)
         theirs, ours = ([s[k] for k in ("kind", "obs_dim", "n_actions")] for s in (policy.actor.spec, vars(env)))
         if theirs != ours:
@@ -82,11 +84,11 @@ def start_policy(env: EnvSpec, config: PolicyConfig) -> ActorPolicy:
     return ActorPolicy(policy.actor, env, policy.normaliser)
 
 
-def _init(config: PolicyConfig, env: EnvSpec) -> ActorPolicy:
+def _load_actor(config: PolicyConfig, env: EnvSpec) -> ActorPolicy:
     """The policy in the file or folder `policy.init`. Raises UserError where there is none, or it is no actor."""
     path = Path(str(config.init))
     if path.suffix in (".pt", ".pth") and path.is_file():
-        return ActorPolicy(_from_state_dict(path, env, config.activation), env)
+        return ActorPolicy(actor_from_state_dict(path, env, config.activation), env)
     policy = load_policy(str(config.init)).policy
     if not isinstance(policy, ActorPolicy):
         raise UserError(f"holds a {policy.kind} policy, not an actor network")

@@ -118,4 +118,6 @@ def _unpack(node: Any, file: Any) -> Any:
         if "$array" in node:
             return file.get_tensor(node["$array"]).numpy()
         return {key: _unpack(value, file) for key, value in node.items()}
-    return [_unpack(value, file) for value in node] if isinstance(node, list) else node
+    if isinstance(node, list):
+        return [_unpack(value, file) for value in node]
+    return node

@@ -49,7 +49,9 @@ def globals_state() -> dict[str, Any]:
         "numpy": [version, key, position, has_gauss, cached],
         "torch": torch.get_rng_state(),
     }
-    return {**state, "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else state
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
 
 
 def set_globals_state(state: Mapping[str, Any]) -> None:

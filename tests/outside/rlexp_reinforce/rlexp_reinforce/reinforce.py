@@ -54,22 +54,21 @@ class Reinforce(Algorithm):
         self.iteration += 1
         policy = self.policy(explore=True)
         policy.start(envs.n, self.rng)
-        steps = [
-            (active, obs_BO[active], action[active], reward_B.astype(np.float64))
-            for obs_BO in [envs.reset()]
-            for active, action, reward_B, _ in envs.episodes(obs_BO, policy.act, lambda reward_B: None)
-        ]
+        obs_BO, steps = envs.reset(), []
+        total_E = np.zeros(envs.n)
+        for active, action_N, step in envs.episodes(obs_BO, lambda obs_BO, active: policy.act(obs_BO)[active]):
+            steps.append((active, obs_BO[active], action_N, step.reward))
+            total_E[active] += step.reward
         envs.close()
-        total_E = sum(reward_B for *_, reward_B in steps)
         togo_E, gradient_OA = total_E.copy(), np.zeros(self.weight_OA.shape)
-        for active, obs_NO, action_N, reward_E in steps:
+        for active, obs_NO, action_N, reward_N in steps:
             x_NO = features(obs_NO)
             logits_NA = x_NO @ self.weight_OA.numpy()
             prob_NA = np.exp(logits_NA - logits_NA.max(1, keepdims=True))
             prob_NA /= prob_NA.sum(1, keepdims=True)
             score_NA = np.eye(prob_NA.shape[1])[action_N] - prob_NA
             gradient_OA += x_NO.T @ (score_NA * (togo_E[active] - total_E.mean())[:, None])
-            togo_E -= reward_E
+            togo_E[active] -= reward_N
         self.weight_OA = self.weight_OA + self.config.lr / envs.n * torch.from_numpy(gradient_OA)
         count = sum(len(active) for active, *_ in steps)
         return Progress(count, 1, {"data/return_mean": float(total_E.mean())})
