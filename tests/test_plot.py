@@ -17,6 +17,7 @@ from rlexp.report.compare import compare, study
 from rlexp.report.curves import curves
 from rlexp.report.publish import publish
 from rlexp.util import paths, stats
+from rlexp.util.errors import UserError
 
 STEPS = np.arange(0, 50_001, 1000)
 
@@ -140,7 +141,7 @@ def test_thinning_keeps_every_spike():
 def test_curves_shows_seeds_mean_interval_losses_and_kind_of_actions(tmp_path, drawn):
     curves(write_run(tmp_path / "run", actions="sampled"))
     main, *panels = drawn["curves.png"].axes
-    assert labels(main) == ["seed 0", "seed 1", "seed 2", "mean and 95 % t-interval, n = 3"]
+    assert labels(main) == ["seed 0", "seed 1", "seed 2", "mean, n = 3"]
     assert "sampled actions, 10 episodes" in main.get_ylabel()
     assert main.get_xlabel() == "environment steps"
     assert [axes.get_title(loc="left") for axes in panels] == ["loss/policy", "loss/value"]
@@ -157,7 +158,7 @@ def test_one_seed_has_no_interval(tmp_path, drawn):
 def test_failed_seed_is_shown_and_not_averaged(tmp_path, drawn):
     curves(write_run(tmp_path / "run", (1.0, 0.4, 1.0), ["done", "failed", "done"]))
     main = drawn["curves.png"].axes[0]
-    assert labels(main) == ["seed 0", "seed 1, failed", "seed 2", "mean and 95 % t-interval, n = 2"]
+    assert labels(main) == ["seed 0", "seed 1, failed", "seed 2", "mean, n = 2"]
     assert "3 seeds: 2 done, 1 failed" in main.get_title(loc="left")
     mean = next(line for line in main.lines if str(line.get_label()).startswith("mean"))
     assert mean.get_xdata()[-1] == STEPS[-1]
@@ -166,7 +167,7 @@ def test_failed_seed_is_shown_and_not_averaged(tmp_path, drawn):
 def test_seed_that_has_just_begun_does_not_cut_the_mean(tmp_path, drawn):
     curves(write_run(tmp_path / "run", (1.0, 1.0, 0.1, 0.0), ["done", "done", "running", "waiting"]))
     main = drawn["curves.png"].axes[0]
-    assert labels(main)[-1] == "mean and 95 % t-interval, n = 2"
+    assert labels(main)[-1] == "mean, n = 2"
     assert "4 seeds: 2 done, 1 running, 1 waiting" in main.get_title(loc="left")
     mean = next(line for line in main.lines if str(line.get_label()).startswith("mean"))
     assert mean.get_xdata()[-1] == STEPS[-1]
@@ -225,7 +226,7 @@ def test_reference_is_drawn_in_this_runs_clock(tmp_path, drawn):
     publish(write_run(tmp_path / "old", (1.0, 1.0, 0.3), ["done", "done", "failed"], actions="sampled"))
     curves(write_run(tmp_path / "new", clock="updates"))
     main = drawn["curves.png"].axes[0]
-    assert labels(main)[0] == "gallery ppo_hopper: mean and 95 % t-interval, n = 2, sampled actions"
+    assert labels(main)[0] == "gallery ppo_hopper: mean, n = 2, sampled actions"
     assert main.lines[0].get_xdata()[-1] == len(STEPS) - 1
     assert "gallery" not in str(labels(_redraw(tmp_path / "new", drawn, reference=False)))
 
@@ -298,8 +299,12 @@ def test_study_shows_every_arm_and_every_seed(tmp_path, drawn):
     write_run(tmp_path / "study" / "fast", (1.0, 1.0, 0.2), ["done", "done", "failed"])
     write_run(tmp_path / "study" / "none", (0.0,) * 3, ["waiting"] * 3)
     study(tmp_path / "study")
+    assert labels(drawn["study.png"].axes[0]) == ["slow", "fast"]
+    spec["names"] = {"slow": "a small learning rate"}
+    (tmp_path / "study" / "study.yaml").write_text(json.dumps(spec))
+    study(tmp_path / "study")
     left, right = drawn["study.png"].axes
-    assert labels(left) == ["slow", "fast"]
+    assert labels(left) == ["a small learning rate", "fast"]
     assert "success rate (mean actions, 10 episodes)" in left.get_ylabel()
     assert [len(line.get_xdata()) for line in right.lines if line.get_marker() == "o"] == [3, 2]
     assert [text.get_text() for text in right.texts] == [
@@ -309,6 +314,34 @@ def test_study_shows_every_arm_and_every_seed(tmp_path, drawn):
     ]
 
 
+def test_names_of_a_study_fit_its_arms():
+    arms = {"slow": [], "fast": []}
+    assert history.arm_names({"arms": arms}) == {"slow": "slow", "fast": "fast"}
+    for names, message in (
+        ({"slwo": "x"}, r"names\.slwo: there is no such arm; did you mean 'slow'\?"),
+        ({"slow": "fast"}, "two arms are called the same"),
+        (["slow"], "is no mapping"),
+    ):
+        with pytest.raises(UserError, match=message):
+            history.arm_names({"arms": arms, "names": names})
+
+
+def test_a_band_begins_with_four_seeds(tmp_path, drawn):
+    curves(write_run(tmp_path / "three"))
+    assert not drawn["curves.png"].axes[0].collections
+    curves(write_run(tmp_path / "four", (1.0,) * 4))
+    main = drawn["curves.png"].axes[0]
+    assert len(main.collections) == 1
+    assert labels(main)[-1] == "mean and 95 % t-interval, n = 4"
+
+
+def test_every_panel_says_what_its_axes_are(tmp_path, drawn):
+    curves(write_run(tmp_path / "run", extra=lambda rng, t: {"data/return_best": t, "data/return_mean": t}))
+    _, *panels = drawn["curves.png"].axes
+    assert [axes.get_ylabel() for axes in panels] == ["loss", "loss", "return"]
+    assert panels[-1].get_xlabel().startswith("environment steps")
+
+
 def test_a_comparison_over_another_metric_is_a_curve_or_where_that_stands_still_a_point(tmp_path, drawn):
     write_run(tmp_path / "asks", extra=lambda rng, t: {"data/labels": 100.0 + t})
     write_run(tmp_path / "shown", extra=lambda rng, t: {"data/labels": 500.0})
@@ -316,9 +349,11 @@ def test_a_comparison_over_another_metric_is_a_curve_or_where_that_stands_still_
     compare(arms, "eval/return_mean", tmp_path / "c.png", against="data/labels")
     left, middle, _ = drawn["c.png"].axes
     assert middle.get_xlabel() == "labels"
-    curve, point = (line for line in middle.lines if len(line.get_xdata()) > 1 or line.get_marker() == "o")
+    bold = [line for line in middle.lines if line.get_linewidth() > 1]  # thin: each seed
+    curve, point = (line for line in bold if len(line.get_xdata()) > 1 or line.get_marker() == "o")
     assert len(curve.get_xdata()) > 1
-    assert list(curve.get_ydata()) == list(left.lines[0].get_ydata())[1:]  # labels are known from the first update on
+    whole = next(line for line in left.lines if line.get_label() == "asks")
+    assert list(curve.get_ydata()) == list(whole.get_ydata())[1:]  # labels are known from the first update on
     last = [float(y[-1]) for _, y in arms["shown"].lines("eval/return_mean").values()]
     assert (list(point.get_xdata()), list(point.get_ydata())) == ([500.0], [pytest.approx(np.mean(last))])
 

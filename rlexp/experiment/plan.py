@@ -13,8 +13,9 @@ from rlexp.experiment.config import RunConfig, build
 from rlexp.experiment.folder import Folder, create
 from rlexp.experiment.probe import probe
 from rlexp.experiment.work import Work
+from rlexp.report import history
 from rlexp.util import checkpoint
-from rlexp.util.errors import UserError
+from rlexp.util.errors import UserError, said_of
 
 
 def single(composed: DictConfig) -> Work:
@@ -40,6 +41,8 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
     for arm in node["arms"]:
         if not isinstance(arm, str) or Path(arm).name != arm:
             raise UserError(f"study={name}: an arm is named {arm!r}, which is no folder's name; quote it?")
+    with said_of(f"study={name}"):
+        history.arm_names(node)
     common = node.get("common", []) + ([f"seeds={node['seeds']}"] if "seeds" in node else [])
     runs, inputs = {}, {}
     for arm, words in node["arms"].items():

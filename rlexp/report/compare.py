@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from omegaconf import OmegaConf
 
-from rlexp.report.history import Run
-from rlexp.report.lines import Line, moves
-from rlexp.report.style import BAND, STYLE, clock_axis, draw_mean, fit_lines, nth_colour, save
+from rlexp.report.history import Run, folders
+from rlexp.report.lines import Line, moves, thinned
+from rlexp.report.style import BAND, BAND_FROM, STYLE, clock_axis, draw_mean, fit_lines, nth_colour, save
 from rlexp.util import stats
 
 Arms = Mapping[str, Run]
@@ -23,7 +23,7 @@ Arms = Mapping[str, Run]
 def study(folder: Path) -> None:
     """Draw `folder`/study.png: its arms compared by the study's metric, and `against` another where it names one."""
     spec: Any = OmegaConf.to_container(OmegaConf.load(folder / "study.yaml"))
-    arms = {arm: Run.read(folder / arm) for arm in spec["arms"]}
+    arms = {name: Run.read(place) for name, place in folders(folder).items()}
     metric = spec["metric"]
     if any(run.lines(metric) for run in arms.values()):
         title = spec.get("title", folder.name)
@@ -76,8 +76,20 @@ def _draw_over_time(axes: Axes, arms: Arms, metric: str) -> None:
     kinds = _kinds_of_evaluation(arms)
     gap = "\n" if len(name + kinds) > 40 else " "
     axes.set_ylabel(f"{name}{gap}({kinds})")
-    axes.set_title(f"mean over seeds and {BAND}")
+    axes.set_title(_what_is_drawn(arms, metric))
     axes.legend(loc="best")
+
+
+def _what_is_drawn(arms: Arms, metric: str) -> str:
+    """The title: whether arms have bands, or their seeds' own lines, or some these and some those."""
+    seeds = [len(run.averaged(run.lines(metric))) for run in arms.values()]
+    few = [n for n in seeds if 1 < n < BAND_FROM]
+    many = [n for n in seeds if n >= BAND_FROM]
+    if few and many:
+        return f"mean over seeds and {BAND}, or each seed"
+    if few:
+        return "mean over seeds, and each seed"
+    return f"mean over seeds and {BAND}"
 
 
 def _kinds_of_evaluation(arms: Arms) -> str:
@@ -100,9 +112,17 @@ def _draw_arms(axes: Axes, arms: Arms, metric: str, x: str) -> None:
     for place, (arm, run) in enumerate(arms.items()):
         averaged = run.averaged(run.lines(metric, x))
         if moves(averaged):
+            if 1 < len(averaged) < BAND_FROM:
+                _draw_seeds(axes, averaged, nth_colour(place))
             draw_mean(axes, averaged, nth_colour(place), arm)
         elif averaged:
             _draw_point(axes, averaged, nth_colour(place), arm)
+
+
+def _draw_seeds(axes: Axes, lines: list[Line], colour: str) -> None:
+    for line in lines:
+        x, y = thinned(line)
+        axes.plot(x, y, color=colour, lw=0.7, alpha=0.5)
 
 
 def _draw_point(axes: Axes, lines: list[Line], colour: str, label: str) -> None:

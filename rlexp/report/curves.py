@@ -19,7 +19,8 @@ from rlexp.report.lines import Line, moves, smoothed, thinned
 from rlexp.report.naming import data_of, names, title
 from rlexp.report.references import Entry, find
 from rlexp.report.style import (
-    BAND,
+    BAND_FROM,
+    CLOCKS,
     COLOURS,
     GREY,
     INK,
@@ -28,6 +29,7 @@ from rlexp.report.style import (
     count_axis,
     draw_mean,
     fit_lines,
+    mean_label,
     nth_colour,
     save,
 )
@@ -85,9 +87,18 @@ def _figure(run: Run, entry: Entry | None) -> Figure:
         is_lowest = row == rows - 1 or place == len(panels) - 1
         if not is_lowest:
             axes.tick_params(labelbottom=False)
-        elif len(run.rows) > 1:
-            axes.set_xlabel("thin: each seed; bold: their mean, smoothed", fontsize=8)
+        else:
+            axes.set_xlabel(_panel_x_label(run), fontsize=8)
+    figure.align_ylabels()
     return figure
+
+
+def _panel_x_label(run: Run) -> str:
+    """What stands under the lowest small panel of each column."""
+    clock = CLOCKS[run.clock]
+    if len(run.rows) == 1:
+        return clock
+    return f"{clock}\nthin: each seed; bold: their mean, smoothed"
 
 
 def _panel_names(run: Run) -> list[str]:
@@ -107,7 +118,7 @@ def _draw_returns(axes: Axes, run: Run, entry: Entry | None) -> None:
     _draw_seeds(axes, run, lines, _seed_labels(run, lines), lw=0.9, alpha=0.75)
     averaged = run.averaged(lines)
     if len(averaged) > 1:
-        draw_mean(axes, averaged, INK, f"mean and {BAND}, n = {len(averaged)}")
+        draw_mean(axes, averaged, INK, mean_label(len(averaged)))
     fit_lines(axes)
     clock_axis(axes, run.clock)
     kind = run.record["eval"]
@@ -120,6 +131,7 @@ def _draw_returns(axes: Axes, run: Run, entry: Entry | None) -> None:
 def _draw_panel(axes: Axes, run: Run, entry: Entry | None, name: str) -> None:
     """A small panel of a noisy metric: the mean is smoothed and has no band."""
     axes.set_title(name)
+    axes.set_ylabel("return" if name == SAMPLES else "loss")
     if name == SAMPLES:
         _draw_sample_returns(axes, run)
         return
@@ -176,7 +188,7 @@ def _draw_seeds(
 
 
 def _draw_reference(axes: Axes, run: Run, entry: Entry, column: str, end: float) -> None:
-    """The mean of an entry's seeds in this run's clock, as far as `end`.
+    """The mean of an entry's seeds in this run's clock, as far as `end`; of few seeds each one's return too.
 
     Nothing where the entry has no such column: other people's curves may have one of the loss, ours have not.
     """
@@ -184,6 +196,9 @@ def _draw_reference(axes: Axes, run: Run, entry: Entry, column: str, end: float)
     lines = [_cut(line, end) for line in found.values()]
     if lines:
         label = _reference_label(run, entry, len(lines))
+        if column == "return_mean" and len(lines) < BAND_FROM:
+            for x, y in lines:
+                axes.plot(x, y, color=GREY, ls="--", lw=0.7, alpha=0.6, zorder=1.5)
         draw_mean(axes, lines, GREY, label, ls="--", lw=1.6, zorder=1.5)
 
 
@@ -196,10 +211,7 @@ def _cut(line: Line, end: float) -> Line:
 
 def _reference_label(run: Run, entry: Entry, seeds: int) -> str:
     """What the legend says of an entry: how it differs from the run in actions or data, too."""
-    label = f"gallery {entry.name}: mean"
-    if seeds > 1:
-        label += f" and {BAND}"
-    label += f", n = {seeds}"
+    label = f"gallery {entry.name}: {mean_label(seeds)}"
     actions = entry.card["eval"]["actions"]
     if actions != run.record["eval"]["actions"]:
         label += f", {actions} actions"

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from rlexp.loggers.base import Row
 from rlexp.loggers.jsonl import read
 from rlexp.report.lines import Line
-from rlexp.util.errors import UserError
+from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
 @dataclass
@@ -87,17 +87,36 @@ def read_record(run: Path) -> dict[str, Any]:
 
 
 def folders(place: Path) -> dict[str, Path]:
-    """The run folders by name that `place` stands for: a study's arms, or itself. Raises UserError for others."""
+    """The run folders that `place` stands for, by what they are called in pictures; a study's arms, or itself.
+
+    An arm is called what the study's `names` say, else as its folder. Raises UserError for what is no run or study.
+    """
     file = place / "study.yaml"
     if file.is_file():
         try:
-            study: Any = OmegaConf.load(file)
-            return {str(arm): place / str(arm) for arm in study["arms"]}
+            study: Any = OmegaConf.to_container(OmegaConf.load(file))
+            names = arm_names(study)
+            return {names[arm]: place / arm for arm in names}
         except Exception as error:  # of a yaml parser, or of what is no study's
             raise UserError(f"{file}: cannot be read ({_in_one_line(error)})") from None
     if (place / "run.json").is_file():
         return {place.name: place}
     raise UserError(f"{place}: no run or study folder")
+
+
+def arm_names(study: dict[str, Any]) -> dict[str, str]:
+    """What each arm of a study's yaml is called in pictures. Raises UserError where `names` do not fit the arms."""
+    arms = [str(arm) for arm in study["arms"]]
+    given = study.get("names") or {}
+    if not isinstance(given, dict):
+        raise UserError("names: is no mapping of arms to what they are called")
+    for arm in given:
+        if arm not in arms:
+            raise UserError(f"names.{arm}: there is no such arm{did_you_mean(nearest(str(arm), arms))}")
+    names = {arm: str(given.get(arm, arm)) for arm in arms}
+    if len(set(names.values())) < len(names):
+        raise UserError("names: two arms are called the same")
+    return names
 
 
 def _in_one_line(error: Exception) -> str:

@@ -1,7 +1,8 @@
 """Colours, fonts, axes, and the strokes that all pictures share.
 
-A band is the 95 % Student-t interval of the mean over seeds, and is labelled so. Means are taken at common steps,
-interpolated between a seed's own and never extrapolated. Matplotlib without pyplot, hence without global state.
+A band is the 95 % Student-t interval of the mean over seeds, and is labelled so; below BAND_FROM seeds, whose interval
+would cover everything, there are the seeds' own lines instead. Means are taken at common steps, interpolated between a
+seed's own and never extrapolated. Matplotlib without pyplot, hence without global state.
 """
 
 import os
@@ -49,6 +50,7 @@ STYLE: Any = {
 }
 CLOCKS = {"env_steps": "environment steps", "updates": "updates"}
 BAND = "95 % t-interval"
+BAND_FROM = 4  # seeds: of two or three the interval is wider than anything that they did
 
 
 def nth_colour(place: int) -> str:
@@ -65,10 +67,10 @@ def draw_mean(
     band: bool = True,
     **style: Any,
 ) -> None:
-    """The mean of `lines` in bold and, of two or more, with `band`, the interval around it."""
+    """The mean of `lines` in bold and, of BAND_FROM or more, with `band`, the interval around it."""
     x, mean, half = mean_band(lines)
     axes.plot(x, mean, color=colour, label=label, **{"lw": 1.9, **style})
-    if band and len(lines) > 1:
+    if band and len(lines) >= BAND_FROM:
         behind = style.get("zorder", 2) - 0.5
         axes.fill_between(
             x,
@@ -81,8 +83,15 @@ def draw_mean(
         )
 
 
+def mean_label(lines: int) -> str:
+    """What `draw_mean` draws of so many lines: `mean, n = 3`, or `mean and 95 % t-interval, n = 10`."""
+    if lines < BAND_FROM:
+        return f"mean, n = {lines}"
+    return f"mean and {BAND}, n = {lines}"
+
+
 def fit_lines(axes: Axes) -> None:
-    """Show all lines, and of their bands what fits: that of two or three seeds can be wider than all the rest."""
+    """Show all lines, and of their bands what fits: that of few seeds can be wider than all the rest."""
     values = [np.asarray(line.get_ydata(), float) for line in axes.lines]
     drawn = np.concatenate([[], *values])
     if len(drawn) == 0:
