@@ -34,7 +34,7 @@ from rlexp.util import checkpoint, seeding
 from rlexp.util.errors import UserError
 
 BUDGETS = {"env_steps": 20_000, "updates": 20}  # on the line world, by the algorithm's clock
-QUIET = ("video=none", "train.tensorboard=false")
+QUIET = ("video=none", "logger=none")
 
 
 def check_algorithm(name: str, *overrides: str) -> None:

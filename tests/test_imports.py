@@ -42,6 +42,7 @@ INSIDE_FUNCTIONS = {
     "cli/commands/rlhf.py": STARTUP,
     "cli/commands/runs.py": STARTUP,
     "cli/commands/targets.py": STARTUP,
+    "cli/commands/track.py": STARTUP,
     "cli/launch.py": STARTUP,
     "cli/sweep.py": STARTUP,
     "experiment/folder.py": MATPLOTLIB,

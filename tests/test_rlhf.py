@@ -373,7 +373,7 @@ def test_impossible_settings_are_refused(words, key):
 def finished(tmp_path_factory):
     """A run folder with one seed that has come to its end."""
     place = tmp_path_factory.mktemp("run")
-    run = built("algo=rlhf", "env=cartpole200", *SMALL, "train.save_every=3", "video=none", "train.tensorboard=false",
+    run = built("algo=rlhf", "env=cartpole200", *SMALL, "train.save_every=3", "video=none", "logger=none",
                 "train.snapshot_every=1", "train.eval_episodes=1")  # fmt: skip
     train(run, place / "seed_0")
     return place

@@ -41,7 +41,7 @@ def only_run(place: Path) -> Path:
 def test_a_run_folder_is_whole_and_main_mp_gives_the_same_numbers(tmp_path):
     for script, place in (("main.py", tmp_path / "a"), ("main_mp.py", tmp_path / "b")):
         place.mkdir()
-        done = command(script, *SHORT, "video.enabled=true", "train.tensorboard=true", cwd=place)
+        done = command(script, *SHORT, "video.enabled=true", "logger=tensorboard", cwd=place)
         assert done.returncode == 0, done.stderr
         assert "return mean" in done.stdout
     a, b = only_run(tmp_path / "a"), only_run(tmp_path / "b")
@@ -277,12 +277,14 @@ def test_a_failed_seed_is_reported_and_the_others_go_on(tmp_path):
 def test_one_bad_seed_takes_no_other_down(script, tmp_path):
     done = command(script, *LONG, "train.budget=4000", cwd=tmp_path)
     run = only_run(tmp_path)
-    (run / "seed_0" / "tensorboard").write_text("")  # no folder: the seed fails
-    done = command(script, f"resume={run}", "train.budget=8000", "train.tensorboard=true", cwd=tmp_path)
+    final = run / "seed_0" / "checkpoints" / "final.safetensors"
+    final.unlink()
+    final.mkdir()  # no file can be put there: the seed fails
+    done = command(script, f"resume={run}", "train.budget=8000", cwd=tmp_path)
     assert done.returncode == 1
     record = json.loads((run / "run.json").read_text())
     assert [record["seeds"][seed]["status"] for seed in "01"] == ["failed", "done"]
-    assert "FileExistsError" in (run / "summary.md").read_text()
+    assert "final.safetensors" in (run / "summary.md").read_text()
     assert (record["final"]["n"], record["final"]["failed"]) == (1, 1), "a seed that failed has no final score"
     rows = run / "seed_0" / "metrics.jsonl"
     rows.write_bytes(rows.read_bytes()[:50])  # its checkpoint now says more than is there

@@ -122,18 +122,28 @@ def _check_flags(words: list[str]) -> None:
 
 
 def _check_groups(words: list[str]) -> None:
-    """A group is chosen by a word: of true, null, a number or a list Hydra makes a traceback."""
+    """A group is chosen by a word, `logger` also by a list: of true, null, a number or another list Hydra makes a
+    traceback."""
     from rlexp.experiment.compose import choices, groups
 
     for word in words:
         group, _, value = word.lstrip("+~").partition("=")
         if group not in groups() or not value:
             continue
-        for choice in [value] if value.startswith("[") else value.split(","):
+        for choice in _choices(group, value):
             if choice not in choices(group) and re.fullmatch(r"(?i)true|false|null|[-+.\deE]+|\[.*", choice):
                 from rlexp.experiment import hydra_errors
 
                 raise UserError(hydra_errors.no_such(group, choice))
+
+
+def _choices(group: str, value: str) -> list[str]:
+    """The words that choose of `group` in `value`; a list that is none of words stays one."""
+    if group == "logger" and re.fullmatch(r"\[[^\[\]]+\]", value):
+        return [word.strip(" '\"") for word in value[1:-1].split(",")]
+    if value.startswith("["):
+        return [value]
+    return value.split(",")
 
 
 def _said(error: Exception) -> str:

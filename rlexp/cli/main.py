@@ -18,12 +18,13 @@ from rlexp.cli.commands import (
     rlhf,
     runs,
     targets,
+    track,
 )
 from rlexp.util import trust
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 # In the order of `rlexp --help`.
-COMMANDS = (evaluate, runs, pictures, targets, chunks, preferences, rlhf, data, doctor)
+COMMANDS = (evaluate, runs, pictures, targets, chunks, preferences, rlhf, data, track, doctor)
 # Those that load policies, which may name code.
 LOADING = ("eval", "publish", "chunks", "targets", "pairs", "sigma", "novices", "reward")
 

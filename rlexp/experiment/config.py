@@ -22,6 +22,7 @@ from rlexp.datasets.load import BufferConfig
 from rlexp.engines.base import Engine
 from rlexp.envs.spec import EnvConfig
 from rlexp.experiment import former_names
+from rlexp.loggers import make as loggers
 from rlexp.nn.actors import PolicyConfig
 from rlexp.report.film import VideoConfig
 from rlexp.report.naming import names
@@ -46,7 +47,6 @@ class TrainConfig(Params):
     threads: int = param("threads of each process", ge=1)
     device: str = param("where networks are trained", choices=("cpu", "cuda", "auto"))
     compile: bool = param("compile the update")
-    tensorboard: bool = param("write TensorBoard event files")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,7 @@ class RunConfig:
     buffer: BufferConfig
     expert: ExpertConfig
     video: VideoConfig
+    loggers: tuple[loggers.Chosen, ...]
     seeds: tuple[int, ...]
     reference: str | None
     plain: dict[str, Any]
@@ -89,6 +90,7 @@ TOP_LEVEL = (
     "expert",
     "video",
     "seeds",
+    "logger",
     "resume",
     "reference",
     "runs",
@@ -114,6 +116,7 @@ def stored(folder: Path) -> dict[str, Any]:
         require(config)
         trust.require(trust.names_in(config))
         config["algo"] = former_names.renamed(config["algo"])
+        config = former_names.with_loggers(config)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
     except Exception as error:  # a yaml parser's many errors
@@ -140,6 +143,7 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         trust.admit(trust.names_in(plain))  # composed now: of what was typed, rlexp's and plugins' own files
     require(plain)
     plain = {key: value for key, value in plain.items() if key != "engine"}  # how it is run changes no number
+    plain = former_names.with_loggers(plain)
     for key in plain:
         if key not in TOP_LEVEL:
             known = all_keys({k: v for k, v in plain.items() if k in TOP_LEVEL})
@@ -167,6 +171,9 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     video = typed(VideoConfig, plain["video"], "video")
     buffer = typed(BufferConfig, plain["buffer"], "buffer")
     expert = typed(ExpertConfig, plain["expert"], "expert")
+    if not isinstance(plain["logger"], dict):
+        raise UserError(f"logger: {plain['logger']!r} is no group of loggers; choose some with logger=NAME")
+    chosen = loggers.chosen(plain["logger"])
     asked = expert.policy and f"expert.policy={expert.policy}"
     for key, given, need in (("buffer.dataset", buffer.given, "data"), ("expert.policy", asked, "expert")):
         if given is not None and need not in algo_class.needs:
@@ -190,6 +197,7 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         "buffer": dataclasses.asdict(buffer),
         "expert": dataclasses.asdict(expert),
         "video": dataclasses.asdict(video),
+        "logger": {logger.name: logger.plain() for logger in chosen},
         "seeds": seed_list(plain["seeds"]),
     }
     if not isinstance(reference := plain.get("reference"), str | None):
@@ -197,7 +205,7 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
             f"reference: {reference!r} is no name of a gallery entry; null: <algo>_<env>, where there is one"
         )
     seeds = tuple(plain["seeds"])
-    return RunConfig(algo_class, algo, env, trainc, policy, buffer, expert, video, seeds, reference, plain)
+    return RunConfig(algo_class, algo, env, trainc, policy, buffer, expert, video, chosen, seeds, reference, plain)
 
 
 def _resolve(config: DictConfig) -> dict[str, Any]:

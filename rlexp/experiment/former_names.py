@@ -104,6 +104,16 @@ FORMER: dict[str, dict[str, str]] = {  # algorithm -> former key -> key
     },
 }
 
+# Group `logger` was an option once, true or false.
+TENSORBOARD = "train.tensorboard"
+LOGGER_TODAY = {"true": "tensorboard", "false": "none"}
+TENSORBOARD_TODAY = {
+    "tensorboard": {
+        "_target_": "rlexp.loggers.tensorboard.TensorBoard",
+        "flush_every": 120,
+    }
+}
+
 
 def renamed(node: Mapping[str, Any]) -> dict[str, Any]:
     """The `algo` group of a config (`_target_` and its keys), each key by its name of today.
@@ -120,13 +130,22 @@ def renamed(node: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def with_loggers(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored config with group `logger`, which those from before it was there say by `train.tensorboard`."""
+    if "logger" in config:
+        return dict(config)
+    train = dict(config["train"])
+    tensorboard = train.pop("tensorboard", True)
+    return {**config, "train": train, "logger": TENSORBOARD_TODAY if tensorboard else {}}
+
+
 def translated(words: Iterable[str], algorithms: set[str] | None = None) -> list[str]:
     """The words of a command line, or of a study's arm, with former names replaced; stderr says so, once a name.
 
     `algorithms` are those that the words configure, by default the ones that they choose. Raises UserError where one
     word would have to become two, and where a key is given by its former and its present name.
     """
-    words = list(words)
+    words = _with_logger(list(words))
     if algorithms is None:
         algorithms = algorithms_of(words)
     given = {_split(word)[1] for word in words}
@@ -139,6 +158,25 @@ def translated(words: Iterable[str], algorithms: set[str] | None = None) -> list
                 raise _both(key.removeprefix("algo."), name.removeprefix("algo."))
             _say(f"{key} is now called {name}")
         found.append(f"{sign}{name}{rest}")
+    return found
+
+
+def _with_logger(words: list[str]) -> list[str]:
+    """The words with `train.tensorboard=...` as it is written today. Raises UserError for other values than true and
+    false, and where the words choose loggers too."""
+    found = []
+    for word in words:
+        _, key, rest = _split(word)
+        if key != TENSORBOARD:
+            found.append(word)
+            continue
+        today = LOGGER_TODAY.get(rest.removeprefix("=").lower())
+        if today is None:
+            raise UserError(f"{word}: is now written logger=tensorboard or logger=none")
+        if any(_split(other)[1] == "logger" for other in words):
+            raise UserError(f"{word}: is the former name of logger=...; give one of them, not both")
+        _say(f"{key}{rest} is now written logger={today}")
+        found.append(f"logger={today}")
     return found
 
 

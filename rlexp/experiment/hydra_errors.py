@@ -23,7 +23,7 @@ def hydra_error(error: Exception, words: list[str] | None = None) -> str:
         return f"{found[1]}: is passed on to the environment; write +{found[1]}=..., with a plus"
     if found:
         return f"{found[1]}: unknown option{did_you_mean(nearest_key(found[1], _known(words)))}"
-    if found := re.search(r"Could not find '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text):
+    if found := re.search(r"Could not (?:find|load) '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text):
         return no_such(found[1], found[2])
     if found := re.search(r"Could not override '?([\w./]+)'?\.? ?No match in the defaults list", text):
         return f"{found[1]}: no such group{did_you_mean(nearest(found[1], groups()))}"

@@ -12,6 +12,7 @@ from rlexp.experiment.compose import find
 from rlexp.experiment.config import RunConfig, build, make_engine, seed_list, stored
 from rlexp.experiment.folder import Folder
 from rlexp.experiment.probe import probe
+from rlexp.experiment.track import group
 from rlexp.experiment.work import Work
 from rlexp.loggers import jsonl
 from rlexp.report import history
@@ -21,11 +22,12 @@ from rlexp.util.params import all_keys, nearest_key
 
 # What may change when a run is resumed, because nothing that has been done depends on it.
 FREE_ON_RESUME = (
-    *("train.budget", "train.keep", "train.snapshot_every", "train.tensorboard"),
-    *("video", "seeds", "reference", "workers"),
+    *("train.budget", "train.keep", "train.snapshot_every"),
+    *("video", "logger", "seeds", "reference", "workers"),
     "algo.iterations",  # DPO's, with the budget
     *("buffer.dataset", "buffer.path"),  # the same data, wherever they are now: their digest is remembered
 )
+FREE_GROUPS = ("video", "logger")
 
 
 def engine_of(words: list[str], threads: int) -> tuple[Engine, list[str]]:
@@ -78,7 +80,7 @@ def _with_overrides(folder: Path, parsed: list[Override]) -> dict[str, Any]:
     for override in parsed:
         key = override.key_or_group
         node, leaf = _place(config, key, override)
-        new = _video(overrides.value(override)) if key == "video" else overrides.value(override)
+        new = _new_value(override)
         _check_change(folder, key, node[leaf], new)
         node[leaf] = new
     return config
@@ -91,18 +93,17 @@ def _place(config: dict[str, Any], key: str, override: Override) -> tuple[dict[s
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None
     is_option = isinstance(node, dict) and leaf in node and not isinstance(node[leaf], dict)
-    if not is_option and key != "video":
+    if not is_option and key not in FREE_GROUPS:
         near = did_you_mean(nearest_key(key, all_keys(config)))
         raise UserError(f"{override.input_line}: a resumed run keeps its {key}; only its options can be changed{near}")
     return node, leaf
 
 
-def _video(choice: Any) -> Any:
-    """The group `video` as conf/video/`choice`.yaml has it."""
-    file = find("video", str(choice))
-    if file is None:
-        raise UserError(hydra_errors.no_such("video", str(choice)))
-    return OmegaConf.to_container(OmegaConf.load(file))
+def _new_value(override: Override) -> Any:
+    """The value that `override` gives; of a group, what its choice (of `logger`, its choices) stand for."""
+    if override.key_or_group not in FREE_GROUPS:
+        return overrides.value(override)
+    return group(override.key_or_group, [str(override.input_line)])
 
 
 def _check_change(folder: Path, key: str, old: Any, new: Any) -> None:

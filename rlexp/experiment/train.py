@@ -21,9 +21,9 @@ from rlexp.experiment import status
 from rlexp.experiment.config import RunConfig
 from rlexp.experiment.events import Event
 from rlexp.experiment.task import make_task
-from rlexp.loggers.base import Sink
-from rlexp.loggers.jsonl import JsonLines
-from rlexp.loggers.tensorboard import TensorBoard
+from rlexp.loggers.base import LoggedSeed, Status
+from rlexp.loggers.jsonl import JsonLines, read
+from rlexp.loggers.make import Loggers
 from rlexp.policies.files import describe_policy
 from rlexp.report import film
 from rlexp.rollout import evaluation
@@ -153,17 +153,18 @@ class Training:
         self.save_due = Every(self.train.save_every, self.counters.step)
         self.keep_due = Every(self.train.snapshot_every or math.inf, self.counters.step)
         self.metrics = JsonLines(folder / "metrics.jsonl", saved["bytes"])
-        self.loggers: list[Sink] = [self.metrics]
-        if self.train.tensorboard:
-            self.loggers.append(TensorBoard(folder / "tensorboard", self.counters.step))
+        logged = LoggedSeed(folder, seed, config.plain)
+        self.loggers = Loggers(config.loggers, logged, history=read(folder / "metrics.jsonl"))
         self.last: Evaluation | None = None  # of the last step, where it was evaluated
 
     def __enter__(self) -> "Training":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        for logger in self.loggers:
-            logger.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        interrupted = kind is not None and issubclass(kind, GeneratorExit | KeyboardInterrupt)
+        ended: Status = "interrupted" if interrupted else "failed"  # or `run` has closed them
+        self.metrics.close()
+        self.loggers.close(ended)
 
     def run(self) -> Iterator[Event]:
         """Train until the budget is used up, then film. Yields events; failures raise."""
@@ -174,12 +175,15 @@ class Training:
             self._log_untrained()
         while self.counters.step < self.train.budget:
             yield self._iterate()
+            yield from self._complaints()
         self.checkpointer.save_policy("final", self.counters)
         if self.last is None:  # the last checkpoint was already at the end
             self.last = self.scorer.evaluate(self.counters.step)
         if self.config.video.enabled:
             yield self._event("progress", "filming")
             yield from self._film(self.last)
+        self.loggers.close("done")
+        yield from self._complaints()
         final = self.scorer.summary(self.last)
         facts = {**asdict(self.counters), "final": final, "best": self.best}
         status.update(self.folder, **facts, status="done")
@@ -216,8 +220,8 @@ class Training:
     def _log(self, metrics: Mapping[str, float], scores: Mapping[str, float]) -> None:
         evaluated = {f"eval/{name}": value for name, value in scores.items()}
         row = {**asdict(self.counters), **metrics, **evaluated}
-        for logger in self.loggers:
-            logger.write(row)
+        self.metrics.write(row)
+        self.loggers.log(row)
 
     def _keep_best(self, scores: Mapping[str, float]) -> None:
         if self.best is None or scores["return_mean"] > self.best["return_mean"]:
@@ -230,11 +234,18 @@ class Training:
     def _film(self, played: Evaluation) -> Iterator[Event]:
         """Films of the last evaluation; a warning where there can be none: the training is done all the same."""
         try:
-            film.films(self.config.env.on_gymnasium(), played, self.folder / "videos", self.config.video)
+            films = film.films(self.config.env.on_gymnasium(), played, self.folder / "videos", self.config.video)
+            for path in films:
+                self.loggers.log_film(path, self.counters.step)
         except film.CannotRender as error:
             yield self._warning(f"no video: {error}")
         except Exception as error:  # of the environment's own renderer
             yield self._warning(f"no video: {type(error).__name__}: {error}")
+
+    def _complaints(self) -> Iterator[Event]:
+        """What went wrong with loggers since the last call: training goes on without them."""
+        for text in self.loggers.take_warnings():
+            yield self._warning(text)
 
     def _warning(self, text: str) -> Event:
         status.update(self.folder, message=text)

@@ -3,9 +3,12 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
-from rlexp.loggers.base import Row
 from rlexp.util.errors import UserError
+
+Row = dict[str, Any]  # "step", "env_steps", "updates", "seconds", then metrics by name
+COUNTERS = ("step", "env_steps", "updates", "seconds")
 
 
 def check_kept(path: Path, keep: int) -> None:

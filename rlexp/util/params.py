@@ -81,8 +81,9 @@ def typed(schema: type[Params], node: dict[str, Any], where: str) -> Any:
             raise UserError(f"{where}.{key}: unknown option{did_you_mean(close)}")
     for key, f in declared.items():
         if key not in node and f.default is f.default_factory is MISSING:
+            folder = where.split(".")[0]
             raise UserError(
-                f"{where}.{key}: has no value; write one into the yaml in conf/{where}/ ({f.metadata['doc']})"
+                f"{where}.{key}: has no value; write one into the yaml in conf/{folder}/ ({f.metadata['doc']})"
             )
     hints = typing.get_type_hints(schema)
     for key, value in node.items():  # OmegaConf reads any number as true or false
