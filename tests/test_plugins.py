@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,9 +23,13 @@ def site(tmp_path_factory):
     """tests/outside/rlexp_reinforce, installed by pip into a folder of its own."""
     place = tmp_path_factory.mktemp("outside")
     source = shutil.copytree(ROOT / "tests" / "outside" / "rlexp_reinforce", place / "source")
-    flags = ["-q", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(place / "site")]
+    return install(source, place / "site")
+
+
+def install(source, site):
+    flags = ["-q", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(site)]
     subprocess.run([sys.executable, "-m", "pip", "install", *flags, str(source)], check=True, capture_output=True)
-    return place / "site"
+    return site
 
 
 def run(*words, cwd, site=None):
@@ -202,3 +207,19 @@ def test_a_strangers_run_has_no_module_imported_that_is_not_admitted(key, strang
     assert not (tmp_path / "mark").exists()
     good(MAIN_MP, f"resume={folder}", "train.budget=3000", "trust=true", cwd=tmp_path, site=stranger)
     assert (tmp_path / "mark").exists()
+
+
+def test_the_readmes_package_is_installed_trains_and_passes_the_contract_tests(tmp_path):
+    section = (ROOT / "README.md").read_text().split("\n## Plug in a package\n")[1].split("\n## ")[0]
+    files = dict(re.findall(r"`([\w./]+\.\w+)`[^`]*:\n\n```\w+\n(.*?)```", section, re.DOTALL))
+    assert len(files) == 4
+    for name, text in files.items():
+        (tmp_path / "source" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "source" / name).write_text(text)
+    site = install(tmp_path / "source", tmp_path / "site")
+    (commands,) = re.findall(r"has it:\n\n```\n(.*?)```", section, re.DOTALL)
+    for line in commands.splitlines():
+        _, *words = shlex.split(line)
+        if words[0] == "main.py":
+            words = [MAIN, *words[1:], "train.budget=3000", *QUICK]
+        good(*words, cwd=tmp_path, site=site)
