@@ -307,7 +307,7 @@ def test_a_resumed_run_may_log_elsewhere_and_its_whole_history_gets_there(tmp_pa
 
 
 def test_a_logger_of_another_package_is_one_file_and_one_yaml(tmp_path):
-    installed = outside.install("csvlogger", tmp_path / "site")
+    installed = outside.install("csvlogger", tmp_path)
     words = [*SEARCH, "logger=[csv,tensorboard]", "logger.csv.delimiter=|"]
     done = command("main.py", *words, cwd=tmp_path, **installed)
     assert done.returncode == 0, done.stderr

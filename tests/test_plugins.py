@@ -14,7 +14,7 @@ import pytest
 from rlexp.util import checkpoint
 from tests.helpers import ROOT
 
-QUICK = ["seeds=[0]", "video=none", "train.tensorboard=false", "train.eval_episodes=5"]
+QUICK = ["seeds=[0]", "video=none", "logger=none", "train.eval_episodes=5"]
 SHORT = ["algo=reinforce", "env=corridor", "train.budget=1000", *QUICK]
 
 

@@ -80,7 +80,7 @@ def test_train_is_main(called, tmp_path):
     assert (shown.returncode, shown.stdout[:5]) == (0, "seeds")
 
 
-TINY = ["train.budget=2048", "train.eval_episodes=2", "seeds=[0]", "video=none", "train.tensorboard=false"]
+TINY = ["train.budget=2048", "train.eval_episodes=2", "seeds=[0]", "video=none", "logger=none"]
 NOTEBOOK = f"""
 import rlexp
 run = rlexp.train("env=lineworld", *{TINY[:2] + TINY[3:]}, seeds=[0])

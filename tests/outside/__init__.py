@@ -2,30 +2,17 @@
 
 import os
 import shutil
-import tomllib
+import subprocess
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
 
 
-def install(name: str, site: Path) -> dict[str, str]:
-    """Put the package in `name`/ into the folder `site` as pip would: its files, and metadata with its entry points.
-
-    Returns the environment in which Python finds it.
-    """
-    source = HERE / name
-    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
-    for package in source.glob("*/__init__.py"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(package.parent, site / package.parent.name, ignore=ignored, dirs_exist_ok=True)
-    metadata = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    metadata.mkdir(parents=True)
-    (metadata / "METADATA").write_text(
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    )
-    lines = []
-    for group, entries in project["entry-points"].items():
-        lines += [f"[{group}]", *(f"{key} = {value}" for key, value in entries.items())]
-    (metadata / "entry_points.txt").write_text("\n".join(lines) + "\n")
+def install(name: str, place: Path) -> dict[str, str]:
+    """Install the package in `name`/ with pip into `place`/site. Returns the environment in which Python finds it."""
+    source = shutil.copytree(HERE / name, place / "source")  # where pip leaves its build
+    flags = ["-q", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(place / "site")]
+    subprocess.run([sys.executable, "-m", "pip", "install", *flags, str(source)], check=True, capture_output=True)
     before = os.environ.get("PYTHONPATH")
-    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(site), before]))}
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(place / "site"), before]))}
