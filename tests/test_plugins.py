@@ -113,6 +113,22 @@ def test_a_simulator_by_its_path_trains_also_where_it_can_only_step_all(site, tm
     assert "did you mean 'gymnasium'" in refused(MAIN, "env.backend=gymnasum", cwd=tmp_path)
 
 
+def test_a_plugins_engine_runs_new_and_resumed_runs(site, tmp_path):
+    words = ["env=lineworld", "train.budget=2048", "seeds=[0,1]", *QUICK[1:]]
+    done = good(MAIN, *words, "engine=reversed", cwd=tmp_path, site=site)
+    assert done.index("seed 1") < done.index("seed 0")
+    (folder,) = folders(tmp_path)
+    assert "engine" not in (folder / "config.yaml").read_text(), "how a run is run is no part of what it is"
+    again = good(
+        MAIN, f"resume={folder}", "train.budget=4096", "engine=reversed", "engine.most=1", cwd=tmp_path, site=site
+    )
+    assert again.index("seed 0") < again.index("seed 1")
+    assert "engine.mots" in refused(
+        MAIN, f"resume={folder}", "engine=reversed", "engine.mots=1", cwd=tmp_path, site=site
+    )
+    assert "reversed" not in refused(MAIN, "engine=reversed", cwd=tmp_path).split("there are")[1]
+
+
 def test_a_plugins_algorithm_passes_the_contract_tests(site, tmp_path):
     code = "import sys; from rlexp.testing import check_algorithm; assert 'pytest' not in sys.modules; "
     good("-c", code + "check_algorithm('reinforce')", cwd=tmp_path, site=site)

@@ -15,6 +15,7 @@ from rlexp.cli.commands import (
     evaluate,
     pictures,
     preferences,
+    refresh,
     rlhf,
     runs,
     targets,
@@ -24,7 +25,7 @@ from rlexp.util import trust
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 # In the order of `rlexp --help`.
-COMMANDS = (evaluate, runs, pictures, targets, chunks, preferences, rlhf, data, track, doctor)
+COMMANDS = (evaluate, runs, refresh, pictures, targets, chunks, preferences, rlhf, data, track, doctor)
 # Those that load policies, which may name code.
 LOADING = ("eval", "publish", "chunks", "targets", "pairs", "sigma", "novices", "reward")
 
