@@ -63,7 +63,7 @@ def until(algo: RLHF, stage: int) -> RLHF:
 
 def play(algo: RLHF, actor) -> Trajectories:
     """An epoch's episodes, as its `step` plays them."""
-    return collect_steps(algo.config.steps_per_epoch, algo._fresh, algo.task.spec, actor, algo.generator)
+    return collect_steps(algo.config.steps_per_epoch, algo._new_envs, algo.task.spec, actor, algo.generator)
 
 
 def two(length: tuple[int, int] = (2, 4)) -> Trajectories:
@@ -194,7 +194,7 @@ def test_the_true_reward_does_where_it_is_asked_for(monkeypatch):
 
 def test_the_policy_is_paid_the_standardised_reward_of_what_it_did_and_nothing_after_its_end():
     algo = until(make(), 3)
-    played = play(algo, algo.actors[1])
+    played = play(algo, algo.actor)
     paid_ET = algo._pay(played)
     assert not paid_ET[~played.valid_ET].any()
     e = int(played.length_E.argmin())
@@ -211,7 +211,7 @@ def test_advantages_are_discounted_sums_to_the_episodes_end_standardised():
     data = two()
     data = Trajectories(np.zeros((2, 4, 4), np.float32), data.action, data.reward_ET, data.length_E,
                         np.zeros((2, 4), np.float32))  # fmt: skip
-    algo._improve(algo.learner, data, np.array([[1, 2, 0, 0], [3, 4, 5, 6]], np.float32))
+    algo._improve(algo.learner, data, np.array([[1, 2, 0, 0], [3, 4, 5, 6]], np.float32), updates=1)
     R = np.array([1 + 1, 2, 3 + 2 + 1.25 + 0.75, 4 + 2.5 + 1.5, 5 + 3, 6])
     assert seen[0]["adv"].tolist() == pytest.approx(((R - R.mean()) / R.std()).tolist(), abs=1e-5)
     assert seen[0]["action"].tolist() == data.action[data.valid_ET].tolist()
@@ -222,9 +222,9 @@ def test_a_policy_step_makes_better_actions_likelier(clip):
     algo = make(f"algo.clip_coef={clip or 'null'}")
     obs, action = torch.zeros(2, 4), torch.tensor([0, 1])
     with torch.no_grad():
-        logp = algo.actors[1].log_prob_entropy(obs, action)[0]
+        logp = algo.actor.log_prob_entropy(obs, action)[0]
     algo.learner.update({"obs": obs, "action": action, "adv": torch.tensor([-1.0, 1.0]), "logp": logp})
-    after = algo.actors[1].log_prob_entropy(obs, action)[0]
+    after = algo.actor.log_prob_entropy(obs, action)[0]
     assert after[1] > logp[1]
     assert after[0] < logp[0]
 
@@ -232,11 +232,11 @@ def test_a_policy_step_makes_better_actions_likelier(clip):
 def test_the_clip_ends_the_pull_of_what_has_gone_far_enough_and_not_the_pull_back():
     algo = make("algo.clip_coef=0.2")
     obs, action = torch.zeros(1, 4), torch.tensor([0])
-    logp = algo.actors[1].log_prob_entropy(obs, action)[0].detach()
+    logp = algo.actor.log_prob_entropy(obs, action)[0].detach()
     for ratio, adv, moved in ((1.3, 1.0, False), (1.3, -1.0, True), (0.7, -1.0, False), (0.7, 1.0, True)):
         algo.learner.grad.zero_()
         b = {"obs": obs, "action": action, "adv": torch.tensor([adv]), "logp": logp - math.log(ratio)}
-        loss = algo.policy_loss(algo.actors[1], b)[0]
+        loss = algo.policy_loss(algo.actor, b)[0]
         assert loss.item() == pytest.approx(-adv * (ratio if moved else (1.2 if adv > 0 else 0.8)), rel=1e-4)
         loss.backward()
         assert bool(algo.learner.grad.any()) == moved
@@ -278,13 +278,13 @@ def test_the_policy_is_a_new_one_and_the_novice_is_scored_until_there_is_one(rew
     assert torch.equal(algo.learner.theta, new), "novices do not train it"
     assert not torch.equal(algo.novice.theta, new)
     weight = algo.policy().state_dict()["actor"]["body.0.weight"]
-    assert torch.equal(weight, algo.actors[0].body[0].weight)
+    assert torch.equal(weight, algo.novice_actor.body[0].weight)
     old = until(algo, 3).novice.theta.clone()
     algo.step()
     assert torch.equal(algo.novice.theta, old)
     assert not torch.equal(algo.learner.theta, new)
     weight = algo.policy().state_dict()["actor"]["body.0.weight"]
-    assert torch.equal(weight, algo.actors[1].body[0].weight)
+    assert torch.equal(weight, algo.actor.body[0].weight)
     assert isinstance(algo.policy(), RLHFPolicy) == (reward == "learned")
 
 
@@ -313,7 +313,7 @@ def test_continuous_actions_are_judged_as_executed_and_learned_as_sampled():
     algo = until(make("algo.kept_episodes=20", *PENDULUM), 3)
     executed = np.concatenate([np.ravel(columns["action"]) for columns in algo.novices])
     assert abs(executed).max() == 1
-    played, paid = play(algo, algo.actors[1]), []
+    played, paid = play(algo, algo.actor), []
     assert abs(played.action[played.valid_ET]).max() > 1
     pay = algo.reward.pay
     algo.reward.pay = lambda obs, action: (paid.append(action), pay(obs, action))[1]
@@ -321,7 +321,7 @@ def test_continuous_actions_are_judged_as_executed_and_learned_as_sampled():
     assert abs(paid[0]).max() == 1
     seen = []
     algo.learner.update = lambda batch: (seen.append(batch), {})[1]
-    algo._improve(algo.learner, played, played.reward_ET)
+    algo._improve(algo.learner, played, played.reward_ET, updates=1)
     assert seen[0]["action"].abs().max() > 1
 
 
@@ -483,7 +483,7 @@ def test_a_constant_reward_says_nothing_there_and_much_on_cartpole():
     """What is to come, given the step: all alike where episodes are equally long."""
     for words, tells in ((FOREVER, False), (["env=cartpole200"], True)):
         algo = until(make("algo.reward=constant", *words), 3)
-        paid_E = algo._pay(play(algo, algo.actors[1])).sum(1)
+        paid_E = algo._pay(play(algo, algo.actor)).sum(1)
         assert (paid_E.std() > 0) == tells
 
 

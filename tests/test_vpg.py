@@ -170,7 +170,7 @@ def test_rounds_of_whole_episodes_are_played_until_there_are_enough_steps(wanted
 
 def test_no_episode_is_cut_and_no_two_are_the_same():
     algo = vpg("algo.num_envs=4", "algo.steps_per_epoch=200")
-    played = collect_steps(200, algo._fresh, algo.task.spec, algo.net.actor, algo.generator)
+    played = collect_steps(200, algo._new_envs, algo.task.spec, algo.net.actor, algo.generator)
     assert len(played) % 4 == 0
     starts = played.obs_ETO[:, 0]
     assert (abs(starts) <= 0.05).all()

@@ -47,10 +47,11 @@ class Task:
     device: str = "cpu"
     compile: bool = False
     data: Dataset | None = None  # where the algorithm needs data
-    expert: Policy | None = None  # where the algorithm needs an expert: its mean action is the label
+    expert: Policy | None = None  # where it needs an expert, whose mean action is the label
 
     def envs(self, n: int, *index: int, autoreset: bool = True) -> VecEnv:
-        """`n` new training environments, seeded from (seed, *index); for one episode each without `autoreset`."""
+        """`n` new training environments, seeded from (seed, *index); for one episode each without
+        `autoreset`."""
         seeds = seeding.env_seeds(seeding.stream(self.seed, "train_env", *index), n)
         return VecEnv(self.env, seeds, autoreset=autoreset)
 
@@ -76,18 +77,26 @@ class Algorithm(ABC):
     class Config(Params):
         """Hyperparameters; each declared once, with `param`."""
 
-    clock: ClassVar[str] = "env_steps"  # or "updates": the x-axis and the unit of train.budget
-    actions: ClassVar[frozenset[str]] = frozenset({"discrete", "continuous"})  # kinds of action it can choose
-    needs: ClassVar[frozenset[str]] = frozenset()  # of "data", "expert": checked before anything starts
-    ignores: ClassVar[frozenset[str]] = frozenset()  # options of policy.* without meaning for it: they keep mlp.yaml's
-    devices: ClassVar[frozenset[str]] = frozenset({"cpu"})  # what train.device may be
-    compiles: ClassVar[bool] = False  # whether train.compile may be true: for batches of one size or two
+    # "env_steps" or "updates": the x-axis and the unit of train.budget
+    clock: ClassVar[str] = "env_steps"
+    # kinds of action that it can choose
+    actions: ClassVar[frozenset[str]] = frozenset({"discrete", "continuous"})
+    # of "data", "expert": checked before anything starts
+    needs: ClassVar[frozenset[str]] = frozenset()
+    # options of policy.* without meaning for it: they keep mlp.yaml's
+    ignores: ClassVar[frozenset[str]] = frozenset()
+    # what train.device may be
+    devices: ClassVar[frozenset[str]] = frozenset({"cpu"})
+    # whether train.compile may be true: for batches of one size or two
+    compiles: ClassVar[bool] = False
     state: ClassVar[tuple[str, ...]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if cls.clock not in ("env_steps", "updates") or not cls.needs <= {"data", "expert"}:
-            raise TypeError(f"{cls.__name__}: clock is env_steps or updates; needs are of data and expert")
+            raise TypeError(
+                f"{cls.__name__}: clock is env_steps or updates; needs are of data and expert",
+            )
         if not hasattr(cls, "state"):
             raise TypeError(f"{cls.__name__}: name the attributes to save in `state`")
 
@@ -143,6 +152,8 @@ def _set_state(part: Any, state: Any) -> Any:
         part.set_state(state)
     elif isinstance(part, np.random.Generator):
         part.bit_generator.state = state
+    elif isinstance(part, torch.Tensor):
+        return state.to(part.device)
     else:
-        return state.to(part.device) if isinstance(part, torch.Tensor) else state
+        return state
     return part

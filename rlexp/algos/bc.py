@@ -22,11 +22,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rlexp.algos.base import Algorithm, Progress, Task
-from rlexp.nn.actors import Actor, actor_for
-from rlexp.nn.learner import Batch, Learner, mean_metrics
+from rlexp.buffers.dataset import Dataset
+from rlexp.nn.actors import actor_for
+from rlexp.nn.imitation import imitate, imitation_batch, imitation_loss
+from rlexp.nn.learner import Learner, mean_metrics
 from rlexp.policies.actor import ActorPolicy
 from rlexp.policies.start import start_weights
 from rlexp.util.params import Params, param
@@ -37,12 +38,23 @@ MAX_VALIDATION = 10_000  # held-out steps that the loss is computed on: enough t
 class BC(Algorithm):
     @dataclass(frozen=True, kw_only=True)
     class Config(Params):
-        head: str = param("of continuous actions: squared error, or likelihood", choices=("deterministic", "gaussian"))
+        head: str = param(
+            "of continuous actions: squared error, or likelihood",
+            choices=("deterministic", "gaussian"),
+        )
         lr: float = param("AdamW learning rate", gt=0)
         weight_decay: float = param("AdamW weight decay", ge=0)
-        batch_size: int = param("samples per update, drawn with replacement", unit="samples", ge=1)
+        batch_size: int = param(
+            "samples per update, drawn with replacement",
+            unit="samples",
+            ge=1,
+        )
         log_every: int = param("updates per row of metrics", unit="updates", ge=1)
-        validation_fraction: float = param("share of the episodes that is held out; 0: none", ge=0, lt=1)
+        validation_fraction: float = param(
+            "share of the episodes that is held out; 0: none",
+            ge=0,
+            lt=1,
+        )
         normalise_obs: bool = param("standardise observations by the data's statistics")
 
     clock = "updates"
@@ -50,16 +62,20 @@ class BC(Algorithm):
     needs = frozenset({"data"})
     devices = frozenset({"cpu", "cuda"})
     state = ("learner", "rng")
+    loss = staticmethod(imitation_loss)
 
     def __init__(self, config: Config, task: Task):
         assert task.data is not None
-        self.config, self.task, self.data, self.rng = config, task, task.data, task.rng("batch")
-        self.train, self.held_out = self.data, None
-        if config.validation_fraction:
-            self.train, held_out = self.data.split(config.validation_fraction, task.rng("data"))
-            row_N = np.linspace(0, len(held_out) - 1, min(len(held_out), MAX_VALIDATION)).astype(np.int64)
-            self.held_out = held_out.obs_NO[row_N], held_out.action[row_N]
-        self.net = actor_for(task.spec, task.policy, deterministic=config.head == "deterministic")
+        self.config = config
+        self.task = task
+        self.data = task.data
+        self.rng = task.rng("batch")
+        self.train, self.held_out = self._split()
+        self.net = actor_for(
+            task.spec,
+            task.policy,
+            deterministic=config.head == "deterministic",
+        )
         self.obs_stats = start_weights(self.net, task.policy, normalise=config.normalise_obs)
         if self.obs_stats is not None and not task.policy.init:
             self.obs_stats.update(self.train.obs_NO)
@@ -69,32 +85,32 @@ class BC(Algorithm):
             lr=config.lr,
             weight_decay=config.weight_decay,
             compile=task.compile,
-            device=task.device,
         )
 
-    def loss(self, net: Actor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        loss = net.imitation_loss(batch["obs"], batch["action"]).mean()
-        return loss, {"loss/train": loss}
-
-    def _batch(self, obs: np.ndarray, action: np.ndarray) -> dict[str, Tensor]:
-        obs = obs if self.obs_stats is None else self.obs_stats(obs)
-        return {"obs": torch.from_numpy(obs), "action": torch.from_numpy(action)}
+    def _split(self) -> tuple[Dataset, tuple[np.ndarray, np.ndarray] | None]:
+        """The episodes to learn from; and evenly spaced steps of those held out, where there are any."""
+        share = self.config.validation_fraction
+        if not share:
+            return self.data, None
+        train, held_out = self.data.split(share, self.task.rng("data"))
+        count = min(len(held_out), MAX_VALIDATION)
+        row_N = np.linspace(0, len(held_out) - 1, count).astype(np.int64)
+        return train, (held_out.obs_NO[row_N], held_out.action[row_N])
 
     def step(self) -> Progress:
-        c = self.config
-        row_UN = self.rng.integers(len(self.train), size=(c.log_every, c.batch_size))
-        batches = self._batch(self.train.obs_NO[row_UN], self.train.action[row_UN])
-        losses = [
-            self.learner.update({"obs": obs, "action": action})
-            for obs, action in zip(batches["obs"], batches["action"], strict=True)
-        ]
-        shown = {"data/labels": float(len(self.data))}
-        return Progress(0, c.log_every, {**mean_metrics(losses), **shown, **self._validate()})
+        updates = self.config.log_every
+        row_UN = self.rng.integers(len(self.train), size=(updates, self.config.batch_size))
+        obs_UNO = self.train.obs_NO[row_UN]
+        losses = imitate(self.learner, obs_UNO, self.train.action[row_UN], self.obs_stats)
+        metrics = mean_metrics(losses)
+        metrics["data/labels"] = float(len(self.data))
+        return Progress(0, updates, metrics | self._validate())
 
     def _validate(self) -> dict[str, float]:
         if self.held_out is None:
             return {}
-        return {"loss/validation": self.learner.measure(self._batch(*self.held_out))["loss/train"]}
+        loss, _ = self.loss(self.net, imitation_batch(*self.held_out, self.obs_stats))
+        return {"loss/validation": float(loss)}
 
     def policy(self, *, explore: bool = False) -> ActorPolicy:
         return ActorPolicy(self.net, self.task.spec, self.obs_stats, explore)

@@ -66,18 +66,28 @@ class CMAESPolicy(Policy, kind="cmaes"):
         hidden: Sequence[int],
         activation: str,
         explore: bool = False,
-        device: str = "cpu",
     ):
-        self.env, self.hidden, self.activation, self.explore = env, list(hidden), activation, explore
-        self.x_PN = torch.from_numpy(np.array(x_PN, np.float64)).to(device)
+        self.env = env
+        self.hidden = list(hidden)
+        self.activation = activation
+        self.explore = explore
+        self.x_PN = torch.from_numpy(np.array(x_PN, np.float64))
         self._activate = ACTIVATIONS[activation]()
-        self._layers: list[tuple[Tensor, Tensor]] = []  # weights (P, in, out) and biases (P, 1, out)
-        start = 0
-        for n_in, n_out in pairwise(self.sizes(env, hidden)):
-            w_PN, b_PN = self.x_PN[:, start : start + n_in * n_out], self.x_PN[:, start + n_in * n_out :][:, :n_out]
-            self._layers.append((w_PN.reshape(len(w_PN), n_out, n_in).transpose(1, 2).contiguous(), b_PN.unsqueeze(1)))
-            start += (n_in + 1) * n_out
+        self._layers = self._unpacked()
         self.start(1, np.random.default_rng(0))
+
+    def _unpacked(self) -> list[tuple[Tensor, Tensor]]:
+        """Weights (P, in, out) and biases (P, 1, out) of each layer."""
+        layers = []
+        start = 0
+        for n_in, n_out in pairwise(self.sizes(self.env, self.hidden)):
+            middle = start + n_in * n_out
+            end = middle + n_out
+            w_POI = self.x_PN[:, start:middle].reshape(-1, n_out, n_in)
+            b_PO = self.x_PN[:, middle:end]
+            layers.append((w_POI.transpose(1, 2).contiguous(), b_PO.unsqueeze(1)))
+            start = end
+        return layers
 
     @property
     def samples(self) -> bool:
@@ -86,8 +96,10 @@ class CMAESPolicy(Policy, kind="cmaes"):
     @staticmethod
     def sizes(env: EnvSpec, hidden: Sequence[int]) -> list[int]:
         """Widths of all layers, input to output."""
-        binary = env.kind == "discrete" and env.n_actions == 2
-        return [env.obs_dim, *hidden, 1 if binary else env.n_actions]
+        n_out = env.n_actions
+        if env.kind == "discrete" and n_out == 2:
+            n_out = 1
+        return [env.obs_dim, *hidden, n_out]
 
     @staticmethod
     def n_parameters(env: EnvSpec, hidden: Sequence[int]) -> int:
@@ -98,12 +110,10 @@ class CMAESPolicy(Policy, kind="cmaes"):
 
     @torch.no_grad()
     def act(self, obs_BO: np.ndarray) -> np.ndarray:
-        b, p = len(obs_BO), len(self.x_PN)
-        obs_BO = np.array(obs_BO, np.float64)
-        out_PEA = torch.from_numpy(obs_BO).to(self.x_PN.device).reshape(p, b // p, self.env.obs_dim)
-        for i, (w_PIO, b_P1O) in enumerate(self._layers):
-            out_PEA = torch.baddbmm(b_P1O, self._activate(out_PEA) if i else out_PEA, w_PIO)
-        out_PEA = out_PEA.cpu()
+        b = len(obs_BO)
+        p = len(self.x_PN)
+        obs = torch.from_numpy(np.array(obs_BO, np.float64))
+        out_PEA = self._outputs(obs.reshape(p, b // p, self.env.obs_dim))
         if self.env.kind == "continuous":
             return self.env.executable(out_PEA.reshape(b, -1).float().numpy())
         logits_PEA = out_PEA.numpy()
@@ -113,10 +123,27 @@ class CMAESPolicy(Policy, kind="cmaes"):
             logits_PEA = logits_PEA + self.rng.gumbel(size=logits_PEA.shape[1:])
         return logits_PEA.argmax(-1).reshape(b)
 
+    def _outputs(self, x_PEI: Tensor) -> Tensor:
+        """Of the last layer, (P, E, A)."""
+        for i, (w_PIO, b_P1O) in enumerate(self._layers):
+            if i > 0:
+                x_PEI = self._activate(x_PEI)
+            x_PEI = torch.baddbmm(b_P1O, x_PEI, w_PIO)
+        return x_PEI
+
     def spec(self) -> dict[str, Any]:
-        sizes = {"obs_dim": self.env.obs_dim, "kind": self.env.kind, "n_actions": self.env.n_actions}
-        env = {**sizes, **self.env.bounds}
-        return {"env": env, "hidden": self.hidden, "activation": self.activation, "explore": self.explore}
+        env = {
+            "obs_dim": self.env.obs_dim,
+            "kind": self.env.kind,
+            "n_actions": self.env.n_actions,
+            **self.env.bounds,
+        }
+        return {
+            "env": env,
+            "hidden": self.hidden,
+            "activation": self.activation,
+            "explore": self.explore,
+        }
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"x": self.x_PN}
@@ -124,8 +151,19 @@ class CMAESPolicy(Policy, kind="cmaes"):
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Tensor]) -> CMAESPolicy:
         stored = spec["env"]
-        env = EnvSpec.with_bounds(stored["obs_dim"], stored["kind"], stored["n_actions"], stored)
-        return cls(state["x"].numpy(), env, spec["hidden"], spec["activation"], spec["explore"])
+        env = EnvSpec.with_bounds(
+            stored["obs_dim"],
+            stored["kind"],
+            stored["n_actions"],
+            stored,
+        )
+        return cls(
+            state["x"].numpy(),
+            env,
+            spec["hidden"],
+            spec["activation"],
+            spec["explore"],
+        )
 
 
 class Search(ABC):
@@ -161,12 +199,17 @@ class Elites(Search):
     state = ("mean", "deviations_KN", "std")
 
     def __init__(self, mean: np.ndarray, sigma: float, kept: int, eps: float):
-        self.mean, self.kept, self.eps = mean, kept, eps
-        self.deviations_KN, self.std = np.zeros((0, len(mean))), sigma
+        self.mean = mean
+        self.kept = kept
+        self.eps = eps
+        self.deviations_KN = np.zeros((0, len(mean)))
+        self.std = sigma
 
     def ask(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        spread, along = rng.standard_normal((n, len(self.mean))), rng.standard_normal((n, len(self.deviations_KN)))
-        return self.mean + self.std * spread + along @ self.deviations_KN  # covariance std² I + DᵀD
+        spread_PN = rng.standard_normal((n, len(self.mean)))
+        along_PK = rng.standard_normal((n, len(self.deviations_KN)))
+        # covariance std² I + DᵀD
+        return self.mean + self.std * spread_PN + along_PK @ self.deviations_KN
 
     def tell(self, x_PN: np.ndarray) -> None:
         elite_KN = x_PN[: self.kept]
@@ -175,8 +218,11 @@ class Elites(Search):
         self.std = math.sqrt(self.eps)
 
     def variances(self) -> np.ndarray:
-        singular = np.linalg.svd(self.deviations_KN, compute_uv=False) if len(self.deviations_KN) else np.zeros(0)
-        return self.std**2 + np.pad(singular**2, (0, len(self.mean) - len(singular)))
+        singular: np.ndarray = np.zeros(0)
+        if len(self.deviations_KN):
+            singular = np.linalg.svd(self.deviations_KN, compute_uv=False)
+        missing = len(self.mean) - len(singular)
+        return self.std**2 + np.pad(singular**2, (0, missing))
 
 
 class Full(Search):
@@ -186,53 +232,115 @@ class Full(Search):
     `cmaes`, whose h_σ counts generations one further than the tutorial does.
     """
 
-    state = ("mean", "cov", "path_cov", "path_sigma", "sigma", "axes", "scales", "generation")
+    state = (
+        "mean",
+        "cov",
+        "path_cov",
+        "path_sigma",
+        "sigma",
+        "axes",
+        "scales",
+        "generation",
+    )
 
     def __init__(self, mean: np.ndarray, sigma: float, population: int):
-        n, lam, mu = len(mean), population, population // 2
-        w = math.log((lam + 1) / 2) - np.log(np.arange(1, lam + 1))  # (49)
-        self.mu_eff = mu_eff = w[:mu].sum() ** 2 / (w[:mu] ** 2).sum()  # (8)
-        mu_neg = w[mu:].sum() ** 2 / (w[mu:] ** 2).sum()
-        self.c1 = c1 = 2 / ((n + 1.3) ** 2 + mu_eff)  # (57)
-        self.c_mu = c_mu = min(1 - c1 - 1e-8, 2 * (mu_eff - 2 + 1 / mu_eff) / ((n + 2) ** 2 + mu_eff))  # (58)
-        negative = min(1 + c1 / c_mu, 1 + 2 * mu_neg / (mu_eff + 2), (1 - c1 - c_mu) / (n * c_mu))  # (50–52)
-        self.w = np.where(w >= 0, w / w[w > 0].sum(), w * negative / -w[w < 0].sum())  # (53)
-        self.c_sigma = (mu_eff + 2) / (n + mu_eff + 5)  # (55)
-        self.d_sigma = 1 + 2 * max(0.0, math.sqrt((mu_eff - 1) / (n + 1)) - 1) + self.c_sigma  # (55)
-        self.c_c = (4 + mu_eff / n) / (n + 4 + 2 * mu_eff / n)  # (56)
+        n = len(mean)
+        self.kept = population // 2  # μ
+        self._weigh(n, population)
+        self._set_rates(n)
         self.chi_n = math.sqrt(n) * (1 - 1 / (4 * n) + 1 / (21 * n**2))  # E‖N(0, I)‖
-        self.mean, self.kept, self.sigma, self.generation = mean, mu, sigma, 0
-        self.cov, self.axes, self.scales = np.eye(n), np.eye(n), np.ones(n)  # C = B diag(scales²) Bᵀ, B = axes
-        self.path_cov, self.path_sigma = np.zeros(n), np.zeros(n)  # p_c and p_σ
+        self.mean = mean  # m
+        self.sigma = sigma  # σ
+        self.cov = np.eye(n)  # C = B diag(scales²) Bᵀ
+        self.axes = np.eye(n)  # B
+        self.scales = np.ones(n)
+        self.path_cov = np.zeros(n)  # p_c
+        self.path_sigma = np.zeros(n)  # p_σ
+        self.generation = 0
+
+    def _weigh(self, n: int, population: int) -> None:
+        """The weight w_i of each rank, and the learning rates of C that depend on them."""
+        mu = self.kept
+        w = math.log((population + 1) / 2) - np.log(np.arange(1, population + 1))  # (49)
+        mu_eff = w[:mu].sum() ** 2 / (w[:mu] ** 2).sum()  # (8)
+        mu_neg = w[mu:].sum() ** 2 / (w[mu:] ** 2).sum()
+        c1 = 2 / ((n + 1.3) ** 2 + mu_eff)  # (57)
+        c_mu = 2 * (mu_eff - 2 + 1 / mu_eff) / ((n + 2) ** 2 + mu_eff)  # (58)
+        c_mu = min(1 - c1 - 1e-8, c_mu)
+        negative = min(
+            1 + c1 / c_mu,  # (50)
+            1 + 2 * mu_neg / (mu_eff + 2),  # (51)
+            (1 - c1 - c_mu) / (n * c_mu),  # (52)
+        )
+        positive_w = w / w[w > 0].sum()
+        negative_w = w * negative / -w[w < 0].sum()
+        self.w = np.where(w >= 0, positive_w, negative_w)  # (53)
+        self.mu_eff = mu_eff
+        self.c1 = c1
+        self.c_mu = c_mu
+
+    def _set_rates(self, n: int) -> None:
+        """How fast paths and σ change."""
+        mu_eff = self.mu_eff
+        self.c_sigma = (mu_eff + 2) / (n + mu_eff + 5)  # (55)
+        excess = max(0.0, math.sqrt((mu_eff - 1) / (n + 1)) - 1)
+        self.d_sigma = 1 + 2 * excess + self.c_sigma  # (55)
+        self.c_c = (4 + mu_eff / n) / (n + 4 + 2 * mu_eff / n)  # (56)
 
     def ask(self, n: int, rng: np.random.Generator) -> np.ndarray:
         z_PN = rng.standard_normal((n, len(self.mean)))  # (38)
         return self.mean + self.sigma * (z_PN * self.scales) @ self.axes.T  # (39, 40)
 
     def tell(self, x_PN: np.ndarray) -> None:
-        n, mu = len(self.mean), self.kept
+        mu = self.kept
         y_PN = (x_PN - self.mean) / self.sigma
         whitened_PN = y_PN @ (self.axes / self.scales) @ self.axes.T  # C^(−1/2) y
         step = self.w[:mu] @ y_PN[:mu]  # (41)
         self.mean = self.mean + self.sigma * step  # (42) with c_m = 1 (54)
-        push = math.sqrt(self.c_sigma * (2 - self.c_sigma) * self.mu_eff) * (self.w[:mu] @ whitened_PN[:mu])
-        self.path_sigma = (1 - self.c_sigma) * self.path_sigma + push  # (43)
-        length = float(np.linalg.norm(self.path_sigma))
-        self.sigma = self.sigma * math.exp(self.c_sigma / self.d_sigma * (length / self.chi_n - 1))  # (44)
+        length = self._adapt_sigma(self.w[:mu] @ whitened_PN[:mu])
         self.generation += 1
-        # A long p_σ means that σ is still far too small: p_c stalls (h = 0), lest C grow in its place.
-        expected = math.sqrt(1 - (1 - self.c_sigma) ** (2 * (self.generation + 1))) * self.chi_n
-        h = float(length < (1.4 + 2 / (n + 1)) * expected)
-        push = h * math.sqrt(self.c_c * (2 - self.c_c) * self.mu_eff) * step
-        self.path_cov = (1 - self.c_c) * self.path_cov + push  # (45)
-        # Negative weights are divided by their samples' squared lengths, so that C stays positive definite: (46)
-        w = np.where(self.w >= 0, self.w, self.w * n / ((whitened_PN**2).sum(1) + 1e-8))
-        rank_one, rank_mu = np.outer(self.path_cov, self.path_cov), (y_PN.T * w) @ y_PN
-        decay = 1 + self.c1 * (1 - h) * self.c_c * (2 - self.c_c) - self.c1 - self.c_mu * self.w.sum()
-        cov = decay * self.cov + self.c1 * rank_one + self.c_mu * rank_mu  # (47)
-        self.cov = (cov + cov.T) / 2
+        self._adapt_cov(y_PN, whitened_PN, step, self._heaviside(length))
         squared, self.axes = np.linalg.eigh(self.cov)
         self.scales = np.sqrt(np.where(squared < 0, 1e-8, squared))
+
+    def _adapt_sigma(self, whitened_step: np.ndarray) -> float:
+        """Move p_σ and σ; the length of p_σ."""
+        c = self.c_sigma
+        push = math.sqrt(c * (2 - c) * self.mu_eff) * whitened_step
+        self.path_sigma = (1 - c) * self.path_sigma + push  # (43)
+        length = float(np.linalg.norm(self.path_sigma))
+        grows = length / self.chi_n - 1
+        self.sigma = self.sigma * math.exp(c / self.d_sigma * grows)  # (44)
+        return length
+
+    def _heaviside(self, length: float) -> float:
+        """h_σ: 0 where p_σ is long, so that σ is still far too small, and p_c stalls, lest C grow in
+        its place; else 1."""
+        n = len(self.mean)
+        remembered = 1 - (1 - self.c_sigma) ** (2 * (self.generation + 1))
+        expected = math.sqrt(remembered) * self.chi_n
+        return float(length < (1.4 + 2 / (n + 1)) * expected)
+
+    def _adapt_cov(
+        self,
+        y_PN: np.ndarray,
+        whitened_PN: np.ndarray,
+        step: np.ndarray,
+        h: float,
+    ) -> None:
+        """Move p_c and C."""
+        c = self.c_c
+        push = h * math.sqrt(c * (2 - c) * self.mu_eff) * step
+        self.path_cov = (1 - c) * self.path_cov + push  # (45)
+        # Negative weights are divided by their samples' squared lengths, so that C stays positive
+        # definite.
+        squared_P = (whitened_PN**2).sum(1) + 1e-8
+        w = np.where(self.w >= 0, self.w, self.w * len(self.mean) / squared_P)  # (46)
+        rank_one = np.outer(self.path_cov, self.path_cov)
+        rank_mu = (y_PN.T * w) @ y_PN
+        decay = 1 + self.c1 * (1 - h) * c * (2 - c) - self.c1 - self.c_mu * self.w.sum()
+        cov = decay * self.cov + self.c1 * rank_one + self.c_mu * rank_mu  # (47)
+        self.cov = (cov + cov.T) / 2
 
     def variances(self) -> np.ndarray:
         return (self.sigma * self.scales) ** 2
@@ -241,15 +349,26 @@ class Full(Search):
 class CMAES(Algorithm):
     @dataclass(frozen=True, kw_only=True)
     class Config(Params):
-        variant: str = param("elites: mean and covariance of the best; full: CMA-ES", choices=("elites", "full"))
+        variant: str = param(
+            "elites: mean and covariance of the best; full: CMA-ES",
+            choices=("elites", "full"),
+        )
         population_size: int | None = param(
-            "candidates per generation; null: 4 + ⌊3 ln n⌋, full only", ge=4, source="(48)"
+            "candidates per generation; null: 4 + ⌊3 ln n⌋, full only",
+            ge=4,
+            source="(48)",
         )
         elite_fraction: float = param("share of the population that is kept (elites)", gt=0, le=1)
         eps: float = param("variance added along every axis (elites)", ge=0)
         sigma0: float = param("initial standard deviation of every parameter", gt=0)
-        num_episodes: int = param("episodes of each candidate, the same ones for all", unit="episodes", ge=1)
-        sample: bool = param("candidates sample discrete actions, instead of taking the most likely one")
+        num_episodes: int = param(
+            "episodes of each candidate, the same ones for all",
+            unit="episodes",
+            ge=1,
+        )
+        sample: bool = param(
+            "candidates sample discrete actions, instead of taking the most likely one",
+        )
 
     clock = "updates"
     devices = frozenset({"cpu", "cuda"})
@@ -257,7 +376,9 @@ class CMAES(Algorithm):
     state = ("search", "generation")
 
     def __init__(self, config: Config, task: Task):
-        self.config, self.task, self.generation = config, task, 0
+        self.config = config
+        self.task = task
+        self.generation = 0
         n = CMAESPolicy.n_parameters(task.spec, task.policy.hidden)
         self.population = config.population_size or 4 + math.floor(3 * math.log(n))  # (48)
         mean = start_parameters(task) if task.policy.init else np.zeros(n)
@@ -266,8 +387,9 @@ class CMAES(Algorithm):
             self.search: Search = Elites(mean, config.sigma0, kept, config.eps)
         elif n > MAX_FULL:
             raise UserError(
-                "algo.variant=full: decomposes an n × n covariance every generation, and this policy has "
-                f"n = {n:,} parameters (at most {MAX_FULL:,}); use policy=linear or algo.variant=elites"
+                "algo.variant=full: decomposes an n × n covariance every generation, and this "
+                f"policy has n = {n:,} parameters (at most {MAX_FULL:,}); use policy=linear or "
+                "algo.variant=elites"
             )
         else:
             self.search = Full(mean, config.sigma0, self.population)
@@ -280,13 +402,15 @@ class CMAES(Algorithm):
             raise OutOfRange("population_size", "null is for variant full only; give a number")
         if round(config.population_size * config.elite_fraction) < 2:
             raise OutOfRange(
-                "elite_fraction", f"keeps fewer than 2 of {config.population_size}: they have no covariance"
+                "elite_fraction",
+                f"keeps fewer than 2 of {config.population_size}: they have no covariance",
             )
 
     def step(self) -> Progress:
         x_PN = self.search.ask(self.population, self.task.rng("batch", self.generation))
         return_P, steps = self._play(x_PN)
-        order_P = np.argsort(-return_P, kind="stable")  # a NaN comes last; the run stops at data/return_mean
+        # best first; a NaN comes last, and the run stops at data/return_mean
+        order_P = np.argsort(-return_P, kind="stable")
         self.search.tell(x_PN[order_P])
         self.generation += 1
         variance_N = self.search.variances()
@@ -301,13 +425,18 @@ class CMAES(Algorithm):
 
     def state_metrics(self) -> dict[str, float]:
         mean = self.search.mean
-        return {f"state/mean_{i}": float(m) for i, m in enumerate(mean)} if len(mean) <= 3 else {}
+        if len(mean) > 3:
+            return {}
+        return {f"state/mean_{i}": float(m) for i, m in enumerate(mean)}
 
     def _play(self, x_PN: np.ndarray) -> tuple[np.ndarray, int]:
-        """Mean return (P,) of each candidate, and env steps played. New simulators: some remember past episodes."""
-        episodes, sequence = self.config.num_episodes, seeding.stream(self.task.seed, "train_env", self.generation)
-        envs = VecEnv(self.task.env, seeding.env_seeds(sequence, episodes) * len(x_PN), autoreset=False)
-        policy = self._policy(x_PN, self.config.sample, self.task.device)
+        """Mean return (P,) of each candidate, and env steps played. New simulators: some remember
+        past episodes."""
+        episodes = self.config.num_episodes
+        stream = seeding.stream(self.task.seed, "train_env", self.generation)
+        seeds = seeding.env_seeds(stream, episodes) * len(x_PN)
+        envs = VecEnv(self.task.env, seeds, autoreset=False)
+        policy = self._policy(x_PN, self.config.sample)
         policy.start(envs.n, self.task.rng("explore", self.generation))
         total_B = np.zeros(envs.n)
         steps = 0
@@ -317,26 +446,28 @@ class CMAES(Algorithm):
         envs.close()
         return total_B.reshape(-1, episodes).mean(1), steps
 
-    def _policy(self, x_PN: np.ndarray, explore: bool, device: str = "cpu") -> CMAESPolicy:
-        return CMAESPolicy(x_PN, self.task.spec, self.task.policy.hidden, self.task.policy.activation, explore, device)
+    def _policy(self, x_PN: np.ndarray, explore: bool) -> CMAESPolicy:
+        net = self.task.policy
+        return CMAESPolicy(x_PN, self.task.spec, net.hidden, net.activation, explore)
 
     def policy(self, *, explore: bool = False) -> CMAESPolicy:
         return self._policy(self.search.mean[None], explore)
 
 
 def start_parameters(task: Task) -> np.ndarray:
-    """Parameters (n,) of the policy that `policy.init` names. Raises UserError if it is not this run's kind."""
+    """Parameters (n,) of the policy that `policy.init` names. Raises UserError if it is not this
+    run's kind."""
     with said_of(f"policy.init={task.policy.init}"):
-        policy, net = load_policy(str(task.policy.init)).policy, task.policy
+        policy = load_policy(str(task.policy.init)).policy
         if not isinstance(policy, CMAESPolicy):
             raise UserError(f"holds a {policy.kind} policy, not one of CMA-ES")
-        theirs, ours = (
-            f"{env.kind} actions and layers of {CMAESPolicy.sizes(env, hidden)}{f', {activation}' if hidden else ''}"
-            for env, hidden, activation in (
-                (policy.env, policy.hidden, policy.activation),
-                (task.spec, net.hidden, net.activation),
-            )
-        )
+        theirs = _described(policy.env, policy.hidden, policy.activation)
+        ours = _described(task.spec, task.policy.hidden, task.policy.activation)
         if theirs != ours:
             raise UserError(f"has {theirs}; this run's policy has {ours}")
     return policy.x_PN[0].numpy()
+
+
+def _described(env: EnvSpec, hidden: Sequence[int], activation: str) -> str:
+    text = f"{env.kind} actions and layers of {CMAESPolicy.sizes(env, hidden)}"
+    return f"{text}, {activation}" if hidden else text

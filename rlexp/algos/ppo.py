@@ -40,23 +40,47 @@ class PPO(Algorithm):
         num_envs: int = param("environments stepped side by side", ge=1)
         num_steps: int = param("steps per environment and iteration", unit="env steps", ge=1)
         update_epochs: int = param("passes over an iteration's samples", ge=1)
-        batch_size: int = param("samples per update; the last one of an epoch may be smaller", unit="samples", ge=1)
+        batch_size: int = param(
+            "samples per update; the last one of an epoch may be smaller",
+            unit="samples",
+            ge=1,
+        )
         lr: float = param("Adam learning rate", gt=0)
         gamma: float = param("discount γ", ge=0, le=1)
-        gae_lambda: float = param("λ of the advantage estimate: 1 is Monte Carlo, 0 one step", ge=0, le=1)
+        gae_lambda: float = param(
+            "λ of the advantage estimate: 1 is Monte Carlo, 0 one step",
+            ge=0,
+            le=1,
+        )
         clip_coef: float = param("ε: how far ρ may usefully move from 1", gt=0)
-        vf_clip_coef: float | None = param("ε_V: how far V may usefully move from V_old; null: no limit", gt=0)
+        vf_clip_coef: float | None = param(
+            "ε_V: how far V may usefully move from V_old; null: no limit",
+            gt=0,
+        )
         vf_coef: float = param("weight of the value loss", ge=0)
         ent_coef: float = param("weight of the entropy bonus", ge=0)
-        max_grad_norm: float | None = param("global gradient norm is clipped to this; null: never", gt=0)
-        target_kl: float | None = param(
-            "stop an iteration's updates once KL(π_old, π) exceeds this; null: never", unit="nats", gt=0
+        max_grad_norm: float | None = param(
+            "global gradient norm is clipped to this; null: never",
+            gt=0,
         )
-        normalise_advantage: bool = param("shift and scale each minibatch's advantages to mean 0, std 1")
+        target_kl: float | None = param(
+            "stop an iteration's updates once KL(π_old, π) exceeds this; null: never",
+            unit="nats",
+            gt=0,
+        )
+        normalise_advantage: bool = param(
+            "shift and scale each minibatch's advantages to mean 0, std 1",
+        )
         normalise_obs: bool = param("standardise observations by running statistics")
         normalise_reward: bool = param("divide rewards by the running std of the discounted return")
-        lr_schedule: str = param("course of the learning rate over `anneal_steps`", choices=("constant", "linear"))
-        clip_schedule: str = param("course of ε over `anneal_steps`", choices=("constant", "linear"))
+        lr_schedule: str = param(
+            "course of the learning rate over `anneal_steps`",
+            choices=("constant", "linear"),
+        )
+        clip_schedule: str = param(
+            "course of ε over `anneal_steps`",
+            choices=("constant", "linear"),
+        )
         anneal_steps: int = param("where linear schedules reach zero", unit="env steps", ge=1)
 
     clock = "env_steps"
@@ -65,9 +89,14 @@ class PPO(Algorithm):
     state = ("learner", "generator", "rng", "obs_stats", "return_stats", "steps_done")
 
     def __init__(self, config: Config, task: Task):
-        self.config, self.task = config, task
+        self.config = config
+        self.task = task
         self.net = ActorCritic(task.spec, task.policy)
-        self.obs_stats = start_weights(self.net.actor, task.policy, normalise=config.normalise_obs)
+        self.obs_stats = start_weights(
+            self.net.actor,
+            task.policy,
+            normalise=config.normalise_obs,
+        )
         self.learner = Learner(
             self.net,
             self.loss,
@@ -75,9 +104,9 @@ class PPO(Algorithm):
             eps=1e-5,
             clip=config.max_grad_norm,
             compile=task.compile,
-            device=task.device,
         )
-        self.generator, self.rng = task.generator("explore"), task.rng("batch")
+        self.generator = task.generator("explore")
+        self.rng = task.rng("batch")
         self.return_stats = Normaliser(1) if config.normalise_reward else None
         self.steps_done = 0
         self._begin(0)
@@ -87,8 +116,9 @@ class PPO(Algorithm):
         if "linear" in (config.lr_schedule, config.clip_schedule) and budget > config.anneal_steps:
             raise OutOfRange(
                 "anneal_steps",
-                f"is {config.anneal_steps}, where the linear schedules reach zero, but train.budget "
-                f"is {budget}: nothing would be learned beyond it; a longer run has to begin anew",
+                f"is {config.anneal_steps}, where the linear schedules reach zero, but "
+                f"train.budget is {budget}: nothing would be learned beyond it; a longer run has "
+                "to begin anew",
             )
 
     def restart(self, step: int) -> None:
@@ -104,81 +134,134 @@ class PPO(Algorithm):
         c = self.config
         logp_N, entropy_N = net.actor.log_prob_entropy(b["obs"], b["action"])
         log_ratio_N = logp_N - b["logp"]
-        ratio_N = log_ratio_N.exp()
-        adv_N = b["adv"]
-        if c.normalise_advantage and len(adv_N) > 1:
-            adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)
-        clipped_N = torch.clamp(ratio_N, 1 - b["clip"], 1 + b["clip"])
-        policy_loss = -torch.min(ratio_N * adv_N, clipped_N * adv_N).mean()
+        ratio_N = log_ratio_N.exp()  # ρ
+        policy_loss = self._policy_loss(ratio_N, b)
+        value_loss = self._value_loss(net.critic(b["obs"]).squeeze(-1), b)
+        entropy = entropy_N.mean()
 
-        value_N = net.critic(b["obs"]).squeeze(-1)
-        error_N = (value_N - b["return"]).square()
-        if c.vf_clip_coef is not None:
-            near_N = b["value"] + torch.clamp(value_N - b["value"], -c.vf_clip_coef, c.vf_clip_coef)
-            error_N = torch.max(error_N, (near_N - b["return"]).square())
-        value_loss, entropy = 0.5 * error_N.mean(), entropy_N.mean()
-
-        metrics = {
+        loss = policy_loss + c.vf_coef * value_loss  # (9)
+        if c.ent_coef:  # no backward pass for nothing
+            loss = loss - c.ent_coef * entropy
+        moved_N = (ratio_N - 1).abs() > b["clip"]
+        return loss, {
             "loss/policy": policy_loss,
             "loss/value": value_loss,
             "data/entropy": entropy,
-            "opt/kl": (ratio_N - 1 - log_ratio_N).mean(),  # estimator k3 of Schulman 2020: unbiased, ≥ 0
-            "opt/clip_fraction": ((ratio_N - 1).abs() > b["clip"]).float().mean(),
+            "opt/kl": (ratio_N - 1 - log_ratio_N).mean(),  # estimator k3 of Schulman 2020: ≥ 0
+            "opt/clip_fraction": moved_N.float().mean(),
         }
-        loss = policy_loss + c.vf_coef * value_loss
-        return loss - c.ent_coef * entropy if c.ent_coef else loss, metrics  # no backward pass for nothing
+
+    def _policy_loss(self, ratio_N: Tensor, b: Batch) -> Tensor:
+        """L_π, of eq. 7."""
+        adv_N = b["adv"]
+        if self.config.normalise_advantage and len(adv_N) > 1:
+            adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)
+        clipped_N = torch.clamp(ratio_N, 1 - b["clip"], 1 + b["clip"])
+        return -torch.min(ratio_N * adv_N, clipped_N * adv_N).mean()
+
+    def _value_loss(self, value_N: Tensor, b: Batch) -> Tensor:
+        """L_V."""
+        limit = self.config.vf_clip_coef
+        error_N = (value_N - b["return"]).square()
+        if limit is not None:
+            near_N = b["value"] + torch.clamp(value_N - b["value"], -limit, limit)
+            error_N = torch.max(error_N, (near_N - b["return"]).square())
+        return 0.5 * error_N.mean()
 
     def step(self) -> Progress:
         c = self.config
-        rollout = self.collector.collect(on_cpu(self.net).actor, c.num_steps, self.generator, self.obs_stats)
+        rollout = self.collector.collect(
+            self.net.actor,
+            c.num_steps,
+            self.generator,
+            self.obs_stats,
+        )
         batch, explained = self._prepare(rollout)
-        left = 1 - self.steps_done / c.anneal_steps
-        lr = c.lr * (left if c.lr_schedule == "linear" else 1.0)
-        clip = torch.tensor(c.clip_coef * (left if c.clip_schedule == "linear" else 1.0))
+        lr = self._scheduled(c.lr, c.lr_schedule)
+        clip = torch.tensor(self._scheduled(c.clip_coef, c.clip_schedule))
         losses = self._learn(batch, lr, clip)
         if self.obs_stats is not None:
-            self.obs_stats.update(rollout.obs_TBO.reshape(-1, rollout.obs_TBO.shape[-1]))
-        self.steps_done += rollout.reward_TB.size
-        metrics = {**mean_metrics(losses), "opt/lr": lr, "opt/explained_variance": explained}
+            obs_dim = rollout.obs_TBO.shape[-1]
+            self.obs_stats.update(rollout.obs_TBO.reshape(-1, obs_dim))
+        env_steps = rollout.reward_TB.size
+        self.steps_done += env_steps
+        metrics = mean_metrics(losses)
+        metrics["opt/lr"] = lr
+        metrics["opt/explained_variance"] = explained
         if rollout.returns:
-            metrics |= {
-                "data/return_mean": float(np.mean(rollout.returns)),
-                "data/length_mean": float(np.mean(rollout.lengths)),
-            }
-        return Progress(rollout.reward_TB.size, len(losses), metrics)
+            metrics["data/return_mean"] = float(np.mean(rollout.returns))
+            metrics["data/length_mean"] = float(np.mean(rollout.lengths))
+        return Progress(env_steps, len(losses), metrics)
+
+    def _scheduled(self, value: float, schedule: str) -> float:
+        """`value` as it is now: constant, or on its way to zero."""
+        if schedule == "constant":
+            return value
+        return value * (1 - self.steps_done / self.config.anneal_steps)
 
     def _prepare(self, rollout: Rollout) -> tuple[dict[str, Tensor], float]:
-        """The rollout as flat columns of N samples, with log π_old, V_old, advantages and value targets."""
-        c, steps, net = self.config, len(rollout.reward_TB), on_cpu(self.net)
-        norm = self.obs_stats if self.obs_stats is not None else (lambda x: x)
-        obs_TBO = norm(rollout.obs_TBO)
-        value_TB = net.value(obs_TBO)
-        next_value_TB = rollout.next_values(value_TB, lambda obs_NO: net.value(norm(obs_NO)))
-        reward_TB = rollout.reward_TB
-        if self.return_stats is not None:
-            end_TB = rollout.terminated_TB | rollout.truncated_TB
-            sums_TB, self.discounted_B = returns.discounted_sums(reward_TB, end_TB, self.discounted_B, c.gamma)
-            self.return_stats.update(sums_TB.reshape(-1, 1))
-            reward_TB = self.return_stats.scale(reward_TB)
+        """The rollout as flat columns of N samples, with log π_old, V_old, advantages and value
+        targets; and the share of the targets' variance that V_old explains."""
+        c = self.config
+        obs_TBO = self._normalised(rollout.obs_TBO)
+        value_TB = self.net.value(obs_TBO)
+        next_value_TB = rollout.next_values(
+            value_TB,
+            lambda obs_NO: self.net.value(self._normalised(obs_NO)),
+        )
         adv_TB = returns.gae(
-            reward_TB, value_TB, next_value_TB, rollout.terminated_TB, rollout.truncated_TB, c.gamma, c.gae_lambda
+            self._scaled_reward(rollout),
+            value_TB,
+            next_value_TB,
+            rollout.terminated_TB,
+            rollout.truncated_TB,
+            c.gamma,
+            c.gae_lambda,
         )
         return_TB = adv_TB + value_TB
-        columns = {"obs": obs_TBO, "action": rollout.action, "adv": adv_TB, "return": return_TB, "value": value_TB}
-        n = steps * self.collector.envs.n
-        batch = {name: torch.from_numpy(x.reshape(n, *x.shape[2:])) for name, x in columns.items()}
+        columns = {
+            "obs": obs_TBO,
+            "action": rollout.action,
+            "adv": adv_TB,
+            "return": return_TB,
+            "value": value_TB,
+        }
+        n = adv_TB.size
+        batch = {}
+        for name, column in columns.items():
+            batch[name] = torch.from_numpy(column.reshape(n, *column.shape[2:]))
         with torch.no_grad():
-            batch["logp"] = net.actor.log_prob_entropy(batch["obs"], batch["action"])[0]
+            logp_N, _ = self.net.actor.log_prob_entropy(batch["obs"], batch["action"])
+        batch["logp"] = logp_N
         return batch, returns.explained_variance(value_TB, return_TB)
 
+    def _normalised(self, obs: np.ndarray) -> np.ndarray:
+        return obs if self.obs_stats is None else self.obs_stats(obs)
+
+    def _scaled_reward(self, rollout: Rollout) -> np.ndarray:
+        """Rewards (T, B), divided by the running std of the discounted return where asked for."""
+        if self.return_stats is None:
+            return rollout.reward_TB
+        sums_TB, self.discounted_B = returns.discounted_sums(
+            rollout.reward_TB,
+            rollout.terminated_TB | rollout.truncated_TB,
+            self.discounted_B,
+            self.config.gamma,
+        )
+        self.return_stats.update(sums_TB.reshape(-1, 1))
+        return self.return_stats.scale(rollout.reward_TB)
+
     def _learn(self, batch: dict[str, Tensor], lr: float, clip: Tensor) -> list[dict[str, Tensor]]:
-        """`update_epochs` passes in shuffled minibatches; ends early, all epochs, once the KL exceeds its target."""
-        c, losses = self.config, []
+        """`update_epochs` passes in shuffled minibatches; ends early, all epochs, once the KL
+        exceeds its target."""
+        c = self.config
+        losses: list[dict[str, Tensor]] = []
         for _ in range(c.update_epochs):
             order = torch.from_numpy(self.rng.permutation(len(batch["adv"])))
             shuffled = {name: column[order].split(c.batch_size) for name, column in batch.items()}
-            for parts in zip(*shuffled.values(), strict=True):
-                losses.append(self.learner.update({**dict(zip(shuffled, parts, strict=True)), "clip": clip}, lr))
+            for columns in zip(*shuffled.values(), strict=True):
+                minibatch = dict(zip(shuffled, columns, strict=True))
+                losses.append(self.learner.update({**minibatch, "clip": clip}, lr))
                 if c.target_kl is not None and losses[-1]["opt/kl"] > c.target_kl:
                     return losses
         return losses

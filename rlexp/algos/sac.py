@@ -45,16 +45,25 @@ class SAC(Algorithm):
         num_steps: int = param("steps per environment and iteration", unit="env steps", ge=1)
         gradient_steps: int = param("updates after each step of all environments", ge=1)
         learning_starts: int = param(
-            "steps with uniform random actions, before the first update", unit="env steps", ge=1
+            "steps with uniform random actions, before the first update",
+            unit="env steps",
+            ge=1,
         )
-        buffer_size: int = param("transitions kept; older ones are overwritten", unit="env steps", ge=1)
+        buffer_size: int = param(
+            "transitions kept; older ones are overwritten",
+            unit="env steps",
+            ge=1,
+        )
         batch_size: int = param("transitions per update", unit="samples", ge=1)
         lr: float = param("Adam learning rate of critics, policy and temperature", gt=0)
         gamma: float = param("discount γ", ge=0, le=1)
         tau: float = param("τ: how far the target critics follow per update", gt=0, le=1)
         alpha: float = param("temperature α, at the start where it is tuned", gt=0)
         autotune: bool = param("adapt α so that the policy's entropy meets its target")
-        target_entropy: float | None = param("H̄; null: minus the number of action dims", unit="nats")
+        target_entropy: float | None = param(
+            "H̄; null: minus the number of action dims",
+            unit="nats",
+        )
 
     clock = "env_steps"
     compiles = True
@@ -64,25 +73,40 @@ class SAC(Algorithm):
     state = ("critic", "actor", "generator", "rng", "replay", "steps_done")
 
     def __init__(self, config: Config, task: Task):
-        spec, hidden, activation = task.spec, task.policy.hidden, task.policy.activation
+        spec = task.spec
         if not np.isfinite(spec.box).all():
-            raise UserError(f"algo=sac: actions of '{task.env.id}' have no bounds; SAC's lie in a box")
-        self.config, self.task = config, task
-        self.entropy = -float(spec.n_actions) if config.target_entropy is None else config.target_entropy
-        lr = config.lr
-        where: dict[str, Any] = {"compile": task.compile, "device": task.device}
-        self.critic = Learner(
-            TwinCritic(spec.obs_dim + spec.n_actions, hidden, activation),
-            self.critic_loss,
-            lr=lr,
-            ema=1 - config.tau,
-            **where,
+            raise UserError(
+                f"algo=sac: actions of '{task.env.id}' have no bounds; SAC's lie in a box",
+            )
+        self.config = config
+        self.task = task
+        target = config.target_entropy
+        self.entropy = -float(spec.n_actions) if target is None else target  # H̄
+        critic = TwinCritic(
+            spec.obs_dim + spec.n_actions,
+            task.policy.hidden,
+            task.policy.activation,
         )
-        actor = SquashedActor(spec.obs_dim, spec.n_actions, hidden, activation, np.log(config.alpha))
-        self.actor = Learner(actor, self.actor_loss, lr=lr, **where)
-        self.q, self.q_target = self.critic.view(self.critic.theta), self.critic.average()
-        self.pi = self.actor.view(self.actor.theta)
-        self.generator, self.rng = task.generator("explore"), task.rng("batch")
+        self.critic = Learner(
+            critic,
+            self.critic_loss,
+            lr=config.lr,
+            ema=1 - config.tau,
+            compile=task.compile,
+        )
+        actor = SquashedActor(
+            spec.obs_dim,
+            spec.n_actions,
+            task.policy.hidden,
+            task.policy.activation,
+            np.log(config.alpha),
+        )
+        self.actor = Learner(actor, self.actor_loss, lr=config.lr, compile=task.compile)
+        self.q = self.critic.view(self.critic.theta)  # Q
+        self.q_target = self.critic.average()  # Q̄
+        self.pi = self.actor.view(self.actor.theta)  # π
+        self.generator = task.generator("explore")
+        self.rng = task.rng("batch")
         self.replay = Replay(config.buffer_size, spec.obs_dim, spec.n_actions)
         self.steps_done = 0
         self._begin(0)
@@ -90,7 +114,10 @@ class SAC(Algorithm):
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
         if config.buffer_size < config.num_envs:
-            raise OutOfRange("buffer_size", f"must be ≥ algo.num_envs={config.num_envs}, not {config.buffer_size}")
+            raise OutOfRange(
+                "buffer_size",
+                f"must be ≥ algo.num_envs={config.num_envs}, not {config.buffer_size}",
+            )
 
     def restart(self, step: int) -> None:
         self.envs.close()
@@ -98,57 +125,75 @@ class SAC(Algorithm):
 
     def _begin(self, step: int) -> None:
         self.envs = self.task.envs(self.config.num_envs, step)
-        self.obs_BO, self.total_B = self.envs.reset(), np.zeros(self.envs.n)
+        self.obs_BO = self.envs.reset()
+        self.total_B = np.zeros(self.envs.n)  # return so far of each open episode
 
     def critic_loss(self, q: "TwinCritic", b: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_Q, and its target y."""
         with torch.no_grad():
             next_action_NA, next_logp_N = self.pi.sample(b["next_obs"], b["noise_next"])
-            soft_N = self.q_target(b["next_obs"], next_action_NA).amin(0) - self.pi.log_alpha.exp() * next_logp_N
-            target_N = b["reward"] + self.config.gamma * (1 - b["terminated"]) * soft_N
+            next_q_N = self.q_target(b["next_obs"], next_action_NA).amin(0)
+            next_value_N = next_q_N - self.pi.log_alpha.exp() * next_logp_N
+            target_N = b["reward"] + self.config.gamma * (1 - b["terminated"]) * next_value_N
         q_2N = q(b["obs"], b["action"])
-        loss = 0.5 * (q_2N - target_N).square().mean(1).sum()
+        loss = 0.5 * (q_2N - target_N).square().mean(1).sum()  # (5)
         return loss, {"loss/critic": loss, "data/q_mean": q_2N.mean()}
 
     def actor_loss(self, pi: "SquashedActor", b: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """L_π, and L_α where α is tuned."""
         action_NA, logp_N = pi.sample(b["obs"], b["noise"])
         alpha = pi.log_alpha.exp().detach()
-        loss, entropy = (alpha * logp_N - self.q(b["obs"], action_NA).amin(0)).mean(), -logp_N.detach().mean()
-        metrics = {"loss/policy": loss, "data/entropy": entropy, "opt/alpha": alpha}
-        return (loss - pi.log_alpha * (self.entropy - entropy) if self.config.autotune else loss), metrics
+        policy_loss = (alpha * logp_N - self.q(b["obs"], action_NA).amin(0)).mean()  # (9)
+        entropy = -logp_N.detach().mean()
+        loss = policy_loss
+        if self.config.autotune:
+            loss = policy_loss - pi.log_alpha * (self.entropy - entropy)  # (18)
+        return loss, {"loss/policy": policy_loss, "data/entropy": entropy, "opt/alpha": alpha}
 
     def step(self) -> Progress:
-        c, n = self.config, self.envs.n
+        c = self.config
         losses: list[dict[str, Tensor]] = []
         returns: list[float] = []
         for _ in range(c.num_steps):
-            action_BA = self._explore()
-            step = self.envs.step(self.task.spec.from_unit(action_BA))
-            self.replay.add(self.obs_BO, action_BA, step.reward, step.final_obs, step.terminated)
-            self.obs_BO, ended = step.obs, step.terminated | step.truncated
-            self.total_B += step.reward
-            returns += self.total_B[ended].tolist()
-            self.total_B[ended] = 0
-            self.steps_done += n
+            returns += self._act()
             if self.steps_done > c.learning_starts:
                 losses += [self._update() for _ in range(c.gradient_steps)]
-        played = {"data/return_mean": float(np.mean(returns))} if returns else {}
-        return Progress(c.num_steps * n, len(losses), {**mean_metrics(losses), **played})
+        metrics = mean_metrics(losses)
+        if returns:
+            metrics["data/return_mean"] = float(np.mean(returns))
+        return Progress(c.num_steps * self.envs.n, len(losses), metrics)
+
+    def _act(self) -> list[float]:
+        """One step of all environments; the returns of episodes that it ended."""
+        action_BA = self._explore()
+        step = self.envs.step(self.task.spec.from_unit(action_BA))
+        self.replay.add(self.obs_BO, action_BA, step.reward, step.final_obs, step.terminated)
+        self.obs_BO = step.obs
+        self.steps_done += self.envs.n
+        self.total_B += step.reward
+        ended_B = step.terminated | step.truncated
+        returns = self.total_B[ended_B].tolist()
+        self.total_B[ended_B] = 0
+        return returns
 
     @torch.no_grad()
     def _explore(self) -> np.ndarray:
         """Actions in [−1, 1]: uniform at first, then sampled from the policy."""
-        shape = self.envs.n, self.task.spec.n_actions
+        shape = (self.envs.n, self.task.spec.n_actions)
         if self.steps_done < self.config.learning_starts:
             return (2 * torch.rand(shape, generator=self.generator) - 1).numpy()
-        inputs = torch.from_numpy(self.obs_BO), torch.randn(shape, generator=self.generator)
-        return self.pi.sample(*(x.to(self.task.device) for x in inputs))[0].cpu().numpy()
+        noise_BA = torch.randn(shape, generator=self.generator)
+        action_BA, _ = self.pi.sample(torch.from_numpy(self.obs_BO), noise_BA)
+        return action_BA.numpy()
 
     def _update(self) -> dict[str, Tensor]:
         batch = self.replay.sample(self.config.batch_size, self.rng)
         noise_2NA = torch.randn(2, *batch["action"].shape, generator=self.generator)
-        batch |= {"noise": noise_2NA[0], "noise_next": noise_2NA[1]}
+        batch["noise"] = noise_2NA[0]
+        batch["noise_next"] = noise_2NA[1]
         critic = self.critic.update(batch)
-        return {**critic, "opt/grad_norm_critic": critic["opt/grad_norm"], **self.actor.update(batch)}
+        actor = self.actor.update(batch)
+        return {**critic, "opt/grad_norm_critic": critic["opt/grad_norm"], **actor}
 
     def policy(self, *, explore: bool = False) -> "SACPolicy":
         return SACPolicy(self.pi, self.task.spec, explore)
@@ -159,7 +204,8 @@ class TwinCritic(nn.Module):
 
     def __init__(self, n_in: int, hidden: list[int], activation: str):
         super().__init__()
-        self.first, self.second = (mlp([n_in, *hidden, 1], activation) for _ in range(2))
+        self.first = mlp([n_in, *hidden, 1], activation)
+        self.second = mlp([n_in, *hidden, 1], activation)
 
     def forward(self, obs_NO: Tensor, action_NA: Tensor) -> Tensor:
         """(2, N)"""
@@ -170,7 +216,14 @@ class TwinCritic(nn.Module):
 class SquashedActor(nn.Module):
     """Mean and log standard deviation of u from one network; and the temperature, which is learned along with it."""
 
-    def __init__(self, obs_dim: int, n_actions: int, hidden: list[int], activation: str, log_alpha: float = 0.0):
+    def __init__(
+        self,
+        obs_dim: int,
+        n_actions: int,
+        hidden: list[int],
+        activation: str,
+        log_alpha: float = 0.0,
+    ):
         super().__init__()
         self.spec: dict[str, Any] = {
             "obs_dim": obs_dim,
@@ -199,7 +252,9 @@ class SACPolicy(Policy, kind="sac"):
     """Acts by tanh(μ), or samples with `explore`."""
 
     def __init__(self, actor: SquashedActor, env: EnvSpec, explore: bool = False):
-        self.actor, self.env, self.explore = copy.deepcopy(actor).cpu().requires_grad_(False), env, explore
+        self.actor = copy.deepcopy(actor).requires_grad_(False)
+        self.env = env
+        self.explore = explore
         self.generator = torch.Generator().manual_seed(0)
 
     def start(self, batch: int, rng: np.random.Generator) -> None:
@@ -207,10 +262,12 @@ class SACPolicy(Policy, kind="sac"):
 
     @torch.no_grad()
     def act(self, obs_BO: np.ndarray) -> np.ndarray:
-        mean_BA, log_std_BA = self.actor(torch.from_numpy(np.ascontiguousarray(obs_BO, np.float32)))
+        obs = torch.from_numpy(np.ascontiguousarray(obs_BO, np.float32))
+        u_BA, log_std_BA = self.actor(obs)
         if self.explore:
-            mean_BA = mean_BA + log_std_BA.exp() * torch.randn(mean_BA.shape, generator=self.generator)
-        return self.env.from_unit(mean_BA.tanh().numpy())
+            noise_BA = torch.randn(u_BA.shape, generator=self.generator)
+            u_BA = u_BA + log_std_BA.exp() * noise_BA
+        return self.env.from_unit(u_BA.tanh().numpy())
 
     def spec(self) -> dict[str, Any]:
         return {"actor": self.actor.spec, "explore": self.explore, **self.env.bounds}
@@ -222,5 +279,10 @@ class SACPolicy(Policy, kind="sac"):
     def from_spec(cls, spec: Mapping[str, Any], state: Mapping[str, Any]) -> "SACPolicy":
         actor = SquashedActor(**spec["actor"])
         actor.load_state_dict(state)
-        env = EnvSpec.with_bounds(actor.spec["obs_dim"], "continuous", actor.spec["n_actions"], spec)
+        env = EnvSpec.with_bounds(
+            actor.spec["obs_dim"],
+            "continuous",
+            actor.spec["n_actions"],
+            spec,
+        )
         return cls(actor, env, spec["explore"])

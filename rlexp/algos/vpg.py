@@ -22,6 +22,7 @@ from torch import Tensor
 
 from rlexp.algos.base import Algorithm, Progress, Task
 from rlexp.buffers import returns
+from rlexp.buffers.trajectories import Trajectories
 from rlexp.envs.vector import VecEnv
 from rlexp.nn.actors import ActorCritic, on_cpu
 from rlexp.nn.learner import Batch, Learner, mean_metrics
@@ -36,24 +37,35 @@ class VPG(Algorithm):
     class Config(Params):
         lr: float = param("Adam learning rate", gt=0)
         gamma: float = param("discount", ge=0, le=1)
-        baseline: str = param("what is subtracted from the reward-to-go", choices=("none", "value"))
+        baseline: str = param(
+            "what is subtracted from the reward-to-go",
+            choices=("none", "value"),
+        )
         vf_coef: float = param("weight of the value loss", ge=0)
         num_envs: int = param("environments, each of which plays one episode at a time", ge=1)
-        steps_per_epoch: int = param("whole episodes are played until an epoch has these", unit="env steps", ge=1)
+        steps_per_epoch: int = param(
+            "whole episodes are played until an epoch has these",
+            unit="env steps",
+            ge=1,
+        )
         update_epochs: int = param("passes over an epoch's samples", ge=1)
         batch_size: int = param("samples per update; 0 takes all at once", unit="samples", ge=0)
-        normalise_advantage: bool = param("shift and scale each epoch's advantages to mean 0, std 1")
+        normalise_advantage: bool = param(
+            "shift and scale each epoch's advantages to mean 0, std 1",
+        )
 
     clock = "env_steps"
     devices = frozenset({"cpu", "cuda"})
     state = ("learner", "generator", "rng", "iteration")
 
     def __init__(self, config: Config, task: Task):
-        self.config, self.task = config, task
+        self.config = config
+        self.task = task
         self.net = ActorCritic(task.spec, task.policy)
         start_weights(self.net.actor, task.policy)
-        self.learner = Learner(self.net, self.loss, lr=config.lr, device=task.device)
-        self.generator, self.rng = task.generator("explore"), task.rng("batch")
+        self.learner = Learner(self.net, self.loss, lr=config.lr)
+        self.generator = task.generator("explore")
+        self.rng = task.rng("batch")
         self.iteration = 0
 
     def loss(self, net: ActorCritic, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -62,35 +74,60 @@ class VPG(Algorithm):
         metrics = {"loss/policy": policy_loss, "data/entropy": entropy_N.mean()}
         if self.config.baseline == "none":
             return policy_loss, metrics
-        value_loss = (net.critic(batch["obs"]).squeeze(-1) - batch["return"]).square().mean()
-        return policy_loss + self.config.vf_coef * value_loss, {**metrics, "loss/value": value_loss}
+        value_N = net.critic(batch["obs"]).squeeze(-1)
+        value_loss = (value_N - batch["return"]).square().mean()
+        metrics["loss/value"] = value_loss
+        return policy_loss + self.config.vf_coef * value_loss, metrics
 
     def step(self) -> Progress:
-        c = self.config
-        net = on_cpu(self.net)
-        played = collect_steps(c.steps_per_epoch, self._fresh, self.task.spec, net.actor, self.generator)
-        return_ET = returns.rewards_to_go(played.reward_ET.T, played.last_ET.T, c.gamma).T
-        columns = {"obs": played.obs_ETO, "action": played.action, "return": return_ET}
-        batch = {name: torch.from_numpy(column[played.valid_ET]) for name, column in columns.items()}
-        with torch.no_grad():
-            baseline_N = net.critic(batch["obs"]).squeeze(-1) if c.baseline == "value" else 0.0
-            adv_N = batch["return"] - baseline_N
-            if c.normalise_advantage and len(adv_N) > 1:
-                adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)
-        batch["adv"] = adv_N
-        size, losses = c.batch_size or len(adv_N), []
-        for _ in range(c.update_epochs):
-            order = torch.from_numpy(self.rng.permutation(len(adv_N)))
-            for rows in order.split(size):
-                losses.append(self.learner.update({name: column[rows] for name, column in batch.items()}))
-        metrics = {
-            "data/return_mean": played.return_E.mean(),
-            "data/length_mean": float(played.length_E.mean()),
-            "data/last_reward_mean": float(played.reward_ET[played.last_ET].mean()),
-        }
-        return Progress(int(played.length_E.sum()), len(losses), {**mean_metrics(losses), **metrics})
+        played = collect_steps(
+            self.config.steps_per_epoch,
+            self._new_envs,
+            self.task.spec,
+            self.net.actor,
+            self.generator,
+        )
+        losses = self._learn(self._batch(played))
+        metrics = mean_metrics(losses)
+        metrics["data/return_mean"] = played.return_E.mean()
+        metrics["data/length_mean"] = float(played.length_E.mean())
+        metrics["data/last_reward_mean"] = float(played.reward_ET[played.last_ET].mean())
+        return Progress(int(played.length_E.sum()), len(losses), metrics)
 
-    def _fresh(self) -> VecEnv:
+    def _batch(self, played: Trajectories) -> dict[str, Tensor]:
+        """All steps as columns of N samples, with their rewards-to-go R and advantages Â."""
+        gamma = self.config.gamma
+        return_ET = returns.rewards_to_go(played.reward_ET.T, played.last_ET.T, gamma).T
+        batch = {
+            "obs": torch.from_numpy(played.obs_ETO[played.valid_ET]),
+            "action": torch.from_numpy(played.action[played.valid_ET]),
+            "return": torch.from_numpy(return_ET[played.valid_ET]),
+        }
+        batch["adv"] = self._advantage(batch)
+        return batch
+
+    @torch.no_grad()
+    def _advantage(self, batch: Batch) -> Tensor:
+        """Â, (N,)."""
+        adv_N = batch["return"]
+        if self.config.baseline == "value":
+            adv_N = adv_N - self.net.critic(batch["obs"]).squeeze(-1)
+        if self.config.normalise_advantage and len(adv_N) > 1:
+            adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)
+        return adv_N
+
+    def _learn(self, batch: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """`update_epochs` passes in shuffled minibatches."""
+        n = len(batch["adv"])
+        losses: list[dict[str, Tensor]] = []
+        for _ in range(self.config.update_epochs):
+            order = torch.from_numpy(self.rng.permutation(n))
+            for row_N in order.split(self.config.batch_size or n):
+                minibatch = {name: column[row_N] for name, column in batch.items()}
+                losses.append(self.learner.update(minibatch))
+        return losses
+
+    def _new_envs(self) -> VecEnv:
         self.iteration += 1
         return self.task.envs(self.config.num_envs, self.iteration - 1, autoreset=False)
 

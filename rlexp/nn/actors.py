@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +20,13 @@ from rlexp.envs.spec import EnvSpec
 from rlexp.util.errors import UserError
 from rlexp.util.params import Params, param
 
-ACTIVATIONS = {"tanh": nn.Tanh, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+ACTIVATIONS = {
+    "tanh": nn.Tanh,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +75,17 @@ def mlp(
     Residual: a hidden layer as wide as the one before it adds its output to its input."""
     layers: list[nn.Module] = []
     for i, (n_in, n_out) in enumerate(pairwise(sizes)):
-        linear, last = nn.Linear(n_in, n_out), i == len(sizes) - 2
+        linear = nn.Linear(n_in, n_out)
+        last = i == len(sizes) - 2
         if orthogonal:
             nn.init.orthogonal_(linear.weight, last_gain if last else math.sqrt(2))
             nn.init.zeros_(linear.bias)
-        layer = [linear] if last else [linear, ACTIVATIONS[activation]()]
-        layers += [Residual(*layer)] if residual and not last and i > 0 and n_in == n_out else layer
+        if last:
+            layers.append(linear)
+        elif residual and i > 0 and n_in == n_out:
+            layers.append(Residual(linear, ACTIVATIONS[activation]()))
+        else:
+            layers += [linear, ACTIVATIONS[activation]()]
     return MLP(*layers)
 
 
@@ -92,6 +103,14 @@ class Shape:
     deterministic: bool = False  # continuous actions have no spread
 
 
+Bound = TypeVar("Bound", Tensor, np.ndarray)
+
+
+def middle_and_reach(low: Bound, high: Bound) -> tuple[Bound, Bound]:
+    """The middle of a range, and how far its ends are from there: what becomes 0 and ±1."""
+    return (high + low) / 2, (high - low) / 2
+
+
 class Actor(nn.Module, ABC):
     """A network and the distribution over actions that its output stands for."""
 
@@ -101,15 +120,24 @@ class Actor(nn.Module, ABC):
     def __init__(self, shape: Shape, orthogonal: bool = False):
         super().__init__()
         self.spec: dict[str, Any] = asdict(shape)
-        sizes = [shape.obs_dim, *shape.hidden, shape.n_actions]
-        self.body = mlp(sizes, shape.activation, orthogonal=orthogonal, last_gain=0.01, residual=shape.residual)
-        low, high = torch.tensor(shape.bounds) if shape.bounds else (None, None)
-        self.register_buffer("middle", None if low is None else (high + low) / 2, persistent=False)
-        self.register_buffer("reach", None if low is None else (high - low) / 2, persistent=False)
+        self.body = mlp(
+            [shape.obs_dim, *shape.hidden, shape.n_actions],
+            shape.activation,
+            orthogonal=orthogonal,
+            last_gain=0.01,
+            residual=shape.residual,
+        )
+        middle_A = reach_A = None
+        if shape.bounds:
+            middle_A, reach_A = middle_and_reach(*torch.tensor(shape.bounds))
+        self.register_buffer("middle", middle_A, persistent=False)
+        self.register_buffer("reach", reach_A, persistent=False)
 
     def forward(self, obs_NO: Tensor) -> Tensor:
         out_NA = self.body(obs_NO)
-        return out_NA if self.middle is None or self.reach is None else self.middle + self.reach * out_NA.tanh()
+        if self.middle is None or self.reach is None:
+            return out_NA
+        return self.middle + self.reach * out_NA.tanh()
 
     @abstractmethod
     def noise(self, n: Sequence[int], generator: torch.Generator | None) -> Tensor:
@@ -136,7 +164,8 @@ class CategoricalActor(Actor):
     """One of A actions; the network's output are logits."""
 
     def noise(self, n: Sequence[int], generator: torch.Generator | None) -> Tensor:
-        return -torch.empty(*n, self.spec["n_actions"]).exponential_(generator=generator).log_()  # Gumbel
+        exponential = torch.empty(*n, self.spec["n_actions"]).exponential_(generator=generator)
+        return -exponential.log_()  # Gumbel
 
     def sample(self, obs_NO: Tensor, noise_NA: Tensor) -> Tensor:
         return (self(obs_NO) + noise_NA).argmax(-1)  # Gumbel-max: an exact sample of softmax(logits)
@@ -146,7 +175,9 @@ class CategoricalActor(Actor):
 
     def log_prob_entropy(self, obs_NO: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         logp_NA = self(obs_NO).log_softmax(-1)
-        return logp_NA.gather(-1, action.unsqueeze(-1)).squeeze(-1), -(logp_NA.exp() * logp_NA).sum(-1)
+        logp_N = logp_NA.gather(-1, action.unsqueeze(-1)).squeeze(-1)
+        entropy_N = -(logp_NA.exp() * logp_NA).sum(-1)
+        return logp_N, entropy_N
 
 
 class GaussianActor(Actor):
@@ -167,9 +198,10 @@ class GaussianActor(Actor):
 
     def log_prob_entropy(self, obs_NO: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
         z_NA = (action - self(obs_NO)) * torch.exp(-self.log_std)
-        logp = -0.5 * (z_NA * z_NA).sum(-1) - (self.log_std + 0.5 * math.log(2 * math.pi)).sum()
+        square_N = (z_NA * z_NA).sum(-1)
+        logp_N = -0.5 * square_N - (self.log_std + 0.5 * math.log(2 * math.pi)).sum()
         entropy = (self.log_std + 0.5 * math.log(2 * math.pi * math.e)).sum()
-        return logp, entropy.expand_as(logp)
+        return logp_N, entropy.expand_as(logp_N)
 
 
 _NO_PROBABILITIES = "is deterministic and has no probabilities; train one with algo.head=gaussian"
@@ -271,7 +303,10 @@ class Normaliser:
     """Running mean and variance over the first axis (Chan et al. 1979), in float64."""
 
     def __init__(self, width: int, clip: float = 10.0):
-        self.mean, self.var, self.count, self.clip = np.zeros(width), np.ones(width), 0.0, clip
+        self.mean = np.zeros(width)
+        self.var = np.ones(width)
+        self.count = 0.0
+        self.clip = clip
         self._cache()
 
     def _cache(self) -> None:
@@ -280,17 +315,21 @@ class Normaliser:
 
     def update(self, x_NO: np.ndarray) -> None:
         """Take N more samples into the statistics."""
-        n, mean, var = len(x_NO), x_NO.mean(0, dtype=np.float64), x_NO.var(0, dtype=np.float64)
+        n = len(x_NO)
+        mean = x_NO.mean(0, dtype=np.float64)
+        var = x_NO.var(0, dtype=np.float64)
         total = self.count + n
         gap = mean - self.mean
-        self.var = (self.var * self.count + var * n + gap**2 * self.count * n / total) / total
+        between = gap**2 * self.count * n / total
+        self.var = (self.var * self.count + var * n + between) / total
         self.mean = self.mean + gap * n / total
         self.count = total
         self._cache()
 
     def __call__(self, x_NO: np.ndarray) -> np.ndarray:
         """(x − mean) / std, clipped, float32."""
-        return np.clip((x_NO - self._mean) * self._scale, -self.clip, self.clip).astype(np.float32, copy=False)
+        z_NO = (x_NO - self._mean) * self._scale
+        return np.clip(z_NO, -self.clip, self.clip).astype(np.float32, copy=False)
 
     def scale(self, x_N: np.ndarray) -> np.ndarray:
         """x / std, clipped: for rewards, whose mean must stay."""
@@ -300,6 +339,8 @@ class Normaliser:
         return {"mean": self.mean, "var": self.var, "count": self.count, "clip": self.clip}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.mean, self.var = np.asarray(state["mean"]), np.asarray(state["var"])
-        self.count, self.clip = float(state["count"]), float(state["clip"])
+        self.mean = np.asarray(state["mean"])
+        self.var = np.asarray(state["var"])
+        self.count = float(state["count"])
+        self.clip = float(state["clip"])
         self._cache()
