@@ -21,7 +21,6 @@ Shapes: N samples, U updates, O observation dims. Clock: updates.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from rlexp.algos.base import Algorithm, Progress, Task
 from rlexp.buffers.dataset import Dataset
@@ -85,6 +84,7 @@ class BC(Algorithm):
             lr=config.lr,
             weight_decay=config.weight_decay,
             compile=task.compile,
+            device=task.device,
         )
 
     def _split(self) -> tuple[Dataset, tuple[np.ndarray, np.ndarray] | None]:
@@ -109,8 +109,8 @@ class BC(Algorithm):
     def _validate(self) -> dict[str, float]:
         if self.held_out is None:
             return {}
-        loss, _ = self.loss(self.net, imitation_batch(*self.held_out, self.obs_stats))
-        return {"loss/validation": float(loss)}
+        metrics = self.learner.measure(imitation_batch(*self.held_out, self.obs_stats))
+        return {"loss/validation": metrics["loss/train"]}
 
     def policy(self, *, explore: bool = False) -> ActorPolicy:
         return ActorPolicy(self.net, self.task.spec, self.obs_stats, explore)

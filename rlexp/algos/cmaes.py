@@ -66,12 +66,13 @@ class CMAESPolicy(Policy, kind="cmaes"):
         hidden: Sequence[int],
         activation: str,
         explore: bool = False,
+        device: str = "cpu",
     ):
         self.env = env
         self.hidden = list(hidden)
         self.activation = activation
         self.explore = explore
-        self.x_PN = torch.from_numpy(np.array(x_PN, np.float64))
+        self.x_PN = torch.from_numpy(np.array(x_PN, np.float64)).to(device)
         self._activate = ACTIVATIONS[activation]()
         self._layers = self._unpacked()
         self.start(1, np.random.default_rng(0))
@@ -83,7 +84,7 @@ class CMAESPolicy(Policy, kind="cmaes"):
         for n_in, n_out in pairwise(self.sizes(self.env, self.hidden)):
             middle = start + n_in * n_out
             end = middle + n_out
-            w_POI = self.x_PN[:, start:middle].reshape(-1, n_out, n_in)
+            w_POI = self.x_PN[:, start:middle].reshape(len(self.x_PN), n_out, n_in)
             b_PO = self.x_PN[:, middle:end]
             layers.append((w_POI.transpose(1, 2).contiguous(), b_PO.unsqueeze(1)))
             start = end
@@ -112,8 +113,8 @@ class CMAESPolicy(Policy, kind="cmaes"):
     def act(self, obs_BO: np.ndarray) -> np.ndarray:
         b = len(obs_BO)
         p = len(self.x_PN)
-        obs = torch.from_numpy(np.array(obs_BO, np.float64))
-        out_PEA = self._outputs(obs.reshape(p, b // p, self.env.obs_dim))
+        obs = torch.from_numpy(np.array(obs_BO, np.float64)).to(self.x_PN.device)
+        out_PEA = self._outputs(obs.reshape(p, b // p, self.env.obs_dim)).cpu()
         if self.env.kind == "continuous":
             return self.env.executable(out_PEA.reshape(b, -1).float().numpy())
         logits_PEA = out_PEA.numpy()
@@ -436,7 +437,7 @@ class CMAES(Algorithm):
         stream = seeding.stream(self.task.seed, "train_env", self.generation)
         seeds = seeding.env_seeds(stream, episodes) * len(x_PN)
         envs = VecEnv(self.task.env, seeds, autoreset=False)
-        policy = self._policy(x_PN, self.config.sample)
+        policy = self._policy(x_PN, self.config.sample, self.task.device)
         policy.start(envs.n, self.task.rng("explore", self.generation))
         total_B = np.zeros(envs.n)
         steps = 0
@@ -446,9 +447,9 @@ class CMAES(Algorithm):
         envs.close()
         return total_B.reshape(-1, episodes).mean(1), steps
 
-    def _policy(self, x_PN: np.ndarray, explore: bool) -> CMAESPolicy:
+    def _policy(self, x_PN: np.ndarray, explore: bool, device: str = "cpu") -> CMAESPolicy:
         net = self.task.policy
-        return CMAESPolicy(x_PN, self.task.spec, net.hidden, net.activation, explore)
+        return CMAESPolicy(x_PN, self.task.spec, net.hidden, net.activation, explore, device)
 
     def policy(self, *, explore: bool = False) -> CMAESPolicy:
         return self._policy(self.search.mean[None], explore)

@@ -97,6 +97,7 @@ class DAgger(Algorithm):
             lr=config.lr,
             weight_decay=config.weight_decay,
             compile=task.compile,
+            device=task.device,
         )
         self.obs_NO = np.empty((0, task.spec.obs_dim), np.float32)
         self.label: np.ndarray = np.empty((0, task.spec.n_actions), np.float32)

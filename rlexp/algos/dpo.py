@@ -98,6 +98,7 @@ class DPO(Algorithm):
             return self.update_epochs * math.ceil(self.num_pairs / self.batch_size)
 
     clock = "updates"
+    devices = frozenset({"cpu", "cuda"})
     state = (
         "learner",
         "generator",
@@ -120,7 +121,13 @@ class DPO(Algorithm):
             fixed = self.actor.log_std.detach().clone()
             del self.actor.log_std  # a buffer of the same name is saved alike, but not learned
             self.actor.register_buffer("log_std", fixed)
-        self.learner = Learner(self.actor, self.loss, lr=config.lr, clip=config.max_grad_norm)
+        self.learner = Learner(
+            self.actor,
+            self.loss,
+            lr=config.lr,
+            clip=config.max_grad_norm,
+            device=task.device,
+        )
         self.generator = task.generator("explore")
         self.rng = task.rng("batch")
         self.rounds = 0  # times that environments were made
@@ -292,7 +299,7 @@ class DPO(Algorithm):
         obs = torch.from_numpy(self._see(data.obs_ETO))
         action = torch.from_numpy(data.action)
         with torch.no_grad():  # of the policy to be trained, whoever sampled them
-            logp_ET, _ = self.actor.log_prob_entropy(obs, action)
+            logp_ET, _ = on_cpu(self.actor).log_prob_entropy(obs, action)
         columns = data.columns()
         columns["logp_ET"] = logp_ET.numpy()
         self._learn_from(Trajectories(**columns), train_P2, held_P2)
@@ -355,7 +362,7 @@ class DPO(Algorithm):
         found = []  # (pairs, metrics) of each minibatch
         for start in range(0, total, size):
             index_P2 = self.held_P2[start : start + size]
-            _, metrics = self.loss(self.actor, self._batch(index_P2))
+            metrics = self.learner.measure(self._batch(index_P2))
             found.append((len(index_P2), metrics))
         if not found:
             return {}
@@ -365,7 +372,7 @@ class DPO(Algorithm):
             "opt/margin_mean": "opt/margin_held_out",
             "opt/kl": "opt/kl_held_out",
         }
-        return {new: sum(n * float(metrics[old]) for n, metrics in found) / total for old, new in names.items()}
+        return {new: sum(n * metrics[old] for n, metrics in found) / total for old, new in names.items()}
 
     def _see(self, obs: np.ndarray) -> np.ndarray:
         return obs if self.normaliser is None else self.normaliser(obs)

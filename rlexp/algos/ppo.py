@@ -104,6 +104,7 @@ class PPO(Algorithm):
             eps=1e-5,
             clip=config.max_grad_norm,
             compile=task.compile,
+            device=task.device,
         )
         self.generator = task.generator("explore")
         self.rng = task.rng("batch")
@@ -171,7 +172,7 @@ class PPO(Algorithm):
     def step(self) -> Progress:
         c = self.config
         rollout = self.collector.collect(
-            self.net.actor,
+            on_cpu(self.net).actor,
             c.num_steps,
             self.generator,
             self.obs_stats,
@@ -203,11 +204,12 @@ class PPO(Algorithm):
         """The rollout as flat columns of N samples, with log π_old, V_old, advantages and value
         targets; and the share of the targets' variance that V_old explains."""
         c = self.config
+        net = on_cpu(self.net)
         obs_TBO = self._normalised(rollout.obs_TBO)
-        value_TB = self.net.value(obs_TBO)
+        value_TB = net.value(obs_TBO)
         next_value_TB = rollout.next_values(
             value_TB,
-            lambda obs_NO: self.net.value(self._normalised(obs_NO)),
+            lambda obs_NO: net.value(self._normalised(obs_NO)),
         )
         adv_TB = returns.gae(
             self._scaled_reward(rollout),
@@ -231,7 +233,7 @@ class PPO(Algorithm):
         for name, column in columns.items():
             batch[name] = torch.from_numpy(column.reshape(n, *column.shape[2:]))
         with torch.no_grad():
-            logp_N, _ = self.net.actor.log_prob_entropy(batch["obs"], batch["action"])
+            logp_N, _ = net.actor.log_prob_entropy(batch["obs"], batch["action"])
         batch["logp"] = logp_N
         return batch, returns.explained_variance(value_TB, return_TB)
 

@@ -202,6 +202,7 @@ class RLHF(Algorithm):
         relabel_pairs: int = param("comparisons made each time", ge=1)
 
     clock = "updates"
+    devices = frozenset({"cpu", "cuda"})
     state = (
         "epoch",
         "rounds",
@@ -222,8 +223,8 @@ class RLHF(Algorithm):
         self.task = task
         self.novice_actor = _actor(task)
         self.actor = _actor(task)
-        self.novice = Learner(self.novice_actor, self.policy_loss, lr=config.lr)
-        self.learner = Learner(self.actor, self.policy_loss, lr=config.lr)
+        self.novice = self._policy_learner(self.novice_actor)
+        self.learner = self._policy_learner(self.actor)
         check_fragment(config.fragment_length, task.env)
         self._check_enough(task.env.time_limit)
         self.reward = RewardNet(
@@ -242,6 +243,7 @@ class RLHF(Algorithm):
             reward_loss,
             lr=config.reward_lr,
             weight_decay=config.reward_weight_decay,
+            device=task.device,
         )
         self.generator = task.generator("explore")
         self.rng = task.rng("batch")
@@ -252,6 +254,9 @@ class RLHF(Algorithm):
         self.novices: list[dict[str, Any]] = []  # columns of each novice's kept Trajectories
         # labelled Pairs to learn from, and those held out; once there are any
         self.compared: list[dict[str, Any]] = []
+
+    def _policy_learner(self, actor: Actor) -> Learner:
+        return Learner(actor, self.policy_loss, lr=self.config.lr, device=self.task.device)
 
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
@@ -356,7 +361,7 @@ class RLHF(Algorithm):
             self.config.steps_per_epoch,
             self._new_envs,
             self.task.spec,
-            actor,
+            on_cpu(actor),
             self.generator,
         )
 
@@ -465,7 +470,7 @@ class RLHF(Algorithm):
         if self.config.reward not in ("learned", "random"):
             return ActorPolicy(self.actor, spec, explore=explore)
         policy = RLHFPolicy(self.actor, spec, explore=explore)
-        policy.reward = copy.deepcopy(self.reward)
+        policy.reward = on_cpu(copy.deepcopy(self.reward))
         return policy
 
 
@@ -477,22 +482,21 @@ def _steps(data: Trajectories) -> tuple[np.ndarray, np.ndarray]:
 def steps_of(data: Trajectories, index_B2: np.ndarray) -> dict[str, Tensor]:
     """The steps of these pairs one after another, and how many of them are of each piece."""
     taken_B2T = data.valid_ET[index_B2]
-    place_N, _ = np.nonzero(taken_B2T.reshape(index_B2.size, -1))
     columns = {
         "obs": data.obs_ETO[index_B2][taken_B2T],
         "action": data.action[index_B2][taken_B2T],
-        "place": place_N,
-        "pair": index_B2,
+        "length": taken_B2T.sum(-1),
     }
     return {name: torch.from_numpy(column) for name, column in columns.items()}
 
 
 def predicted_sums(reward: RewardNet, b: Batch) -> Tensor:
     """Σ_t r_m(s_t, a_t) of each piece, (M, B, 2)."""
-    r_MN = reward(b["obs"], b["action"])
-    shape = b["pair"].shape
-    sums = r_MN.new_zeros(len(r_MN), shape.numel()).index_add(1, b["place"], r_MN)
-    return sums.unflatten(1, shape)
+    r_NM = reward(b["obs"], b["action"]).mT
+    length_P = b["length"].flatten()
+    # in order, on a GPU too
+    sums_PM = torch.segment_reduce(r_NM, "sum", lengths=length_P, unsafe=True)
+    return sums_PM.mT.unflatten(1, b["length"].shape)
 
 
 def reward_loss(reward: RewardNet, b: Batch) -> tuple[Tensor, dict[str, Tensor]]:

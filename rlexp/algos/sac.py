@@ -93,6 +93,7 @@ class SAC(Algorithm):
             lr=config.lr,
             ema=1 - config.tau,
             compile=task.compile,
+            device=task.device,
         )
         actor = SquashedActor(
             spec.obs_dim,
@@ -101,7 +102,13 @@ class SAC(Algorithm):
             task.policy.activation,
             np.log(config.alpha),
         )
-        self.actor = Learner(actor, self.actor_loss, lr=config.lr, compile=task.compile)
+        self.actor = Learner(
+            actor,
+            self.actor_loss,
+            lr=config.lr,
+            compile=task.compile,
+            device=task.device,
+        )
         self.q = self.critic.view(self.critic.theta)  # Q
         self.q_target = self.critic.average()  # Q̄
         self.pi = self.actor.view(self.actor.theta)  # π
@@ -182,9 +189,10 @@ class SAC(Algorithm):
         shape = (self.envs.n, self.task.spec.n_actions)
         if self.steps_done < self.config.learning_starts:
             return (2 * torch.rand(shape, generator=self.generator) - 1).numpy()
-        noise_BA = torch.randn(shape, generator=self.generator)
-        action_BA, _ = self.pi.sample(torch.from_numpy(self.obs_BO), noise_BA)
-        return action_BA.numpy()
+        obs_BO = torch.from_numpy(self.obs_BO).to(self.task.device)
+        noise_BA = torch.randn(shape, generator=self.generator).to(self.task.device)
+        action_BA, _ = self.pi.sample(obs_BO, noise_BA)
+        return action_BA.cpu().numpy()
 
     def _update(self) -> dict[str, Tensor]:
         batch = self.replay.sample(self.config.batch_size, self.rng)
@@ -252,7 +260,7 @@ class SACPolicy(Policy, kind="sac"):
     """Acts by tanh(μ), or samples with `explore`."""
 
     def __init__(self, actor: SquashedActor, env: EnvSpec, explore: bool = False):
-        self.actor = copy.deepcopy(actor).requires_grad_(False)
+        self.actor = copy.deepcopy(actor).cpu().requires_grad_(False)
         self.env = env
         self.explore = explore
         self.generator = torch.Generator().manual_seed(0)

@@ -63,7 +63,7 @@ class VPG(Algorithm):
         self.task = task
         self.net = ActorCritic(task.spec, task.policy)
         start_weights(self.net.actor, task.policy)
-        self.learner = Learner(self.net, self.loss, lr=config.lr)
+        self.learner = Learner(self.net, self.loss, lr=config.lr, device=task.device)
         self.generator = task.generator("explore")
         self.rng = task.rng("batch")
         self.iteration = 0
@@ -80,21 +80,22 @@ class VPG(Algorithm):
         return policy_loss + self.config.vf_coef * value_loss, metrics
 
     def step(self) -> Progress:
+        net = on_cpu(self.net)
         played = collect_steps(
             self.config.steps_per_epoch,
             self._new_envs,
             self.task.spec,
-            self.net.actor,
+            net.actor,
             self.generator,
         )
-        losses = self._learn(self._batch(played))
+        losses = self._learn(self._batch(played, net))
         metrics = mean_metrics(losses)
         metrics["data/return_mean"] = played.return_E.mean()
         metrics["data/length_mean"] = float(played.length_E.mean())
         metrics["data/last_reward_mean"] = float(played.reward_ET[played.last_ET].mean())
         return Progress(int(played.length_E.sum()), len(losses), metrics)
 
-    def _batch(self, played: Trajectories) -> dict[str, Tensor]:
+    def _batch(self, played: Trajectories, net: ActorCritic) -> dict[str, Tensor]:
         """All steps as columns of N samples, with their rewards-to-go R and advantages Â."""
         gamma = self.config.gamma
         return_ET = returns.rewards_to_go(played.reward_ET.T, played.last_ET.T, gamma).T
@@ -103,15 +104,15 @@ class VPG(Algorithm):
             "action": torch.from_numpy(played.action[played.valid_ET]),
             "return": torch.from_numpy(return_ET[played.valid_ET]),
         }
-        batch["adv"] = self._advantage(batch)
+        batch["adv"] = self._advantage(batch, net)
         return batch
 
     @torch.no_grad()
-    def _advantage(self, batch: Batch) -> Tensor:
+    def _advantage(self, batch: Batch, net: ActorCritic) -> Tensor:
         """Â, (N,)."""
         adv_N = batch["return"]
         if self.config.baseline == "value":
-            adv_N = adv_N - self.net.critic(batch["obs"]).squeeze(-1)
+            adv_N = adv_N - net.critic(batch["obs"]).squeeze(-1)
         if self.config.normalise_advantage and len(adv_N) > 1:
             adv_N = (adv_N - adv_N.mean()) / (adv_N.std() + 1e-8)
         return adv_N
