@@ -512,7 +512,7 @@ def test_panels_draw_what_iterations_do(tmp_path):
 
     run = toy("dpo", "algo.iterations=1", "train.budget=32", "train.eval_episodes=5")
     place = create(tmp_path, run.name)
-    record = Folder(place, run.plain, run.algo_class.clock, {})
+    record = Folder(place, run.plain, run.algo_class.clock)
     record.begin()
     train(run, place / "seed_0")
     names = ["data/return_mean", "data/label_informativeness"]

@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from rlexp.algos.base import Algorithm, Progress, Task
 from rlexp.envs.spec import EnvSpec
 from rlexp.nn import denoise
-from rlexp.nn.actors import PolicyConfig
+from rlexp.nn.actors import PolicyConfig, middle_and_reach
 from rlexp.nn.capture import Captured
 from rlexp.nn.decoder import Decoder
 from rlexp.nn.learner import Batch, Learner, mean_metrics
@@ -90,12 +90,18 @@ class Denoiser(nn.Module):
     ):
         super().__init__()
         self.spec = {name: value for name, value in locals().items() if isinstance(value, int)}
-        self.context, self.horizon, self.longest = context, horizon, longest
-        self.obs, self.action = Scale(obs_dim), Scale(n_actions)
-        self.embed_obs, self.embed_past = nn.Linear(obs_dim, width), nn.Linear(n_actions, width)
-        self.embed_noisy, self.embed_level = nn.Linear(n_actions, width), nn.Embedding(levels, width)
+        self.context = context  # k
+        self.horizon = horizon  # h
+        self.longest = longest
+        self.obs = Scale(obs_dim)
+        self.action = Scale(n_actions)
+        self.embed_obs = nn.Linear(obs_dim, width)
+        self.embed_past = nn.Linear(n_actions, width)
+        self.embed_noisy = nn.Linear(n_actions, width)
+        self.embed_level = nn.Embedding(levels, width)
         self.place_WD = nn.Parameter(torch.randn(2 * context - 1 + horizon, width))
-        self.decoder, self.head = Decoder(layers, width, heads), nn.Linear(width, n_actions)
+        self.decoder = Decoder(layers, width, heads)
+        self.head = nn.Linear(width, n_actions)
         offsets = [*range(1 - context, 1), *range(1 - context, 0), *range(horizon)]
         angle_TD = torch.arange(longest + horizon - 1)[:, None] * 1e4 ** -torch.linspace(0, 1, width // 2)
         self.register_buffer("offset_W", torch.tensor(offsets), persistent=False)
@@ -104,11 +110,13 @@ class Denoiser(nn.Module):
     def positions(self, step_B: Tensor) -> list[Tensor]:
         """What place and step add to memory tokens (B, K, D) and to queries (B, h, D)."""
         step_BW = step_B.clamp(max=self.longest - 1)[:, None] + self.offset_W
-        return (self.place_WD + self.wave_TD[step_BW.clamp(min=0)]).split([2 * self.context - 1, self.horizon], 1)
+        position_BWD = self.place_WD + self.wave_TD[step_BW.clamp(min=0)]
+        return position_BWD.split([2 * self.context - 1, self.horizon], 1)
 
     def memory(self, obs_BkO: Tensor, past_BkA: Tensor, position_BKD: Tensor) -> Tensor:
-        tokens = [self.embed_obs(self.obs(obs_BkO).clamp(-10, 10)), self.embed_past(self.action(past_BkA))]
-        return torch.cat(tokens, 1) + position_BKD
+        states = self.embed_obs(self.obs(obs_BkO).clamp(-10, 10))
+        actions = self.embed_past(self.action(past_BkA))
+        return torch.cat([states, actions], 1) + position_BKD
 
     def forward(self, b: Batch) -> Tensor:
         """ε̂ (B, h, A) of a batch of windows: obs, past, noisy, level (B,), step (B,), exists (B, W)."""
@@ -118,10 +126,11 @@ class Denoiser(nn.Module):
         memory_BK, query_Bh = b["exists"].split([2 * self.context - 1, self.horizon], 1)
         return self.head(self.decoder(query_BhD, memory_BKD, query_Bh, memory_BK))
 
-    def plan(self, b: Batch, noise_SBhA: Tensor, steps: list[denoise.Step], clip: float | None) -> Tensor:
+    def plan(self, b: Batch, noise_SBhA: Tensor, steps: list[denoise.DenoisingStep], clip: float | None) -> Tensor:
         """Actions (B, h, A), unscaled, from noise. What does not depend on the noisy actions is computed once."""
         for_memory_BKD, for_query_BhD = self.positions(b["step"])
-        memory = self.decoder.remember(self.memory(b["obs"], b["past"], for_memory_BKD), b["exists"])
+        memory_BKD = self.memory(b["obs"], b["past"], for_memory_BKD)
+        memory = self.decoder.remember(memory_BKD, b["exists"])
 
         def predict(noisy_BhA: Tensor, level: int) -> Tensor:
             query_BhD = self.embed_noisy(noisy_BhA) + (self.embed_level.weight[level] + for_query_BhD)
@@ -136,15 +145,28 @@ class DiffusionPolicy(Policy, kind="diffusion"):
     remembers = True
 
     def __init__(
-        self, net: Denoiser, env: EnvSpec, sampler: str, steps: int, clip: bool, execute: int, explore: bool = False
+        self,
+        net: Denoiser,
+        env: EnvSpec,
+        sampler: str,
+        steps: int,
+        clip: bool,
+        execute: int,
+        explore: bool = False,
     ):
-        self.net, self.env, self.explore = copy.deepcopy(net).requires_grad_(False), env, explore
+        self.net = copy.deepcopy(net).requires_grad_(False)
+        self.env = env
+        self.explore = explore
         self.options = {"sampler": sampler, "steps": steps, "clip": clip}
         self.execute = execute  # actions of each plan; up to the horizon
         levels = denoise.squared_cosine(net.spec["levels"])
-        self.steps, self.clip = denoise.steps(sampler, levels, steps), 1.0 if clip else None
+        self.steps = denoise.steps(sampler, levels, steps)
+        self.clip = 1.0 if clip else None
         self.device = self.net.offset_W.device  # plans where the network is
-        self.denoised = Captured(lambda b: self.net.plan(b, b["noise"], self.steps, self.clip), self.device)
+        self.denoised = Captured(
+            lambda b: self.net.plan(b, b["noise"], self.steps, self.clip),
+            self.device,
+        )
         self.generator = torch.Generator()
         self.start(1, np.random.default_rng(0))
 
@@ -157,15 +179,23 @@ class DiffusionPolicy(Policy, kind="diffusion"):
         context = self.net.context
         self.obs_BkO = np.zeros((batch, context, self.env.obs_dim), np.float32)
         self.past_BkA = np.zeros((batch, context - 1, self.env.n_actions), np.float32)
-        self.step, self.queue = 0, list[np.ndarray]()
+        self.step = 0
+        self.queue: list[np.ndarray] = []
 
     def act(self, obs_BO: np.ndarray) -> np.ndarray:
         if len(obs_BO) != len(self.obs_BkO):
-            raise ValueError(f"observations of {len(obs_BO)} environments; start({len(obs_BO)}, rng) begins so many")
-        self.obs_BkO = np.concatenate([self.obs_BkO, obs_BO[:, None]], 1, dtype=np.float32)[:, 1:]
+            raise ValueError(
+                f"observations of {len(obs_BO)} environments; start({len(obs_BO)}, rng) begins so many",
+            )
+        seen = np.concatenate([self.obs_BkO, obs_BO[:, None]], 1, dtype=np.float32)
+        self.obs_BkO = seen[:, 1:]
         if not self.queue:
             noise_SBhA = torch.randn(
-                len(self.steps), len(obs_BO), self.net.horizon, self.env.n_actions, generator=self.generator
+                len(self.steps),
+                len(obs_BO),
+                self.net.horizon,
+                self.env.n_actions,
+                generator=self.generator,
             )
             self.queue = self.plan(noise_SBhA)[: self.execute]
         action_BA = self.queue.pop(0)
@@ -201,23 +231,44 @@ class DiffusionPolicy(Policy, kind="diffusion"):
         net = Denoiser(**spec["net"])
         net.load_state_dict(state)
         env = EnvSpec.with_bounds(net.spec["obs_dim"], "continuous", net.spec["n_actions"], spec)
-        return cls(net, env, spec["sampler"], spec["steps"], spec["clip"], spec["execute"], spec["explore"])
+        return cls(
+            net,
+            env,
+            spec["sampler"],
+            spec["steps"],
+            spec["clip"],
+            spec["execute"],
+            spec["explore"],
+        )
 
 
 class Diffusion(Algorithm):
     @dataclass(frozen=True, kw_only=True)
     class Config(Params):
         n_obs_steps: int = param(
-            "k: states that a plan is conditioned on, the current one included", unit="steps", ge=1
+            "k: states that a plan is conditioned on, the current one included",
+            unit="steps",
+            ge=1,
         )
         horizon: int = param("h: actions that are planned at once", unit="steps", ge=1)
-        n_action_steps: int = param("actions of each plan that are executed before the next one", unit="steps", ge=1)
+        n_action_steps: int = param(
+            "actions of each plan that are executed before the next one",
+            unit="steps",
+            ge=1,
+        )
         num_layers: int = param("transformer layers", ge=1)
-        embed_dim: int = param("of every token; even, and a multiple of `num_heads`", unit="units", ge=2)
+        embed_dim: int = param(
+            "of every token; even, and a multiple of `num_heads`",
+            unit="units",
+            ge=2,
+        )
         num_heads: int = param("attention heads", ge=1)
         num_train_timesteps: int = param("T: noise levels", ge=1)
         sampler: str = param("how plans are denoised", choices=denoise.SAMPLERS)
-        num_inference_steps: int | None = param("denoising steps of a plan, at most T; null: T", ge=1)
+        num_inference_steps: int | None = param(
+            "denoising steps of a plan, at most T; null: T",
+            ge=1,
+        )
         action_range: str = param(
             "what is scaled to ±1: the action space's bounds, the data's, or the data's mean ± std",
             choices=("box", "data", "std"),
@@ -226,7 +277,10 @@ class Diffusion(Algorithm):
         lr: float = param("AdamW learning rate", gt=0)
         weight_decay: float = param("AdamW weight decay", ge=0)
         ema_decay: float = param("decay per update of the averaged weights, which act", ge=0, lt=1)
-        max_grad_norm: float | None = param("global gradient norm is clipped to this; null: never", gt=0)
+        max_grad_norm: float | None = param(
+            "global gradient norm is clipped to this; null: never",
+            gt=0,
+        )
         batch_size: int = param("windows per update, drawn with replacement", unit="windows", ge=1)
         log_every: int = param("updates per row of metrics", unit="updates", ge=1)
 
@@ -246,7 +300,8 @@ class Diffusion(Algorithm):
         self.net = Denoiser(*window, c.num_layers, c.embed_dim, c.num_heads)
         self.net.obs.set(*self.data.obs_stats())
         self.net.action.set(*self._action_range())
-        self.scale, self.offsets = copy.deepcopy(self.net.action), self.net.offset_W.tolist()  # stay with the data
+        self.offsets = self.net.offset_W.tolist()
+        self.scale = copy.deepcopy(self.net.action)  # stays with the data
         self.scale.to(task.device)
         self.columns = [torch.from_numpy(x).to(task.device) for x in (self.data.obs_NO, self.data.action)]
         alpha_bar_T = torch.from_numpy(denoise.squared_cosine(c.num_train_timesteps))
@@ -261,13 +316,15 @@ class Diffusion(Algorithm):
             compile=task.compile,
             device=task.device,
         )
-        self.generator, self.rng = task.generator("explore"), task.rng("batch")
+        self.generator = task.generator("explore")
+        self.rng = task.rng("batch")
 
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
         if config.n_action_steps > config.horizon:
             raise OutOfRange(
-                "n_action_steps", f"is {config.n_action_steps}, but a plan has {config.horizon} actions (algo.horizon)"
+                "n_action_steps",
+                f"is {config.n_action_steps}, but a plan has {config.horizon} actions (algo.horizon)",
             )
         if (config.num_inference_steps or 1) > config.num_train_timesteps:
             raise OutOfRange(
@@ -276,27 +333,30 @@ class Diffusion(Algorithm):
             )
         if config.embed_dim % config.num_heads or config.embed_dim % 2:
             raise OutOfRange(
-                "embed_dim", f"must be even and a multiple of num_heads={config.num_heads}, not {config.embed_dim}"
+                "embed_dim",
+                f"must be even and a multiple of num_heads={config.num_heads}, not {config.embed_dim}",
             )
         if config.action_range == "std" and config.clip_sample:
             raise OutOfRange(
                 "clip_sample",
-                "with action_range=std makes actions beyond one standard deviation impossible; use action_range=box "
-                "or data, or clip_sample=false",
+                "with action_range=std makes actions beyond one standard deviation impossible; "
+                "use action_range=box or data, or clip_sample=false",
             )
 
     def _action_range(self) -> tuple[np.ndarray, np.ndarray]:
-        """Centre and half width (A,) of what becomes ±1. Raises UserError where the action space has no bounds."""
-        action_NA, low_A, high_A = self.data.action, self.task.spec.low_A, self.task.spec.high_A
+        """Centre and half width (A,) of what becomes ±1. Raises UserError where the action space
+        has no bounds."""
+        action_NA = self.data.action
         if self.config.action_range == "std":
             return action_NA.mean(0, dtype=np.float64), action_NA.std(0, dtype=np.float64)
         if self.config.action_range == "data":
-            low_A, high_A = action_NA.min(0), action_NA.max(0)
-        elif low_A is None or high_A is None or not np.isfinite([low_A, high_A]).all():
+            return middle_and_reach(action_NA.min(0), action_NA.max(0))
+        low_A, high_A = self.task.spec.box
+        if not np.isfinite([low_A, high_A]).all():
             raise UserError(
                 "algo.action_range=box: the environment's actions have no bounds; use algo.action_range=data"
             )
-        return (high_A + low_A) / 2, (high_A - low_A) / 2
+        return middle_and_reach(low_A, high_A)
 
     def batch(self, row_B: np.ndarray) -> dict[str, Tensor]:
         """The windows around these steps of the data, each with a noise level and noise of its own."""
@@ -308,7 +368,8 @@ class Diffusion(Algorithm):
         seen, done, to_do = row_BK.split([k, k - 1, self.config.horizon], 1)
         action_BhA = self.scale(action_NA[to_do])
         noise_BhA = torch.randn(action_BhA.shape, generator=self.generator).to(device)
-        level_B = torch.randint(self.config.num_train_timesteps, [len(row_B)], generator=self.generator).to(device)
+        levels = self.config.num_train_timesteps
+        level_B = torch.randint(levels, [len(row_B)], generator=self.generator).to(device)
         return {
             "obs": obs_NO[seen],
             "past": action_NA[done],
@@ -326,11 +387,14 @@ class Diffusion(Algorithm):
         return loss, {"loss/noise": loss}
 
     def step(self) -> Progress:
-        c, losses = self.config, []
+        c = self.config
+        losses = []
         for _ in range(c.log_every):
             batch = self.batch(self.rng.integers(len(self.data), size=c.batch_size))
             losses.append(self.learner.update(batch))
-        return Progress(0, c.log_every, {**mean_metrics(losses), "data/labels": float(len(self.data))})
+        metrics = mean_metrics(losses)
+        metrics["data/labels"] = float(len(self.data))
+        return Progress(0, c.log_every, metrics)
 
     def policy(self, *, explore: bool = False) -> DiffusionPolicy:
         c, learner = self.config, self.learner

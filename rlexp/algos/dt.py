@@ -41,20 +41,25 @@ from torch import Tensor, nn
 
 from rlexp.algos.base import Algorithm, Progress, Task
 from rlexp.envs.spec import EnvSpec
-from rlexp.nn.actors import Normaliser, PolicyConfig
+from rlexp.nn.actors import Normaliser, PolicyConfig, middle_and_reach
 from rlexp.nn.capture import Captured
 from rlexp.nn.learner import Batch, Learner, mean_metrics
 from rlexp.policies.base import Policy
 from rlexp.util.errors import UserError
 from rlexp.util.params import OutOfRange, Params, param
 
-STATES, LAST, ALL = slice(1, None, 3), slice(-1, None), slice(None)  # which tokens' outputs are read
+# which tokens' outputs are read
+STATES = slice(1, None, 3)
+LAST = slice(-1, None)
+ALL = slice(None)
 
 
 def mask_scale(like: Tensor, p: float) -> tuple[Tensor, float]:
     """Dropout's mask, 0 with probability p and else 1, and what it is to be multiplied by. p is rounded to 1/65,536."""
-    level, n = min(round(p * 2**16), 2**16 - 1), like.numel()
-    size, low = (-(-n // 4),), -(2**63)
+    level = min(round(p * 2**16), 2**16 - 1)
+    n = like.numel()
+    size = (math.ceil(n / 4),)
+    low = -(2**63)
     if torch.compiler.is_compiling():  # does not know random_
         words = torch.randint(low, -low - 1, size, device=like.device)
     else:
@@ -82,19 +87,28 @@ class Block(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.heads = heads
-        self.norm_attention, self.norm_mlp = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.query, self.value, self.out = (nn.Linear(width, width) for _ in range(3))
-        self.key = nn.Linear(width, width, bias=False)  # a bias would add the same to all scores of a query
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.norm_attention = nn.LayerNorm(width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.query = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        # a bias would add the same to all scores of a query
+        self.key = nn.Linear(width, width, bias=False)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
 
     def forward(self, x_BLD: Tensor, mask_LL: Tensor, p: float, read: slice = ALL) -> Tensor:
         """The block's output for the tokens in `read`, which attend to all."""
         h = self.norm_attention(x_BLD)
-        x, q, k, v = x_BLD[:, read], self._split(self.query(h[:, read])), self._split(self.key(h)), self.value(h)
+        x = x_BLD[:, read]
+        q = self._split(self.query(h[:, read]))
+        k = self._split(self.key(h))
+        v = self.value(h)
         score = q @ k.mT * q.shape[-1] ** -0.5 + mask_LL[read]
         y = dropout(score.softmax(-1), p) @ self._split(v)
         x = add_dropout(x, self.out(y.transpose(1, 2).flatten(2)), p)
-        return add_dropout(x, self.down(F.gelu(self.up(self.norm_mlp(x)))), p)
+        h = self.up(self.norm_mlp(x))
+        return add_dropout(x, self.down(F.gelu(h)), p)
 
     def _split(self, x_BLD: Tensor) -> Tensor:
         """(B, L, D) as (B, H, L, D / H)."""
@@ -124,19 +138,27 @@ class Transformer(nn.Module):
         """`low` and `high` bound continuous actions, by ±inf where there is no bound; [] for discrete ones."""
         super().__init__()
         self.spec = {name: value for name, value in locals().items() if isinstance(value, int | str | list)}
-        self.discrete, self.n_actions = kind == "discrete", n_actions
-        low_A, high_A = torch.tensor(low), torch.tensor(high)
+        self.discrete = kind == "discrete"
+        self.n_actions = n_actions
+        low_A = torch.tensor(low)
+        high_A = torch.tensor(high)
         bounded_A = low_A.isfinite() & high_A.isfinite()
+        middle_A, reach_A = middle_and_reach(low_A, high_A)
         self.register_buffer("bounded_A", bounded_A, persistent=False)
-        self.register_buffer("middle_A", ((low_A + high_A) / 2).where(bounded_A, 0), persistent=False)
-        self.register_buffer("reach_A", ((high_A - low_A) / 2).where(bounded_A, 1), persistent=False)
-        self.embed_return, self.embed_obs = nn.Linear(1, width), nn.Linear(obs_dim, width)
-        self.embed_action = (nn.Embedding if self.discrete else nn.Linear)(n_actions, width)
+        self.register_buffer("middle_A", middle_A.where(bounded_A, 0), persistent=False)
+        self.register_buffer("reach_A", reach_A.where(bounded_A, 1), persistent=False)
+        self.embed_return = nn.Linear(1, width)
+        self.embed_obs = nn.Linear(obs_dim, width)
+        embedding = nn.Embedding if self.discrete else nn.Linear
+        self.embed_action = embedding(n_actions, width)
         self.embed_step = nn.Embedding(steps, width)
-        self.norm_in, self.norm_out = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.norm_in = nn.LayerNorm(width)
+        self.norm_out = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
-        self.action = nn.Linear(width, 2 * n_actions if learned_std and not self.discrete else n_actions)
-        self.next_obs, self.next_return = nn.Linear(width, obs_dim), nn.Linear(width, 1)
+        n_out = 2 * n_actions if learned_std and not self.discrete else n_actions
+        self.action = nn.Linear(width, n_out)
+        self.next_obs = nn.Linear(width, obs_dim)
+        self.next_return = nn.Linear(width, 1)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
@@ -148,9 +170,16 @@ class Transformer(nn.Module):
         step. The last action is a token only where `read` is ALL: else nothing depends on it."""
         step_BK = b["step"].clamp(max=self.embed_step.num_embeddings - 1)
         action = b["action"] if self.discrete else self.scaled(b["action"])
-        parts = [self.embed_return(b["return"].unsqueeze(-1)), self.embed_obs(b["obs"]), self.embed_action(action)]
-        x = (torch.stack(parts, 2) + self.embed_step(step_BK).unsqueeze(2)).flatten(1, 2)
-        x = dropout(self.norm_in(x if read == ALL else x[:, :-1]), p)
+        parts = [
+            self.embed_return(b["return"].unsqueeze(-1)),
+            self.embed_obs(b["obs"]),
+            self.embed_action(action),
+        ]
+        x_BK3D = torch.stack(parts, 2) + self.embed_step(step_BK).unsqueeze(2)
+        x = x_BK3D.flatten(1, 2)
+        if read != ALL:
+            x = x[:, :-1]
+        x = dropout(self.norm_in(x), p)
         mask_LL = torch.full([x.shape[1]] * 2, -torch.inf, device=x.device).triu(1)
         for block in self.blocks[:-1]:
             x = block(x, mask_LL, p)
@@ -163,7 +192,8 @@ class Transformer(nn.Module):
     def gaussian(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean of the scaled actions, and its log standard deviation where that is learned, from outputs of states."""
         mean, *log_std = self.action(x).split(self.n_actions, -1)
-        return torch.where(self.bounded_A, mean.tanh(), mean), log_std[0].clamp(-5, 2) if log_std else None
+        mean = torch.where(self.bounded_A, mean.tanh(), mean)
+        return mean, log_std[0].clamp(-5, 2) if log_std else None
 
 
 class DTPolicy(Policy, kind="dt"):
@@ -184,8 +214,12 @@ class DTPolicy(Policy, kind="dt"):
         self.net = copy.deepcopy(net).requires_grad_(False)
         self.device = self.net.middle_A.device  # acts where the network is: on a GPU it takes a tenth of the time
         self.read = Captured(lambda history: self.net(history, LAST)[:, 0], self.device)
-        self.stats, self.context, self.return_scale, self.explore = stats, context, return_scale, explore
-        self.target, self.data_best = target, data_best  # the return asked for; that of the data's best episode
+        self.stats = stats
+        self.context = context  # K
+        self.return_scale = return_scale
+        self.explore = explore
+        self.target = target  # the return asked for
+        self.data_best = data_best  # that of the data's best episode
         spec: Any = net.spec
         self.env = EnvSpec.with_bounds(spec["obs_dim"], spec["kind"], spec["n_actions"], spec)
         self.generator = torch.Generator()
@@ -197,16 +231,18 @@ class DTPolicy(Policy, kind="dt"):
 
     def start(self, batch: int, rng: np.random.Generator) -> None:
         self.generator.manual_seed(int(rng.integers(2**62)))
-        self.step, self.to_go_B = 0, np.full(batch, self.target / self.return_scale)
-        self.unknown = (
-            torch.zeros(batch, dtype=torch.int64) if self.net.discrete else torch.zeros(batch, self.net.n_actions)
-        )
+        self.step = 0
+        self.to_go_B = np.full(batch, self.target / self.return_scale)
+        self.unknown = torch.zeros(batch, self.net.n_actions)
+        if self.net.discrete:
+            self.unknown = torch.zeros(batch, dtype=torch.int64)
         self.history: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def act(self, obs_BO: np.ndarray) -> np.ndarray:
-        if obs_BO.shape != (len(self.to_go_B), self.env.obs_dim):
-            raise ValueError(f"observations are {obs_BO.shape}, not {(len(self.to_go_B), self.env.obs_dim)}")
+        shape = (len(self.to_go_B), self.env.obs_dim)
+        if obs_BO.shape != shape:
+            raise ValueError(f"observations are {obs_BO.shape}, not {shape}")
         now = {
             "return": torch.from_numpy(self.to_go_B).float(),
             "obs": torch.from_numpy(self.stats(obs_BO)),
@@ -227,7 +263,9 @@ class DTPolicy(Policy, kind="dt"):
         if self.net.discrete:
             logit_BA = self.net.action(x_BD).cpu()
             noise_BA = torch.empty_like(logit_BA).exponential_(generator=self.generator).log_()
-            return (logit_BA - noise_BA if self.explore else logit_BA).argmax(-1).numpy()  # Gumbel-max: exact
+            if self.explore:
+                logit_BA = logit_BA - noise_BA  # Gumbel-max: an exact sample
+            return logit_BA.argmax(-1).numpy()
         mean_BA, log_std_BA = self.net.gaussian(x_BD)
         if self.explore and log_std_BA is not None:
             noise_BA = torch.randn(mean_BA.shape, generator=self.generator)
@@ -256,21 +294,45 @@ class DTPolicy(Policy, kind="dt"):
 class DT(Algorithm):
     @dataclass(frozen=True, kw_only=True)
     class Config(Params):
-        context_length: int = param("K: steps of a window, and that acting looks back on", unit="steps", ge=1)
+        context_length: int = param(
+            "K: steps of a window, and that acting looks back on",
+            unit="steps",
+            ge=1,
+        )
         num_layers: int = param("transformer blocks", ge=1)
         num_heads: int = param("attention heads", ge=1)
         embed_dim: int = param("of every token; a multiple of `num_heads`", unit="units", ge=1)
-        dropout: float = param("of embedded tokens, attention weights and both outputs of a block", ge=0, lt=1)
-        max_ep_len: int = param("steps of an episode that are told apart: its time limit", unit="steps", ge=1)
-        target_return: float | None = param("return that is asked for when acting; null: the data's best episode's")
+        dropout: float = param(
+            "of embedded tokens, attention weights and both outputs of a block",
+            ge=0,
+            lt=1,
+        )
+        max_ep_len: int = param(
+            "steps of an episode that are told apart: its time limit",
+            unit="steps",
+            ge=1,
+        )
+        target_return: float | None = param(
+            "return that is asked for when acting; null: the data's best episode's",
+        )
         return_scale: float = param("returns are divided by this", gt=0)
         learned_std: bool = param("continuous actions: learn a variance too, by likelihood")
         obs_coef: float = param("weight of the loss of also predicting the next state", ge=0)
-        return_coef: float = param("weight of the loss of also predicting the next return-to-go", ge=0)
+        return_coef: float = param(
+            "weight of the loss of also predicting the next return-to-go",
+            ge=0,
+        )
         lr: float = param("AdamW learning rate, after the warm-up", gt=0)
-        warmup: int = param("updates over which the rate rises linearly to `lr`", unit="updates", ge=0)
+        warmup: int = param(
+            "updates over which the rate rises linearly to `lr`",
+            unit="updates",
+            ge=0,
+        )
         weight_decay: float = param("AdamW weight decay", ge=0)
-        max_grad_norm: float | None = param("global gradient norm is clipped to this; null: never", gt=0)
+        max_grad_norm: float | None = param(
+            "global gradient norm is clipped to this; null: never",
+            gt=0,
+        )
         batch_size: int = param("windows per update, drawn with replacement", unit="windows", ge=1)
         log_every: int = param("updates per row of metrics", unit="updates", ge=1)
         precision: str = param("of products; weights stay float32", choices=("float32", "bfloat16"))
@@ -309,12 +371,16 @@ class DT(Algorithm):
             compile=task.compile,
             device=task.device,
         )
-        self.rng, self.updates = task.rng("batch"), 0
+        self.rng = task.rng("batch")
+        self.updates = 0
 
     @classmethod
     def check(cls, config: Config, budget: int) -> None:
         if config.embed_dim % config.num_heads:
-            raise OutOfRange("embed_dim", f"must be a multiple of num_heads={config.num_heads}, not {config.embed_dim}")
+            raise OutOfRange(
+                "embed_dim",
+                f"must be a multiple of num_heads={config.num_heads}, not {config.embed_dim}",
+            )
 
     def _columns(self) -> dict[str, Tensor]:
         """What windows are cut from, each N long, on the device."""
@@ -363,15 +429,27 @@ class DT(Algorithm):
         return (0.5 * error * (-2 * log_std).exp() + log_std + 0.5 * math.log(2 * math.pi)).mean(-1)
 
     def step(self) -> Progress:
-        c, losses = self.config, []
+        c = self.config
+        losses = []
         row_UB = self.rng.integers(len(self.data), size=(c.log_every, c.batch_size))
         for row_B in row_UB:
             self.updates += 1
-            lr = c.lr * min(1.0, self.updates / c.warmup) if c.warmup else c.lr
+            lr = c.lr
+            if self.updates < c.warmup:
+                lr = c.lr * (self.updates / c.warmup)
             losses.append(self.learner.update(self.batch(row_B), lr))
         return Progress(0, c.log_every, {**mean_metrics(losses), "opt/lr": lr})
 
     def policy(self, *, explore: bool = False) -> DTPolicy:
         c, best = self.config, float(self.data.return_E.max())
         target = best if c.target_return is None else c.target_return
-        return DTPolicy(self.net, copy.deepcopy(self.stats), c.context_length, c.return_scale, target, best, explore)
+        stats = copy.deepcopy(self.stats)
+        return DTPolicy(
+            self.net,
+            stats,
+            c.context_length,
+            c.return_scale,
+            target,
+            best,
+            explore,
+        )

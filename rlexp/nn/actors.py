@@ -33,9 +33,15 @@ ACTIVATIONS = {
 class PolicyConfig(Params):
     """The policy network and where its weights come from."""
 
-    hidden: list[int] = param("width of each hidden layer; [] is a linear policy", unit="units", ge=1)
+    hidden: list[int] = param(
+        "width of each hidden layer; [] is a linear policy",
+        unit="units",
+        ge=1,
+    )
     activation: str = param("non-linearity between layers", choices=tuple(ACTIVATIONS))
-    orthogonal: bool = param("orthogonal initial weights (gain √2, last layer 0.01); false: PyTorch's default")
+    orthogonal: bool = param(
+        "orthogonal initial weights (gain √2, last layer 0.01); false: PyTorch's default",
+    )
     log_std: float = param("initial log standard deviation of continuous actions")
     init: str | None = param("run folder or policy file whose weights to start from", file=True)
     # Not in configs and policy files from before them, which mean the same without.

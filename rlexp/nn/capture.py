@@ -24,7 +24,8 @@ class Captured:
     """
 
     def __init__(self, function: Callable[[Mapping[str, Tensor]], Tensor], device: str | torch.device):
-        self.function, self.device = function, torch.device(device)
+        self.function = function
+        self.device = torch.device(device)
         self.seen: Counter[Any] = Counter()
         self.recordings: dict[Any, tuple[Any, dict[str, Tensor], Tensor]] = {}
 
@@ -33,7 +34,8 @@ class Captured:
         if shapes not in self.recordings:
             inputs = moved(inputs, self.device)
             self.seen[shapes] += 1
-            if self.device.type != "cuda" or self.seen[shapes] <= EAGER or len(self.recordings) == MOST:
+            full = len(self.recordings) == MOST
+            if self.device.type != "cuda" or self.seen[shapes] <= EAGER or full:
                 return self.function(inputs)
             self.recordings[shapes] = self._record(inputs)
         graph, places, output = self.recordings[shapes]
@@ -44,7 +46,8 @@ class Captured:
 
     def _record(self, inputs: Mapping[str, Tensor]) -> tuple[Any, dict[str, Tensor], Tensor]:
         """A graph, the tensors that it reads its inputs from, and the one that it writes to. Nothing is computed."""
-        graph, places = torch.cuda.CUDAGraph(), {name: x.clone() for name, x in inputs.items()}
+        graph = torch.cuda.CUDAGraph()
+        places = {name: x.clone() for name, x in inputs.items()}
         with torch.cuda.graph(graph):
             output = self.function(places)
         return graph, places, output

@@ -26,7 +26,8 @@ Remembered = tuple[Tensor, Tensor, Tensor]
 
 def absent(exists_BN: Tensor) -> Tensor:
     """What a mask adds to attention scores (B, Q, N): 0 where a token exists, −∞ where not."""
-    return torch.zeros(exists_BN.shape, device=exists_BN.device).masked_fill_(~exists_BN, -torch.inf)[:, None]
+    bias_BN = torch.zeros(exists_BN.shape, device=exists_BN.device)
+    return bias_BN.masked_fill_(~exists_BN, -torch.inf)[:, None]
 
 
 class Layer(nn.Module):
@@ -34,12 +35,19 @@ class Layer(nn.Module):
 
     def __init__(self, width: int, heads: int):
         super().__init__()
-        self.heads, self.scale = heads, (width // heads) ** -0.5
-        self.norm_self, self.norm_cross, self.norm_mlp = (nn.LayerNorm(width) for _ in range(3))
-        self.qkv, self.out_self = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.q, self.k = nn.Linear(width, width), nn.Linear(width, width, bias=False)
-        self.v, self.out_cross = nn.Linear(width, width), nn.Linear(width, width)
-        self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.heads = heads
+        self.scale = (width // heads) ** -0.5
+        self.norm_self = nn.LayerNorm(width)
+        self.norm_cross = nn.LayerNorm(width)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out_self = nn.Linear(width, width)
+        self.q = nn.Linear(width, width)
+        self.k = nn.Linear(width, width, bias=False)
+        self.v = nn.Linear(width, width)
+        self.out_cross = nn.Linear(width, width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
 
     def _split(self, x_BND: Tensor) -> Tensor:
         """(B, N, D) as (G, N, D / H)."""
@@ -53,45 +61,69 @@ class Layer(nn.Module):
 
     def _per_head(self, x_GNd: Tensor, w_HdD: Tensor) -> Tensor:
         """Each head's vectors times its own matrix."""
-        return (x_GNd.reshape(self.heads, -1, x_GNd.shape[-1]) @ w_HdD).view(*x_GNd.shape[:-1], -1)
+        x_HNd = x_GNd.reshape(self.heads, -1, x_GNd.shape[-1])
+        return (x_HNd @ w_HdD).view(*x_GNd.shape[:-1], -1)
 
     def _within(self, x_BQD: Tensor, bias: Tensor) -> Tensor:
-        q, k, v = map(self._split, self.qkv.forward(self.norm_self.forward(x_BQD)).chunk(3, -1))
-        weight_GQQ = torch.baddbmm(bias, q, k.mT, alpha=self.scale).softmax(-1)
-        return x_BQD + self.out_self.forward(self._join(torch.bmm(weight_GQQ, v)))
+        qkv = self.qkv.forward(self.norm_self.forward(x_BQD))
+        q_GQd, k_GQd, v_GQd = map(self._split, qkv.chunk(3, -1))
+        weight_GQQ = torch.baddbmm(bias, q_GQd, k_GQd.mT, alpha=self.scale).softmax(-1)
+        read_GQd = torch.bmm(weight_GQQ, v_GQd)
+        return x_BQD + self.out_self.forward(self._join(read_GQd))
 
     def _mlp(self, x_BQD: Tensor) -> Tensor:
-        return x_BQD + self.down.forward(gelu(self.up.forward(self.norm_mlp.forward(x_BQD))))
+        h = self.up.forward(self.norm_mlp.forward(x_BQD))
+        return x_BQD + self.down.forward(gelu(h))
 
     def _key_value(self) -> tuple[Tensor, Tensor]:
         """W_kᵀ (H, d, D) and W_v (H, D, d)."""
-        return self.k.weight.unflatten(0, (self.heads, -1)), self.v.weight.unflatten(0, (self.heads, -1)).mT
+        w_k = self.k.weight.unflatten(0, (self.heads, -1))
+        w_v = self.v.weight.unflatten(0, (self.heads, -1)).mT
+        return w_k, w_v
 
-    def forward(self, x_BQD: Tensor, memory_BKD: Tensor, query_bias: Tensor, memory_bias: Tensor) -> Tensor:
-        x_BQD, memory_GKD = self._within(x_BQD, self._all_heads(query_bias)), self._all_heads(memory_BKD)
+    def forward(
+        self,
+        x_BQD: Tensor,
+        memory_BKD: Tensor,
+        query_bias: Tensor,
+        memory_bias: Tensor,
+    ) -> Tensor:
+        x_BQD = self._within(x_BQD, self._all_heads(query_bias))
+        memory_GKD = self._all_heads(memory_BKD)
         w_k, w_v = self._key_value()
-        q_GQD = self._per_head(self._split(self.q.forward(self.norm_cross.forward(x_BQD))), w_k)
-        score_GQK = torch.baddbmm(self._all_heads(memory_bias), q_GQD, memory_GKD.mT, alpha=self.scale)
+        q_BQD = self.q.forward(self.norm_cross.forward(x_BQD))
+        q_GQD = self._per_head(self._split(q_BQD), w_k)
+        bias = self._all_heads(memory_bias)
+        score_GQK = torch.baddbmm(bias, q_GQD, memory_GKD.mT, alpha=self.scale)
         read_GQd = self._per_head(score_GQK.softmax(-1) @ memory_GKD, w_v)
-        return self._mlp(x_BQD + self.out_cross.forward(self._join(read_GQd) + self.v.bias))
+        read_BQD = self._join(read_GQd) + self.v.bias
+        return self._mlp(x_BQD + self.out_cross.forward(read_BQD))
 
     def remember(self, memory_BKD: Tensor, bias: Tensor) -> Remembered:
-        """W_q W_kᵀ mᵀ / √d as (G, D, K), what b_q and the mask add to scores (G, 1, K), (m W_v + b_v) W_o (G, K, D)."""
-        k_GKd, v_GKd = self._split(self.k(memory_BKD)) * self.scale, self._split(self.v(memory_BKD))
-        w_q, w_o = self.q.weight.unflatten(0, (self.heads, -1)), self.out_cross.weight.mT.unflatten(0, (self.heads, -1))
+        """W_q W_kᵀ mᵀ / √d as (G, D, K); what b_q and the mask add to scores, (G, 1, K); and
+        (m W_v + b_v) W_o, (G, K, D)."""
+        k_GKd = self._split(self.k(memory_BKD)) * self.scale
+        v_GKd = self._split(self.v(memory_BKD))
+        w_q = self.q.weight.unflatten(0, (self.heads, -1))
+        w_o = self.out_cross.weight.mT.unflatten(0, (self.heads, -1))
         by_bias_GK1 = self._per_head(k_GKd, self.q.bias.view(self.heads, -1, 1))
-        # the weights of a softmax sum to 1: what is added to every token's value is added to what is read
+        query_GDK = self._per_head(k_GKd, w_q).mT
+        bias_G1K = by_bias_GK1.mT + self._all_heads(bias)
+        # the weights of a softmax sum to 1: what is added to every token's value is added to what
+        # is read
         value_GKD = self._per_head(v_GKd, w_o) + self.out_cross.bias / self.heads
-        return self._per_head(k_GKd, w_q).mT, by_bias_GK1.mT + self._all_heads(bias), value_GKD
+        return query_GDK, bias_G1K, value_GKD
 
     def recall(self, x_BQD: Tensor, query_bias: Tensor, remembered: Remembered) -> Tensor:
         """The same as `forward`."""
         query_GDK, bias_G1K, value_GKD = remembered
         x_BQD = self._within(x_BQD, query_bias)
-        weight_GQK = torch.baddbmm(bias_G1K, self._all_heads(self.norm_cross.forward(x_BQD)), query_GDK).softmax(-1)
+        x_GQD = self._all_heads(self.norm_cross.forward(x_BQD))
+        weight_GQK = torch.baddbmm(bias_G1K, x_GQD, query_GDK).softmax(-1)
         if self.heads == 1:
             return self._mlp(torch.baddbmm(x_BQD, weight_GQK, value_GKD))
-        return self._mlp(x_BQD + (weight_GQK @ value_GKD).unflatten(0, (self.heads, -1)).sum(0))
+        read_HBQD = (weight_GQK @ value_GKD).unflatten(0, (self.heads, -1))
+        return self._mlp(x_BQD + read_HBQD.sum(0))
 
 
 class Decoder(nn.Module):
@@ -106,7 +138,8 @@ class Decoder(nn.Module):
 
     def forward(self, x_BQD: Tensor, memory_BKD: Tensor, query_BQ: Tensor, memory_BK: Tensor) -> Tensor:
         """`query_BQ` and `memory_BK` say which queries and memory tokens exist: at least one of each."""
-        query_bias, memory_bias = absent(query_BQ), absent(memory_BK)
+        query_bias = absent(query_BQ)
+        memory_bias = absent(memory_BK)
         for layer in self.layers:
             x_BQD = layer(x_BQD, memory_BKD, query_bias, memory_bias)
         return self.norm(x_BQD)

@@ -13,9 +13,9 @@ Sampling starts at x ~ N(0, I) and goes down a series of levels. From level t to
     DDPM  x ← [√ᾱ' (1 − α) x̂_0 + √α (1 − ᾱ') x] / (1 − ᾱ) + √((1 − ᾱ')/(1 − ᾱ) · (1 − α)) z,  α = ᾱ/ᾱ'    (Ho eq. 7)
     DDIM  x ← √ᾱ' x̂_0 + √(1 − ᾱ') ε',   ε' = (x − √ᾱ x̂_0) / √(1 − ᾱ), the noise that x̂_0 leaves    (Song eq. 12, σ = 0)
 
-Both are x ← a x̂_0 + b x + σ z with numbers that depend on the levels only: `Step`. After the last ᾱ' is 1, hence σ = 0
-and x = x̂_0: no noise is left and none is added. Where all T levels are used and nothing is clipped, DDPM's step is
-the course's x ← (x − (1 − α)/√(1 − ᾱ) ε̂)/√α + σ z.
+Both are x ← a x̂_0 + b x + σ z with numbers that depend on the levels only: `DenoisingStep`. After the last ᾱ' is 1,
+hence σ = 0 and x = x̂_0: no noise is left and none is added. Where all T levels are used and nothing is clipped, DDPM's
+step is the course's x ← (x − (1 − α)/√(1 − ᾱ) ε̂)/√α + σ z.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ def add_noise(x_N: Tensor, noise_N: Tensor, alpha_bar_B: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Step:
+class DenoisingStep:
     """From one level to a lower one: x ← `a` x̂_0 + `b` x + `std` z, where x = `signal` x_0 + `noise` ε."""
 
     level: int
@@ -51,24 +51,40 @@ class Step:
     std: float
 
 
-def steps(sampler: str, alpha_bar_T: np.ndarray, n: int) -> list[Step]:
+def steps(sampler: str, alpha_bar_T: np.ndarray, n: int) -> list[DenoisingStep]:
     """`n` ≤ T steps, evenly spaced from the highest level, where nothing but noise is left, to none."""
     levels = np.round(len(alpha_bar_T) * (1 - np.arange(n) / n)).astype(int) - 1
+    before_S = alpha_bar_T[levels]
+    after_S = [*before_S[1:], 1.0]
+    coefficients = _ddpm if sampler == "ddpm" else _ddim
     found = []
-    for level, before, after in zip(levels, alpha_bar_T[levels], [*alpha_bar_T[levels[1:]], 1.0], strict=True):
-        if sampler == "ddpm":
-            alpha = before / after
-            a, b = after**0.5 * (1 - alpha) / (1 - before), alpha**0.5 * (1 - after) / (1 - before)
-            std = ((1 - after) / (1 - before) * (1 - alpha)) ** 0.5
-        else:
-            b, std = ((1 - after) / (1 - before)) ** 0.5, 0.0
-            a = after**0.5 - b * before**0.5
-        found.append(Step(int(level), *map(float, (before**0.5, (1 - before) ** 0.5, a, b, std))))
+    for level, before, after in zip(levels, before_S, after_S, strict=True):
+        numbers = (before**0.5, (1 - before) ** 0.5, *coefficients(before, after))
+        found.append(DenoisingStep(int(level), *map(float, numbers)))
     return found
 
 
+def _ddpm(before: float, after: float) -> tuple[float, float, float]:
+    """a, b and σ of the step from ᾱ = `before` to ᾱ' = `after`. Ho eq. 7."""
+    alpha = before / after
+    a = after**0.5 * (1 - alpha) / (1 - before)
+    b = alpha**0.5 * (1 - after) / (1 - before)
+    std = ((1 - after) / (1 - before) * (1 - alpha)) ** 0.5
+    return a, b, std
+
+
+def _ddim(before: float, after: float) -> tuple[float, float, float]:
+    """The same. Song eq. 12, σ = 0."""
+    b = ((1 - after) / (1 - before)) ** 0.5
+    a = after**0.5 - b * before**0.5
+    return a, b, 0.0
+
+
 def sample(
-    predict: Callable[[Tensor, int], Tensor], noise_SN: Tensor, steps: Sequence[Step], clip: float | None
+    predict: Callable[[Tensor, int], Tensor],
+    noise_SN: Tensor,
+    steps: Sequence[DenoisingStep],
+    clip: float | None,
 ) -> Tensor:
     """A sample of the shape of `noise_SN[0]`. `predict(x, level)` is ε̂; `noise_SN` holds the S steps' Gaussian noise:
     where to start, and z of all but the last."""

@@ -11,7 +11,7 @@ one vector θ (the module's parameters are views into it) and performs, for the 
 For networks as small as these a CPU spends its time on dispatch, not arithmetic: one vector makes the optimiser a
 handful of operations, and `compile=True` turns the whole update, gradient included, into one compiled function
 (torch.compile of torch.func.grad_and_value). Compiling changes rounding, not meaning. On a GPU every update, compiled
-or not, is recorded as a CUDA graph and replayed (`rlexp.capture`).
+or not, is recorded as a CUDA graph and replayed (`rlexp.nn.capture`).
 """
 
 import copy
@@ -35,7 +35,8 @@ class _WithLoss(nn.Module):
 
     def __init__(self, net: nn.Module, loss: Loss):
         super().__init__()
-        self.net, self.loss = net, loss
+        self.net = net
+        self.loss = loss
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return self.loss(self.net, batch)
@@ -60,25 +61,36 @@ class Learner:
         compile: bool = False,
         device: str = "cpu",
     ):
-        self.net, self._loss, self.lr, self.betas, self.eps = net.to(device), loss, lr, betas, eps
-        self.weight_decay, self.clip, self.ema_decay = weight_decay, clip, ema
+        self.net = net.to(device)
+        self._loss = loss
+        self.lr = lr
+        self.betas = betas
+        self.eps = eps
+        self.weight_decay = weight_decay
+        self.clip = clip
+        self.ema_decay = ema
         self._with_loss = _WithLoss(net, loss)
         named = dict(self._with_loss.named_parameters())
         self._shapes = {name: p.shape for name, p in named.items()}
         self.theta = torch.cat([p.detach().reshape(-1) for p in named.values()])
         self.grad = torch.zeros_like(self.theta)
-        values, grads = self._split(self.theta), self._split(self.grad)
+        values = self._split(self.theta)
+        grads = self._split(self.grad)
         for name, p in named.items():
-            p.data, p.grad = values[name], grads[name]
-        self.m, self.v = torch.zeros_like(self.theta), torch.zeros_like(self.theta)
+            p.data = values[name]
+            p.grad = grads[name]
+        self.m = torch.zeros_like(self.theta)
+        self.v = torch.zeros_like(self.theta)
         self.t = torch.zeros((), dtype=torch.float64)  # on the CPU: read at every update
         self.ema = self.theta.clone() if ema is not None else None
         self._compiled = _compile(self._pure) if compile else None
-        self.device, self._captured = torch.device(device), Captured(self._stacked, device)
+        self.device = torch.device(device)
+        self._captured = Captured(self._stacked, device)
 
     def _split(self, vector: Tensor) -> dict[str, Tensor]:
         parts = vector.split([shape.numel() for shape in self._shapes.values()])
-        return {name: part.view(shape) for part, (name, shape) in zip(parts, self._shapes.items(), strict=True)}
+        named = zip(self._shapes.items(), parts, strict=True)
+        return {name: part.view(shape) for (name, shape), part in named}
 
     def view(self, vector: Tensor) -> Any:
         """A copy of the network that reads its parameters from `vector`, θ or θ̄, without gradients. It holds no values
@@ -97,8 +109,7 @@ class Learner:
     def update(self, batch: Batch, lr: float | None = None) -> dict[str, Tensor]:
         """One optimiser step on `batch`; returns the loss's metrics and `opt/grad_norm` (unclipped) as tensors."""
         self.t += 1
-        t, lr, (b1, b2) = float(self.t), self.lr if lr is None else lr, self.betas
-        rates = lr / (1 - b1**t), (1 - b2**t) ** -0.5, lr * self.weight_decay
+        rates = self._rates(self.lr if lr is None else lr)
         if self.device.type == "cuda":
             values = self._captured({**batch, "rates": torch.tensor(rates)})
             return dict(zip(self._names, values.unbind(), strict=True))
@@ -108,16 +119,24 @@ class Learner:
             return self._eager(batch, *rates)
         return self._compiled(batch, *torch.tensor(rates).unbind())  # tensors: numbers would be compiled in
 
+    def _rates(self, lr: float) -> tuple[float, float, float]:
+        """Of m, of √v and of the decay: Adam's bias corrections are in them."""
+        t = float(self.t)
+        b1, b2 = self.betas
+        return lr / (1 - b1**t), (1 - b2**t) ** -0.5, lr * self.weight_decay
+
     @torch.no_grad()
     def measure(self, batch: Batch) -> dict[str, float]:
         """The loss's metrics on `batch`; nothing is learned from it."""
-        return {name: float(value) for name, value in self._loss(self.net, moved(batch, self.device))[1].items()}
+        _, metrics = self._loss(self.net, moved(batch, self.device))
+        return {name: float(value) for name, value in metrics.items()}
 
     def _stacked(self, batch: Batch) -> Tensor:
         """One update as a function of tensors alone: `batch` holds the rates too. Its metrics in one tensor."""
         columns = dict(batch)
         rates = columns.pop("rates").unbind()
-        metrics = (self._compiled or self._eager)(columns, *rates)
+        update = self._compiled or self._eager
+        metrics = update(columns, *rates)
         self._names = list(metrics)
         return torch.stack(list(metrics.values()))
 
@@ -126,12 +145,13 @@ class Learner:
         gradient = self._gradient(loss)
         with torch.no_grad():
             norm = self._descend(gradient, *rates)
-        return {**{name: value.detach() for name, value in metrics.items()}, "opt/grad_norm": norm}
+        return _detached(metrics, norm)
 
     def _gradient(self, loss: Tensor) -> Tensor:
         """Of all parameters, in one vector. A GPU would take a kernel for each of them to add it to its place."""
         if self.device.type == "cuda":
-            parts = torch.autograd.grad(loss, list(self._with_loss.parameters()), materialize_grads=True)
+            parameters = list(self._with_loss.parameters())
+            parts = torch.autograd.grad(loss, parameters, materialize_grads=True)
             return torch.cat([part.reshape(-1) for part in parts])
         self.grad.zero_()
         loss.backward()
@@ -139,12 +159,15 @@ class Learner:
 
     def _pure(self, batch: Batch, *rates: Tensor) -> dict[str, Tensor]:
         params = self._split(self.theta)
-        grads, (_, metrics) = grad_and_value(lambda p: functional_call(self._with_loss, p, (batch,)), has_aux=True)(
-            params
-        )
+
+        def loss(params: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+            return functional_call(self._with_loss, params, (batch,))
+
+        grads, (_, metrics) = grad_and_value(loss, has_aux=True)(params)
         with torch.no_grad():
-            norm = self._descend(torch.cat([grads[name].reshape(-1) for name in params]), *rates)
-        return {**{name: value.detach() for name, value in metrics.items()}, "opt/grad_norm": norm}
+            gradient = torch.cat([grads[name].reshape(-1) for name in params])
+            norm = self._descend(gradient, *rates)
+        return _detached(metrics, norm)
 
     def _descend(self, g: Tensor, rate: Rate, scale: Rate, decay: Rate) -> Tensor:
         """θ ← θ − (`rate` · m / (√v · `scale` + ε) + `decay` · θ): Adam with its bias corrections in the rates."""
@@ -164,11 +187,19 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         state = {"theta": self.theta, "m": self.m, "v": self.v, "t": self.t}
-        return state if self.ema is None else {**state, "ema": self.ema}
+        if self.ema is not None:
+            state["ema"] = self.ema
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name in self.state_dict():
             getattr(self, name).copy_(state[name])  # in place: the module's parameters are views
+
+
+def _detached(metrics: Mapping[str, Tensor], norm: Tensor) -> dict[str, Tensor]:
+    found = {name: value.detach() for name, value in metrics.items()}
+    found["opt/grad_norm"] = norm
+    return found
 
 
 def _compile(update: Callable[..., dict[str, Tensor]]) -> Any:
@@ -185,4 +216,6 @@ def _compile(update: Callable[..., dict[str, Tensor]]) -> Any:
 
 def mean_metrics(metrics: list[dict[str, Tensor]]) -> dict[str, float]:
     """The mean of each metric over updates, as numbers."""
-    return {name: float(torch.stack([m[name] for m in metrics]).mean()) for name in metrics[0]} if metrics else {}
+    if not metrics:
+        return {}
+    return {name: float(torch.stack([m[name] for m in metrics]).mean()) for name in metrics[0]}
