@@ -294,7 +294,9 @@ class Diffusion(Algorithm):
 
     def __init__(self, config: Config, task: Task):
         assert task.data is not None
-        self.config, self.task, self.data = config, task, task.data
+        self.config = config
+        self.task = task
+        self.data = task.data
         c, spec, longest = config, task.spec, int(task.data.length_E.max())
         window = (spec.obs_dim, spec.n_actions, c.n_obs_steps, c.horizon, c.num_train_timesteps, longest)
         self.net = Denoiser(*window, c.num_layers, c.embed_dim, c.num_heads)
@@ -397,8 +399,14 @@ class Diffusion(Algorithm):
         return Progress(0, c.log_every, metrics)
 
     def policy(self, *, explore: bool = False) -> DiffusionPolicy:
-        c, learner = self.config, self.learner
+        c = self.config
         steps = c.num_inference_steps or c.num_train_timesteps
         return DiffusionPolicy(
-            learner.average(), self.task.spec, c.sampler, steps, c.clip_sample, c.n_action_steps, explore
+            self.learner.average(),
+            self.task.spec,
+            c.sampler,
+            steps,
+            c.clip_sample,
+            c.n_action_steps,
+            explore,
         )

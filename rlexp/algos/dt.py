@@ -346,8 +346,11 @@ class DT(Algorithm):
 
     def __init__(self, config: Config, task: Task):
         assert task.data is not None
-        self.config, self.task, self.data = config, task, task.data
-        c, spec = config, task.spec
+        self.config = config
+        self.task = task
+        self.data = task.data
+        c = config
+        spec = task.spec
         if not self.data.rewarded:
             raise UserError(f"{self.data.name}: has no rewards, so no return can be asked for; use algo=bc")
         if c.obs_coef and not np.isfinite(self.data.final_obs_EO).all():
@@ -384,9 +387,10 @@ class DT(Algorithm):
 
     def _columns(self) -> dict[str, Tensor]:
         """What windows are cut from, each N long, on the device."""
-        c, data = self.config, self.data
-        obs_NO, to_go_N = self.stats(data.obs_NO), data.return_to_go_N / np.float32(c.return_scale)
-        columns = {"return": to_go_N, "obs": obs_NO, "action": data.action}
+        c = self.config
+        data = self.data
+        to_go_N = data.return_to_go_N / np.float32(c.return_scale)
+        columns = {"return": to_go_N, "obs": self.stats(data.obs_NO), "action": data.action}
         if c.obs_coef:
             columns["next_obs"] = self.stats(data.next_obs_NO())
         if c.return_coef:
@@ -404,19 +408,26 @@ class DT(Algorithm):
 
     def loss(self, net: Transformer, b: Batch, train: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
         c = self.config
-        more = c.obs_coef or c.return_coef
-        with torch.autocast(b["obs"].device.type, torch.bfloat16, enabled=c.precision == "bfloat16"):
+        more = bool(c.obs_coef or c.return_coef)
+        bfloat16 = c.precision == "bfloat16"
+        with torch.autocast(b["obs"].device.type, torch.bfloat16, enabled=bfloat16):
             x = net(b, ALL if more else STATES, c.dropout if train else 0.0)
-            state_BKD, action_BKD = (x[:, 1::3], x[:, 2::3]) if more else (x, x)
+            state_BKD = x[:, 1::3] if more else x
+            action_BKD = x[:, 2::3]  # where all are read
             terms = {"loss/action": self._action_loss(net, state_BKD, b)}
             if c.obs_coef:
-                terms["loss/obs"] = (net.next_obs(action_BKD) - b["next_obs"]).square().mean(-1)
+                error = net.next_obs(action_BKD) - b["next_obs"]
+                terms["loss/obs"] = error.square().mean(-1)
             if c.return_coef:
-                terms["loss/return"] = (net.next_return(action_BKD).squeeze(-1) - b["next_return"]).square()
+                error = net.next_return(action_BKD).squeeze(-1) - b["next_return"]
+                terms["loss/return"] = error.square()
         valid_BK = b["valid"].float()
-        metrics = {name: (term_BK.float() * valid_BK).sum() / valid_BK.sum() for name, term_BK in terms.items()}
+        metrics = {}
+        for name, term_BK in terms.items():
+            metrics[name] = (term_BK.float() * valid_BK).sum() / valid_BK.sum()
         weights = {"loss/action": 1.0, "loss/obs": c.obs_coef, "loss/return": c.return_coef}
-        return sum((weights[name] * term for name, term in metrics.items()), torch.zeros(())), metrics
+        weighted = (weights[name] * term for name, term in metrics.items())
+        return sum(weighted, torch.zeros(())), metrics
 
     def _action_loss(self, net: Transformer, x_BKD: Tensor, b: Batch) -> Tensor:
         """(B, K), of the data's actions."""
@@ -441,7 +452,8 @@ class DT(Algorithm):
         return Progress(0, c.log_every, {**mean_metrics(losses), "opt/lr": lr})
 
     def policy(self, *, explore: bool = False) -> DTPolicy:
-        c, best = self.config, float(self.data.return_E.max())
+        c = self.config
+        best = float(self.data.return_E.max())
         target = best if c.target_return is None else c.target_return
         stats = copy.deepcopy(self.stats)
         return DTPolicy(
