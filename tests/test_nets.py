@@ -8,6 +8,7 @@ import torch
 
 from rlexp.envs.spec import EnvConfig, EnvSpec
 from rlexp.nn.actors import ActorCritic, Normaliser, PolicyConfig, actor_for, make_actor, mlp, require_probabilities
+from rlexp.nn.segments import segment_sums
 from rlexp.policies.actor import ActorPolicy
 from rlexp.policies.files import load_policy, save_policy
 from rlexp.util import checkpoint, paths
@@ -258,3 +259,8 @@ def test_shipped_policies_load(file):
     width = policy.env.obs_dim
     policy.start(2, np.random.default_rng(0))
     assert len(policy.act(np.zeros((2, width), np.float32))) == 2
+
+
+def test_sums_of_pieces_of_different_lengths():
+    x_MN = torch.arange(12.0).reshape(2, 6)
+    assert segment_sums(x_MN, torch.tensor([1, 0, 3, 2])).tolist() == [[0, 0, 6, 9], [6, 0, 24, 21]]

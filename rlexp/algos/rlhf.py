@@ -43,6 +43,7 @@ from rlexp.envs.spec import EnvSpec
 from rlexp.envs.vector import VecEnv
 from rlexp.nn.actors import Actor, actor_for, mlp, on_cpu
 from rlexp.nn.learner import Batch, Learner, mean_metrics
+from rlexp.nn.segments import segment_sums
 from rlexp.policies.actor import ActorPolicy
 from rlexp.policies.files import load_policy
 from rlexp.policies.start import start_weights
@@ -492,11 +493,9 @@ def steps_of(data: Trajectories, index_B2: np.ndarray) -> dict[str, Tensor]:
 
 def predicted_sums(reward: RewardNet, b: Batch) -> Tensor:
     """Σ_t r_m(s_t, a_t) of each piece, (M, B, 2)."""
-    r_NM = reward(b["obs"], b["action"]).mT
-    length_P = b["length"].flatten()
-    # in order, on a GPU too
-    sums_PM = torch.segment_reduce(r_NM, "sum", lengths=length_P, unsafe=True)
-    return sums_PM.mT.unflatten(1, b["length"].shape)
+    r_MN = reward(b["obs"], b["action"])
+    sums_MP = segment_sums(r_MN, b["length"].flatten())
+    return sums_MP.unflatten(1, b["length"].shape)
 
 
 def reward_loss(reward: RewardNet, b: Batch) -> tuple[Tensor, dict[str, Tensor]]:
