@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from rlexp.buffers.holdout import held_out_count
 from rlexp.envs.spec import EnvSpec
 from rlexp.util.errors import UserError
 
@@ -150,7 +151,7 @@ class Dataset:
                 "(algo.validation_fraction=0)"
             )
         order = rng.permutation(n)
-        held = min(n - 1, max(1, round(share * n)))
+        held = held_out_count(n, share, least=1)
         return self.take(np.sort(order[held:])), self.take(np.sort(order[:held]))
 
     def check_numbers(self) -> None:
