@@ -264,3 +264,12 @@ def test_shipped_policies_load(file):
 def test_sums_of_pieces_of_different_lengths():
     x_MN = torch.arange(12.0).reshape(2, 6)
     assert segment_sums(x_MN, torch.tensor([1, 0, 3, 2])).tolist() == [[0, 0, 6, 9], [6, 0, 24, 21]]
+
+
+def test_a_normalised_policy_acts_alike_on_observations_of_either_precision():
+    spec = EnvSpec(3, "continuous", 2, np.full(2, -1, np.float32), np.full(2, 1, np.float32))
+    normaliser = Normaliser(3)
+    normaliser.update(np.random.default_rng(0).normal(3, 7, (100, 3)))
+    policy = ActorPolicy(make_actor("continuous", 3, 2, hidden=[8], activation="tanh"), spec, normaliser)
+    obs_BO = np.random.default_rng(1).normal(3, 7, (500, 3)).astype(np.float32)
+    assert np.array_equal(policy.act(obs_BO), policy.act(obs_BO.astype(np.float64)))

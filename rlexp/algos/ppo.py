@@ -3,7 +3,7 @@
 Each iteration runs the current policy π_old for `num_steps` steps in `num_envs` environments, estimates advantages,
 and takes `update_epochs` passes in minibatches of `batch_size`:
 
-    Â_t = Σ_l (γλ)^l δ_{t+l},   δ_t = r_t + γ V(s'_t) − V(s_t)             generalised advantage (2016, eq. 16)
+    Â_t = Σ_l (γλ)^l δ_{t+l},   δ_t = r_t + γ V(s'_t) − V(s_t)             (eq. 11, 12; s' is what the action led to)
     ρ   = π(a|s) / π_old(a|s)
     L_π = −mean min(ρ Â, clip(ρ, 1 − ε, 1 + ε) Â)                          (eq. 7)
     L_V = ½ mean max((V − R)², (V_old + clip(V − V_old, ±ε_V) − R)²)       R = Â + V_old; plain MSE without ε_V
@@ -12,7 +12,8 @@ and takes `update_epochs` passes in minibatches of `batch_size`:
 Not in the paper, common to its implementations (Huang et al. 2022, "The 37 implementation details"): orthogonal
 initial weights, Adam ε = 1e-5, global gradient clipping, advantages normalised per minibatch, rewards divided by the
 running std of the discounted return (no mean subtracted), observations normalised by running statistics, linear
-schedules. An episode that a time limit cuts bootstraps from its final observation.
+schedules, value clipping, an early stop at `target_kl`, and the ½ in L_V: the paper's c₁ is vf_coef / 2. The sum of Â
+ends where an episode does; V(s') is 0 where the task ended, and that of the final observation at a time limit.
 
 Observation statistics are frozen while an iteration acts and learns, so that ρ is 1 before the first update; they take
 in its observations afterwards. Shapes: T steps, B environments, N = T·B samples, O observation dims. Clock: env_steps.
@@ -141,7 +142,7 @@ class PPO(Algorithm):
         entropy = entropy_N.mean()
 
         loss = policy_loss + c.vf_coef * value_loss  # (9)
-        if c.ent_coef:  # no backward pass for nothing
+        if c.ent_coef:  # else no backward pass through the entropy
             loss = loss - c.ent_coef * entropy
         moved_N = (ratio_N - 1).abs() > b["clip"]
         return loss, {

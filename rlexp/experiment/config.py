@@ -124,6 +124,12 @@ def stored(folder: Path) -> dict[str, Any]:
     return config
 
 
+def require_workers(workers: Any) -> None:
+    """Raise UserError for what is no number of processes; None is one for each core."""
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+        raise UserError(f"workers: {workers!r} is not a whole number ≥ 1")
+
+
 def make_engine(node: Any) -> Engine:
     """The engine that the group `engine` describes. Raises UserError where there is none, or its options are wrong."""
     options = dict(node) if isinstance(node, dict) else {}
@@ -148,6 +154,7 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         if key not in TOP_LEVEL:
             known = all_keys({k: v for k, v in plain.items() if k in TOP_LEVEL})
             raise UserError(f"{key}: unknown option{did_you_mean(nearest_key(key, known))}")
+    require_workers(plain.get("workers"))
     algo_class = targets.find(plain["algo"].get("_target_"), Algorithm, "algo._target_")
     body = {key: value for key, value in former_names.renamed(plain["algo"]).items() if key != "_target_"}
     train = dict(plain["train"])

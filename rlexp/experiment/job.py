@@ -13,7 +13,7 @@ from rlexp.experiment.train import run_seed
 
 @dataclass(frozen=True)
 class SeedJob:
-    """Continue one seed of the run in `run_folder`, whose config.yaml says everything else."""
+    """Begin or continue one seed of the run in `run_folder`, whose config.yaml says everything else."""
 
     run_folder: Path  # absolute
     seed: int

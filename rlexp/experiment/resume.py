@@ -44,7 +44,8 @@ def engine_of(words: list[str], threads: int) -> tuple[Engine, list[str]]:
     config = OmegaConf.create({"engine": OmegaConf.load(file), "workers": None, "train": {"threads": threads}})
     for key, value in options.items():
         if OmegaConf.select(config, key, default=Ellipsis) is Ellipsis:
-            raise UserError(f"{key}: engine={name} has no such option{nearest_key(key, all_keys(_plain(config)))}")
+            known = [option for option in all_keys(_plain(config)) if option.startswith("engine.")]
+            raise UserError(f"{key}: engine={name} has no such option{did_you_mean(nearest(key, known))}")
         OmegaConf.update(config, key, value)
     return make_engine(_plain(config)["engine"]), rest
 
@@ -73,8 +74,8 @@ def _with_overrides(folder: Path, parsed: list[Override]) -> dict[str, Any]:
     """The stored config of the run in `folder` with overrides applied. Raises UserError for any that would alter what
     has been done."""
     if not (folder / "config.yaml").is_file():
-        beside = [place.name for place in folder.parent.glob("*")]
-        near = did_you_mean(nearest(folder.name, beside))
+        runs = [file.parent.name for file in folder.parent.glob("*/config.yaml")]
+        near = did_you_mean(nearest(folder.name, runs))
         raise UserError(f"resume={folder}: no run folder (it has no config.yaml){near}")
     config = stored(folder)
     for override in parsed:

@@ -52,7 +52,7 @@ def summary(name: str, record: dict[str, Any], seeds: Seeds) -> str:
         "",
         f"`{record['command']}`",
         "",
-        f"Last policy, {evaluation['actions']} actions, {evaluation['episodes']} fresh episodes a seed.",
+        f"Last policy, {evaluation['actions']} actions, {evaluation['episodes']} episodes a seed: the curve's end.",
         "",
         "| " + " | ".join(["seed", "status", record["clock"], *HEADINGS[:columns]]) + " |",
         "|---" * (3 + columns) + "|",
@@ -82,7 +82,22 @@ def _means(total: dict[str, Any]) -> list[str]:
     lines = [f"Mean over {seeds}{missing}:"]
     for name in ("return_mean", "score", "success_rate"):
         if name in total:
-            half = total[name]["t95"]
-            interval = "" if half is None else f" ± {half:.4g} (95 % t-interval of the mean)"
-            lines.append(f"- {name.replace('_', ' ')}: {total[name]['mean']:.4g}{interval}")
+            lines.append(f"- {name.replace('_', ' ')}: {total[name]['mean']:.4g}{_spread(name, total[name])}")
     return lines
+
+
+def _spread(name: str, total: dict[str, Any]) -> str:
+    """The interval of a mean over seeds, in words; of a share it is given by its ends, which stay within [0, 1]."""
+    if total["t95"] is None:
+        return ""
+    if name.endswith("_rate"):
+        return f" ({interval(name, total['mean'], total['t95'])}, 95 % t-interval of the mean)"
+    return f" ± {total['t95']:.4g} (95 % t-interval of the mean)"
+
+
+def interval(name: str, mean: float, half: float) -> str:
+    """The ends of mean ± half; a share stays within [0, 1]."""
+    low, high = mean - half, mean + half
+    if name.endswith("_rate"):
+        low, high = max(0.0, low), min(1.0, high)
+    return f"{low:.4g} to {high:.4g}"

@@ -1,6 +1,5 @@
 """What is to be run: one run folder and its seeds, or a study of several; and what is said at its end."""
 
-import math
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -112,13 +111,8 @@ def _arm(arm: str, seeds: dict[str, dict[str, Any]], name: str) -> str:
     if not values:
         return f"| {arm} | 0 | | | | | {total['failed']} |"
     mean = total[name]["mean"]
-    cells = [arm, str(len(values)), f"{mean:.4g}", _interval(mean, total[name]["t95"], name)]
+    half = total[name]["t95"]
+    ends = "" if half is None else tables.interval(name, mean, half)
+    cells = [arm, str(len(values)), f"{mean:.4g}", ends]
     cells += [f"{min(values):.4g}", f"{max(values):.4g}", str(total["failed"])]
     return "| " + " | ".join(cells) + " |"
-
-
-def _interval(mean: float, half: float | None, name: str) -> str:
-    if half is None:
-        return ""
-    low, high = (0.0, 1.0) if name.endswith("_rate") else (-math.inf, math.inf)  # a share stays within [0, 1]
-    return f"{max(low, mean - half):.4g} to {min(high, mean + half):.4g}"

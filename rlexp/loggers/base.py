@@ -92,7 +92,8 @@ class Logger(ABC):
 
     @abstractmethod
     def log(self, row: Row) -> None:
-        """One row of metrics.jsonl. Steps grow; rows of one step can be several (DPO, RLHF)."""
+        """One row of metrics.jsonl, whole or not at all. Steps grow; rows of one step can be several (DPO, RLHF): of
+        these a kill between two can leave the later out."""
 
     def log_film(self, path: Path, step: int) -> None:
         """An mp4 of the policy of `step`. The same film may come again, and must not be there twice."""
@@ -101,7 +102,8 @@ class Logger(ABC):
         """A PNG that was drawn at `step`. The same picture may come again, newer, and replaces the former."""
 
     def close(self, status: Status) -> None:
-        """Nothing more will come; what is still on its way is to arrive."""
+        """Nothing more will come; what is still on its way is to arrive. It is not called where the process is killed,
+        which Ctrl-C does with engine=processes: the tracker's record stays open until the run is resumed or tracked."""
 
 
 def film_name(path: Path) -> str:

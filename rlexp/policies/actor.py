@@ -41,9 +41,10 @@ class ActorPolicy(Policy, kind="actor"):
     def act(self, obs_BO: np.ndarray) -> np.ndarray:
         if obs_BO.ndim != 2:
             raise ValueError(f"observations are (B, O), not {obs_BO.shape}; of one environment, obs[None]")
+        obs_BO = np.ascontiguousarray(obs_BO, np.float32)  # before it is normalised: as in training
         if self.normaliser is not None:
             obs_BO = self.normaliser(obs_BO)
-        x = torch.from_numpy(np.ascontiguousarray(obs_BO, np.float32))
+        x = torch.from_numpy(obs_BO)
         if self.explore:
             action = self.actor.sample(x, self.actor.noise([len(x)], self.generator))
         else:
