@@ -77,7 +77,7 @@ def test_train_is_main(called, tmp_path):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: lr: unknown option; did you mean 'algo.lr'?\n"
     shown = subprocess.run([sys.executable, *words, "--cfg", "job"], cwd=tmp_path, capture_output=True, text=True)
-    assert (shown.returncode, shown.stdout[:5]) == (0, "seeds")
+    assert (shown.returncode, "\nseeds:" in shown.stdout) == (0, True)
 
 
 TINY = ["train.budget=2048", "train.eval_episodes=2", "seeds=[0]", "video=none", "logger=none"]

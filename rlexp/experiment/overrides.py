@@ -6,7 +6,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 
-from rlexp.experiment.hydra_errors import hydra_error
 from rlexp.util.errors import UserError
 
 
@@ -17,8 +16,9 @@ def parse(words: list[str]) -> list[Override]:
     for word in words:
         try:
             found.append(parser.parse_override(word))
-        except HydraException as error:
-            raise UserError(f"{word}: {hydra_error(error, [word])}") from None
+        except HydraException:
+            text = word.partition("=")[2]
+            raise UserError(f"{word}: '{text}' cannot be read; is a bracket or a quote open?") from None
     return found
 
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rlexp.engines.base import Engine
 from rlexp.experiment import hydra_errors, overrides
 from rlexp.experiment.compose import find
-from rlexp.experiment.config import RunConfig, build, make_engine, seed_list, stored
+from rlexp.experiment.config import RunConfig, build, make_engine, require_workers, seed_list, stored
 from rlexp.experiment.folder import Folder
 from rlexp.experiment.probe import probe
 from rlexp.experiment.track import group
@@ -37,6 +37,7 @@ def engine_of(words: list[str], threads: int) -> tuple[Engine, list[str]]:
     own = [one for one in parsed if one.key_or_group.split(".")[0] in ("engine", "workers")]
     rest = [str(one.input_line) for one in parsed if one not in own]
     options = {one.key_or_group: overrides.value(one) for one in own}
+    require_workers(options.get("workers"))
     name = options.pop("engine", "serial")
     file = find("engine", str(name))
     if file is None:
