@@ -126,9 +126,10 @@ def _check_groups(words: list[str]) -> None:
     traceback."""
     from rlexp.experiment.compose import choices, groups
 
+    known = groups()
     for word in words:
         group, _, value = word.lstrip("+~").partition("=")
-        if group not in groups() or not value:
+        if group not in known or not value:
             continue
         for choice in _choices(group, value):
             if choice not in choices(group) and re.fullmatch(r"(?i)true|false|null|[-+.\deE]+|\[.*", choice):
@@ -196,13 +197,14 @@ def resume(words: list[str]) -> int:
     if str(path) == ".":
         raise UserError("resume=: name a run folder, e.g. resume=runs/2026-01-31/12-00-00_ppo_cartpole")
     stored = [*path.glob("config.yaml"), *path.glob("*/config.yaml")]  # of a run, or of a study's arms
-    threads = re.search(r"^  threads: (\d+)$", stored[0].read_text(), re.MULTILINE) if stored else None
-    limit_threads(int(threads[1]) if threads else 1)
+    written = re.search(r"^  threads: (\d+)$", stored[0].read_text(), re.MULTILINE) if stored else None
+    threads = int(written[1]) if written else 1
+    limit_threads(threads)
 
     from rlexp.experiment.resume import engine_of, resume
 
     others = [word for word in words if word not in named]
-    engine, rest = engine_of(others, threads=int(threads[1]) if threads else 1)
+    engine, rest = engine_of(others, threads)
     return execute(resume(path, rest), engine)
 
 

@@ -3,16 +3,14 @@
 from contextlib import closing
 
 from rlexp.engines.base import Engine, Handle, NextJob, messages
-from rlexp.util.errors import UserError
-from rlexp.util.processes import cores, run_jobs
+from rlexp.util.processes import cores, require_workers, run_jobs
 
 
 class Processes(Engine):
     """`workers` spawned processes; None: as many as there are cores for processes of `threads` threads each."""
 
     def __init__(self, workers: int | None = None, threads: int = 1):
-        if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
-            raise UserError(f"workers: {workers!r} is not a whole number ≥ 1")
+        require_workers(workers)
         self.workers = workers or max(1, cores() // threads)
 
     def run(self, next_job: NextJob, handle: Handle) -> None:

@@ -29,6 +29,7 @@ from rlexp.report.naming import names
 from rlexp.util import paths, targets, trust
 from rlexp.util.errors import UserError, did_you_mean
 from rlexp.util.params import OutOfRange, Params, all_keys, nearest_key, param, typed
+from rlexp.util.processes import require_workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,12 +123,6 @@ def stored(folder: Path) -> dict[str, Any]:
     except Exception as error:  # a yaml parser's many errors
         raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]})") from None
     return config
-
-
-def require_workers(workers: Any) -> None:
-    """Raise UserError for what is no number of processes; None is one for each core."""
-    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
-        raise UserError(f"workers: {workers!r} is not a whole number ≥ 1")
 
 
 def make_engine(node: Any) -> Engine:

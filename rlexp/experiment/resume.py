@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from rlexp.engines.base import Engine
 from rlexp.experiment import hydra_errors, overrides
 from rlexp.experiment.compose import find
-from rlexp.experiment.config import RunConfig, build, make_engine, require_workers, seed_list, stored
+from rlexp.experiment.config import RunConfig, build, make_engine, seed_list, stored
 from rlexp.experiment.folder import Folder
 from rlexp.experiment.probe import probe
 from rlexp.experiment.track import group
@@ -19,6 +19,7 @@ from rlexp.report import history
 from rlexp.util import checkpoint
 from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.params import all_keys, nearest_key
+from rlexp.util.processes import require_workers
 
 # What may change when a run is resumed, because nothing that has been done depends on it.
 FREE_ON_RESUME = (

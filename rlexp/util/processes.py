@@ -29,6 +29,12 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def require_workers(workers: Any) -> None:
+    """Raise UserError for what is no number of worker processes; None stands for as many as there are cores for."""
+    if workers is not None and (not isinstance(workers, int) or isinstance(workers, bool) or workers < 1):
+        raise UserError(f"workers: {workers!r} is not a whole number ≥ 1")
+
+
 def limit_threads(n: int) -> None:
     """Threads of numerical libraries, in this process before they are imported, and in those that it starts."""
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
