@@ -1,8 +1,11 @@
 """Tests keep data sets in a folder of their own, for the session; some in one of their own each."""
 
+import os
 import signal
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run on every core already
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in the background, and what the tests start would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import dataclass
+from pathlib import Path
 
 from rlexp.loggers.base import LoggedSeed, Logger, Row, Status
 from rlexp.util.params import Params, param
@@ -29,6 +30,12 @@ class CSV(Logger):
     def log(self, row: Row) -> None:
         self.out.writerows([row["step"], name, value] for name, value in row.items() if name != "step")
         self.file.flush()
+
+    def log_film(self, path: Path, step: int) -> None:
+        self.out.writerow([step, "film", path.name])
+
+    def log_picture(self, path: Path, step: int) -> None:
+        self.out.writerow([step, "picture", path.name])
 
     def close(self, status: Status) -> None:
         self.file.close()
