@@ -149,13 +149,17 @@ class Transformer(nn.Module):
         self.register_buffer("reach_A", reach_A.where(bounded_A, 1), persistent=False)
         self.embed_return = nn.Linear(1, width)
         self.embed_obs = nn.Linear(obs_dim, width)
-        embedding = nn.Embedding if self.discrete else nn.Linear
-        self.embed_action = embedding(n_actions, width)
+        if self.discrete:
+            self.embed_action: nn.Module = nn.Embedding(n_actions, width)
+        else:
+            self.embed_action = nn.Linear(n_actions, width)
         self.embed_step = nn.Embedding(steps, width)
         self.norm_in = nn.LayerNorm(width)
         self.norm_out = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
-        n_out = 2 * n_actions if learned_std and not self.discrete else n_actions
+        n_out = n_actions
+        if learned_std and not self.discrete:
+            n_out = 2 * n_actions
         self.action = nn.Linear(width, n_out)
         self.next_obs = nn.Linear(width, obs_dim)
         self.next_return = nn.Linear(width, 1)
@@ -169,7 +173,9 @@ class Transformer(nn.Module):
         """Outputs of the tokens in `read`, with dropout of probability `p`, from columns return (B, K), obs, action and
         step. The last action is a token only where `read` is ALL: else nothing depends on it."""
         step_BK = b["step"].clamp(max=self.embed_step.num_embeddings - 1)
-        action = b["action"] if self.discrete else self.scaled(b["action"])
+        action = b["action"]
+        if not self.discrete:
+            action = self.scaled(action)
         parts = [
             self.embed_return(b["return"].unsqueeze(-1)),
             self.embed_obs(b["obs"]),
@@ -193,7 +199,9 @@ class Transformer(nn.Module):
         """Mean of the scaled actions, and its log standard deviation where that is learned, from outputs of states."""
         mean, *log_std = self.action(x).split(self.n_actions, -1)
         mean = torch.where(self.bounded_A, mean.tanh(), mean)
-        return mean, log_std[0].clamp(-5, 2) if log_std else None
+        if not log_std:
+            return mean, None
+        return mean, log_std[0].clamp(-5, 2)
 
 
 class DTPolicy(Policy, kind="dt"):
@@ -454,7 +462,9 @@ class DT(Algorithm):
     def policy(self, *, explore: bool = False) -> DTPolicy:
         c = self.config
         best = float(self.data.return_E.max())
-        target = best if c.target_return is None else c.target_return
+        target = c.target_return
+        if target is None:
+            target = best
         stats = copy.deepcopy(self.stats)
         return DTPolicy(
             self.net,

@@ -261,9 +261,8 @@ class PPO(Algorithm):
         losses: list[dict[str, Tensor]] = []
         for _ in range(c.update_epochs):
             order = torch.from_numpy(self.rng.permutation(len(batch["adv"])))
-            shuffled = {name: column[order].split(c.batch_size) for name, column in batch.items()}
-            for columns in zip(*shuffled.values(), strict=True):
-                minibatch = dict(zip(shuffled, columns, strict=True))
+            for rows in order.split(c.batch_size):
+                minibatch = {name: column[rows] for name, column in batch.items()}
                 losses.append(self.learner.update({**minibatch, "clip": clip}, lr))
                 if c.target_kl is not None and losses[-1]["opt/kl"] > c.target_kl:
                     return losses

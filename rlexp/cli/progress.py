@@ -42,7 +42,9 @@ class Row:
 
     def take(self, event: Event) -> None:
         """Learn from what the job reports."""
-        self.status = event.kind if event.kind in ("done", "failed") else "running"
+        self.status = "running"
+        if event.kind in ("done", "failed"):
+            self.status = event.kind
         self.note = event.text
         if "step" in event.data:
             self.step = event.data["step"]

@@ -46,7 +46,9 @@ def summary(name: str, record: dict[str, Any], seeds: Seeds) -> str:
     """summary.md: one row a seed, then the mean with its interval."""
     evaluation = record["eval"]
     scored = any("score" in final for final in finals(seeds).values())
-    columns = len(CURVE) if scored else len(CURVE) - 1
+    columns = len(CURVE)
+    if not scored:
+        columns -= 1  # the score is the last
     lines = [
         f"# {name}",
         "",

@@ -8,7 +8,9 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
 INSTALLED = (PACKAGE / "conf").is_dir()  # a clone has none in the package
-ROOT = PACKAGE if INSTALLED else PACKAGE.parent
+ROOT = PACKAGE.parent
+if INSTALLED:
+    ROOT = PACKAGE
 CONF = ROOT / "conf"
 GALLERY = ROOT / "gallery"
 POLICIES = GALLERY / "policies"
@@ -16,23 +18,31 @@ POLICIES = GALLERY / "policies"
 
 def own_gallery() -> Path:
     """Where what is published goes; it need not be there yet."""
-    return Path("gallery") if INSTALLED else GALLERY
+    if INSTALLED:
+        return Path("gallery")
+    return GALLERY
 
 
 def galleries() -> list[Path]:
     """Where references are looked for, in this order."""
-    return [own_gallery(), GALLERY] if INSTALLED else [GALLERY]
+    if INSTALLED:
+        return [own_gallery(), GALLERY]
+    return [GALLERY]
 
 
 def own_policies() -> Path:
     """Where policies that are published go; it need not be there yet."""
-    return own_gallery() / "policies" if INSTALLED else POLICIES
+    if INSTALLED:
+        return own_gallery() / "policies"
+    return POLICIES
 
 
 def policy(name: str) -> Path:
     """The file of a published or shipped policy; a ladder's are named <ladder>/policy_<step>. It need not be there."""
     own = own_policies() / f"{name}.safetensors"
-    return own if own.is_file() else POLICIES / f"{name}.safetensors"
+    if own.is_file():
+        return own
+    return POLICIES / f"{name}.safetensors"
 
 
 def policies() -> dict[str, Path]:
