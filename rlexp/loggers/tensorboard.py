@@ -11,6 +11,8 @@ from typing import Any
 from rlexp.loggers.base import COUNTERS, LoggedSeed, Logger, Row, Status, film_name
 from rlexp.util.params import Params, param
 
+FILES = "events.out.tfevents.*"
+
 
 class TensorBoard(Logger):
     """One scalar per metric; pictures; films as GIFs, for TensorBoard plays no others."""
@@ -69,25 +71,33 @@ class TensorBoard(Logger):
 
 
 def _events(folder: Path) -> Iterator[Any]:
-    """The events in a folder's files; of a file whose end was not written, by a process that was killed, up to there.
+    """The events in all files of a folder."""
+    for file in sorted(folder.glob(FILES)):
+        yield from events(file)
+
+
+def events(file: Path) -> Iterator[Any]:
+    """The events in a file; where its end was not written, by a process that was killed, or is broken, up to there.
 
     Records as TFRecord has them: length (8 bytes, little-endian), its checksum (4), the event, its checksum (4).
     TensorBoard's own reader checks the checksums in Python, which takes half a minute where this takes one second.
     """
-    files = sorted(folder.glob("events.out.tfevents.*"))
-    if not files:
-        return
+    from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event
 
-    for file in files:
-        data = file.read_bytes()
-        position = 0
-        while position + 12 <= len(data):
-            (length,) = struct.unpack_from("<Q", data, position)
-            begin = position + 12
-            position = begin + length + 4
-            if position <= len(data):
-                yield Event.FromString(data[begin : begin + length])
+    left = file.stat().st_size
+    with open(file, "rb") as stream:
+        while left >= 12:
+            (length,) = struct.unpack("<Q", stream.read(12)[:8])
+            left -= 12 + length + 4
+            if left < 0:
+                return
+            data = stream.read(length)
+            stream.seek(4, 1)
+            try:
+                yield Event.FromString(data)
+            except DecodeError:
+                return
 
 
 def _gif(film: Path) -> bytes:
