@@ -9,9 +9,10 @@ from omegaconf import OmegaConf
 
 import rlexp
 from rlexp.experiment import former_names, plan
-from rlexp.experiment.former_names import FORMER, algorithms_of, renamed, translated
+from rlexp.experiment.former_names import algorithms_of, translated
 from rlexp.util import paths
 from rlexp.util.errors import UserError
+from rlexp.util.former_keys import FORMER, algorithm_of, renamed
 from tests.helpers import ALGOS, QUIET, ROOT, built, command, metrics
 
 OLD_PPO = {"_target_": "rlexp.algos.ppo.PPO", "envs": 4, "steps": 64, "clip": 0.1, "lr": 1e-3}
@@ -50,7 +51,7 @@ def test_every_gallery_card_is_a_config_of_today(file):
     config = json.loads(file.read_text()).get("config")
     if config is None:
         pytest.skip("another project's curve")
-    algo = former_names._algorithm(config["algo"]["_target_"])
+    algo = algorithm_of(config["algo"]["_target_"])
     assert set(renamed(config["algo"])) - {"_target_"} == keys(algo)
 
 

@@ -28,6 +28,7 @@ from rlexp.report.film import VideoConfig
 from rlexp.report.naming import names
 from rlexp.util import paths, targets, trust
 from rlexp.util.errors import UserError, did_you_mean
+from rlexp.util.former_keys import renamed
 from rlexp.util.params import OutOfRange, Params, all_keys, nearest_key, param, typed
 from rlexp.util.processes import require_workers
 
@@ -116,7 +117,7 @@ def stored(folder: Path) -> dict[str, Any]:
         config: Any = OmegaConf.to_container(OmegaConf.load(file))
         require(config)
         trust.require(trust.names_in(config))
-        config["algo"] = former_names.renamed(config["algo"])
+        config["algo"] = renamed(config["algo"])
         config = former_names.with_loggers(config)
     except UserError as error:
         raise UserError(f"{file}: {error}") from None
@@ -151,7 +152,7 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
             raise UserError(f"{key}: unknown option{did_you_mean(nearest_key(key, known))}")
     require_workers(plain.get("workers"))
     algo_class = targets.find(plain["algo"].get("_target_"), Algorithm, "algo._target_")
-    body = {key: value for key, value in former_names.renamed(plain["algo"]).items() if key != "_target_"}
+    body = {key: value for key, value in renamed(plain["algo"]).items() if key != "_target_"}
     train = dict(plain["train"])
     budget = train.get("budget")
     if isinstance(budget, int | float) and not isinstance(budget, bool) and math.isfinite(budget):
