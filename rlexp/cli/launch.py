@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlexp.util import paths
 from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util.files import read_text
 from rlexp.util.processes import limit_threads
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def _compose(words: list[str], typed: list[str], arms: list[str]) -> int:
     """Let Hydra compose `words` and start what they describe. Returns the worst exit code."""
     import hydra
 
+    from rlexp.experiment.compose import mistakes_named
+
     codes = [0]  # of this process's runs; Hydra passes no return value through
 
     @hydra.main(config_path=str(paths.CONF), config_name="config", version_base="1.3")
@@ -95,7 +98,8 @@ def _compose(words: list[str], typed: list[str], arms: list[str]) -> int:
             codes.append(_complain(_said(error)))
 
     sys.argv[1:] = words
-    task()
+    with mistakes_named():
+        task()
     return max(codes)
 
 
@@ -197,7 +201,7 @@ def resume(words: list[str]) -> int:
     if str(path) == ".":
         raise UserError("resume=: name a run folder, e.g. resume=runs/2026-01-31/12-00-00_ppo_cartpole")
     stored = [*path.glob("config.yaml"), *path.glob("*/config.yaml")]  # of a run, or of a study's arms
-    written = re.search(r"^  threads: (\d+)$", stored[0].read_text(), re.MULTILINE) if stored else None
+    written = re.search(r"^  threads: (\d+)$", read_text(stored[0]), re.MULTILINE) if stored else None
     threads = int(written[1]) if written else 1
     limit_threads(threads)
 

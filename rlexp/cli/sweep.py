@@ -48,6 +48,8 @@ class Summary(Callback):
         print(f"{place / 'summary.md'}\n{self._table(place)}")
 
     def _table(self, place: Path) -> str:
+        from rlexp.report.records import read_record
+
         lines = ["| options | run | seeds | return mean | 95 % t-interval | score |", "|---|---|---|---|---|---|"]
         listed = place / "runs.jsonl"
         runs = [json.loads(line) for line in listed.read_text().splitlines()] if listed.exists() else []
@@ -55,7 +57,7 @@ class Summary(Callback):
         for one in runs:
             run = one["run"]
             options = " ".join(word for word in one["options"] if word not in common).replace("|", "\\|")
-            record = json.loads((Path(run) / "run.json").read_text()) if (Path(run) / "run.json").exists() else {}
+            record = read_record(Path(run)) if (Path(run) / "run.json").exists() else {}
             final = record.get("final", {})
             if "return_mean" not in final:
                 lines.append(f"| {options} | {run} | {final.get('n', '')} | see its folder | | |")

@@ -5,7 +5,6 @@ whoever played them and whenever: none is preferred for being short. Where a sha
 cut, as by a time limit, at the last of them.
 """
 
-import json
 import multiprocessing
 import sys
 import time
@@ -22,6 +21,7 @@ from rlexp.engines.serial import Serial
 from rlexp.envs.spec import EnvConfig
 from rlexp.util import checkpoint
 from rlexp.util.errors import UserError, said_of
+from rlexp.util.files import read_object
 from rlexp.util.processes import WorkerDied
 
 LANES = 16  # episodes side by side, at most
@@ -245,7 +245,7 @@ def _card(share: Share, episodes: int, steps: int) -> dict[str, Any]:
     }
     beside = share.path.with_suffix(".json")
     if beside.is_file():
-        scores = json.loads(beside.read_text()).get("scores")
+        scores = read_object(beside).get("scores")
         if scores:
             card["scores"] = scores
     return card

@@ -20,6 +20,7 @@ import urllib.request
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,15 @@ from rlexp.buffers.dataset import Dataset
 from rlexp.envs.make import make
 from rlexp.envs.spec import EnvConfig
 from rlexp.util.errors import UserError
+from rlexp.util.files import read_object
 
 _ID = re.compile(r"[-\w]+(/[-\w]+)*-v\d+")
+_KINDS: dict[str, Any] = {  # of what a data set's metadata have, where they have it
+    **dict.fromkeys(("total_steps", "total_episodes"), int),
+    "data_format": str,
+    "env_spec": (str, NoneType),
+    "rlexp": dict,
+}
 _VERSIONS = ("gymnasium", "mujoco", "Box2D", "numpy", "torch", "minari")
 
 
@@ -71,10 +79,17 @@ def changed(dataset_id: str) -> tuple[Path, int]:
 def facts(dataset_id: str) -> dict[str, Any]:
     """The metadata of a data set that exists; `rlexp` among it is ours."""
     file = folder(dataset_id) / "data" / "metadata.json"
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file}: cannot be read ({error})") from None
+    found = read_object(file)
+    for key, kind in _KINDS.items():
+        if key in found and not isinstance(found[key], kind):
+            raise UserError(f"{file}: is no data set's metadata ({key} is a {type(found[key]).__name__})")
+    for key in ("total_steps", "total_episodes"):
+        if found.get(key, -1) < 0:
+            raise UserError(f"{file}: is no data set's metadata (it has no {key})")
+    returns = found.get("rlexp", {}).get("returns", {})
+    if not isinstance(returns, dict) or not isinstance(returns.get("mean"), int | float | NoneType):
+        raise UserError(f"{file}: is no data set's metadata (rlexp.returns)")
+    return found
 
 
 def env_id(dataset_id: str) -> str | None:
@@ -276,7 +291,7 @@ def _read_episodes(file: Path, name: str, episodes: int, steps: int) -> Dataset:
             n = arrays[b"rewards"].shape[0]
             obs_T = np.empty((n + 1, wide), np.float32)
             ends = np.empty(n, flag)
-            outs = (obs_T, action[at : at + n], reward_N[at : at + n], ends)
+            outs: tuple[np.ndarray, ...] = (obs_T, action[at : at + n], reward_N[at : at + n], ends)
             for array, out in zip(arrays.values(), outs, strict=True):
                 if array.shape[0] != len(out) or np.prod(array.shape) != out.size:
                     raise ValueError(f"episode {i} has {array.shape} where {out.shape} is expected")

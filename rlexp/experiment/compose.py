@@ -13,13 +13,15 @@ import hydra
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 from yaml import YAMLError
 
 from rlexp.util import paths, plugins, trust
 from rlexp.util.errors import UserError
+from rlexp.util.files import read_text, yaml_mistake
 
 _config_dirs: list[Path] = []  # given with --config-dir to this process
 
@@ -120,10 +122,38 @@ def compose(words: Iterable[str], config_dirs: Iterable[Path] = ()) -> DictConfi
         before = GlobalHydra.instance().hydra  # that of main.py, where a study or a sweep composes its parts
         GlobalHydra.instance().clear()
         try:
-            with hydra.initialize_config_dir(str(paths.CONF), version_base="1.3"):
+            with hydra.initialize_config_dir(str(paths.CONF), version_base="1.3"), mistakes_named():
                 return hydra.compose("config", list(words))
         finally:
             GlobalHydra.instance().hydra = before
+
+
+@contextmanager
+def mistakes_named() -> Iterator[None]:
+    """Within, what a yaml parser makes of a broken config is a UserError that names file and, if it can, line."""
+    try:
+        yield
+    except (YAMLError, UnicodeError, GrammarParseError, OSError, HydraException) as error:
+        if isinstance(error, HydraException) and str(error).strip():
+            raise  # it says what is wrong
+        mark = getattr(error, "problem_mark", None)
+        if mark is not None:
+            raise UserError(yaml_mistake(mark.name, error)) from None
+        for _, folder in folders():
+            for file in sorted(folder.glob("*/**/*.yaml")):
+                _check_readable(file)
+        raise
+
+
+def _check_readable(file: Path) -> None:
+    """Raise UserError where a config is no yaml, or no mapping."""
+    read_text(file)
+    try:
+        node = OmegaConf.load(file)
+    except (YAMLError, OmegaConfBaseException, OSError) as error:
+        raise UserError(yaml_mistake(file, error)) from None
+    if not isinstance(node, DictConfig):
+        raise UserError(f"{file}: is no mapping of keys to values")
 
 
 @contextmanager

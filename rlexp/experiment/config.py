@@ -26,8 +26,9 @@ from rlexp.loggers import make as loggers
 from rlexp.nn.actors import PolicyConfig
 from rlexp.report.film import VideoConfig
 from rlexp.report.naming import names
+from rlexp.report.records import read_config
 from rlexp.util import paths, targets, trust
-from rlexp.util.errors import UserError, did_you_mean
+from rlexp.util.errors import UserError, did_you_mean, said_of
 from rlexp.util.former_keys import renamed
 from rlexp.util.params import OutOfRange, Params, all_keys, nearest_key, param, typed
 from rlexp.util.processes import require_workers
@@ -112,18 +113,12 @@ def require(plain: Any) -> None:
 
 def stored(folder: Path) -> dict[str, Any]:
     """The resolved config of the run in `folder`, as its config.yaml has it. Raises UserError."""
-    file = folder / "config.yaml"
-    try:
-        config: Any = OmegaConf.to_container(OmegaConf.load(file))
+    config = read_config(folder)
+    with said_of(str(folder / "config.yaml")):
         require(config)
         trust.require(trust.names_in(config))
         config["algo"] = renamed(config["algo"])
-        config = former_names.with_loggers(config)
-    except UserError as error:
-        raise UserError(f"{file}: {error}") from None
-    except Exception as error:  # a yaml parser's many errors
-        raise UserError(f"{file}: cannot be read ({' '.join(str(error).split())[:200]})") from None
-    return config
+        return former_names.with_loggers(config)
 
 
 def make_engine(node: Any) -> Engine:

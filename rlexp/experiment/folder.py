@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from rlexp.experiment import status, tables
 from rlexp.experiment.provenance import command, git, hardware, now, versions
 from rlexp.loggers import jsonl
-from rlexp.report.history import read_record
+from rlexp.report.records import read_config, read_record
 from rlexp.util import checkpoint
 from rlexp.util.errors import UserError
 
@@ -58,14 +58,11 @@ class Folder:
     @classmethod
     def open(cls, path: Path) -> "Folder":
         """The folder of a run that has begun. Raises UserError where there is none."""
-        try:
-            config: Any = OmegaConf.to_container(OmegaConf.load(path / "config.yaml"))
-            return cls(path, config, read_record(path)["clock"])
-        except UserError:
-            raise
-        except Exception as error:  # of a yaml parser, or of what is no run's
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(f"{path}: is no run folder that can be read ({reason})") from None
+        record = read_record(path)
+        for key in ("clock", "command", "eval"):
+            if key not in record:
+                raise UserError(f"{path / 'run.json'}: is no run's record (it has no {key})")
+        return cls(path, read_config(path), record["clock"])
 
     def remember(self, inputs: dict[str, Any]) -> None:
         """`inputs`: what is to be remembered of the data and files that the run learns from, by option. Raises

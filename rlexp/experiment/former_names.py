@@ -13,6 +13,7 @@ from typing import Any
 from rlexp.experiment import compose
 from rlexp.util import paths
 from rlexp.util.errors import UserError
+from rlexp.util.files import read_text
 from rlexp.util.former_keys import FORMER, algorithm_of, given_twice
 
 # Group `logger` was an option once, true or false.
@@ -107,7 +108,7 @@ def _targets(files: Iterable[Path | None]) -> set[str]:
 
 
 def _text(file: Path | None) -> str:
-    return file.read_text(encoding="utf-8") if file is not None and file.is_file() else ""
+    return read_text(file) if file is not None and file.is_file() else ""
 
 
 def _split(word: str) -> tuple[str, str, str]:

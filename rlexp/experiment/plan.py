@@ -13,7 +13,7 @@ from rlexp.experiment.config import RunConfig, build
 from rlexp.experiment.folder import Folder, create
 from rlexp.experiment.probe import probe
 from rlexp.experiment.work import Work
-from rlexp.report import history
+from rlexp.report.records import check_study
 from rlexp.util import checkpoint
 from rlexp.util.errors import UserError, said_of
 
@@ -35,14 +35,8 @@ def _root(composed: DictConfig) -> Path:
 def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
     """A new study: `conf/study/<name>.yaml` names arms, each a list of overrides; the command line overrides all."""
     node: Any = OmegaConf.to_container(composed.study, resolve=True)
-    for key in ("title", "metric", "arms"):
-        if key not in node:
-            raise UserError(f"study={name}: has no '{key}'")
-    for arm in node["arms"]:
-        if not isinstance(arm, str) or Path(arm).name != arm:
-            raise UserError(f"study={name}: an arm is named {arm!r}, which is no folder's name; quote it?")
     with said_of(f"study={name}"):
-        history.arm_names(node)
+        check_study(node if isinstance(node, dict) else {})
     common = node.get("common", []) + ([f"seeds={node['seeds']}"] if "seeds" in node else [])
     runs, inputs = {}, {}
     for arm, words in node["arms"].items():

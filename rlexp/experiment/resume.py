@@ -18,6 +18,7 @@ from rlexp.loggers import jsonl
 from rlexp.report import history
 from rlexp.util import checkpoint
 from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util.files import read_yaml
 from rlexp.util.params import all_keys, nearest_key
 from rlexp.util.processes import require_workers
 
@@ -43,7 +44,7 @@ def engine_of(words: list[str], threads: int) -> tuple[Engine, list[str]]:
     file = find("engine", str(name))
     if file is None:
         raise UserError(hydra_errors.no_such("engine", str(name)))
-    config = OmegaConf.create({"engine": OmegaConf.load(file), "workers": None, "train": {"threads": threads}})
+    config = OmegaConf.create({"engine": read_yaml(file), "workers": None, "train": {"threads": threads}})
     for key, value in options.items():
         if OmegaConf.select(config, key, default=Ellipsis) is Ellipsis:
             known = [option for option in all_keys(_plain(config)) if option.startswith("engine.")]

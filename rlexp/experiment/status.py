@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.experiment.provenance import hardware, now
+from rlexp.report.records import check_seed
 from rlexp.util import checkpoint
 from rlexp.util.errors import UserError
+from rlexp.util.files import read_object
 
 STATUSES = ("waiting", "running", "done", "failed", "interrupted")
 FILE = "status.json"
@@ -24,14 +26,12 @@ FILE = "status.json"
 def read(folder: Path) -> dict[str, Any] | None:
     """What status.json in the seed's `folder` says; None where there is none. Raises UserError for a broken one."""
     file = folder / FILE
-    try:
-        facts = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not file.exists():
         return None
-    except ValueError as error:
-        raise UserError(f"{file}: cannot be read as JSON ({error})") from None
-    if not isinstance(facts, dict) or facts.get("status") not in STATUSES:
-        raise UserError(f"{file}: is no seed's status")
+    facts = read_object(file)
+    check_seed(str(file), facts)
+    if facts["status"] not in STATUSES:
+        raise UserError(f"{file}: is no seed's status ('{facts['status']}')")
     return facts
 
 

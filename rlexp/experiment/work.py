@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from rlexp.experiment import status, tables
 from rlexp.experiment.config import RunConfig
 from rlexp.experiment.folder import Folder
 from rlexp.experiment.job import SeedJob
 from rlexp.experiment.provenance import command, now
+from rlexp.report.records import read_study
 from rlexp.util import checkpoint
 
 
@@ -90,8 +89,7 @@ class Work:
         """What is printed at the end."""
         if not self.is_study:
             return (self.path / "summary.md").read_text(encoding="utf-8")
-        metric = OmegaConf.load(self.path / "study.yaml").metric
-        name = metric.removeprefix("eval/")
+        name = read_study(self.path)["metric"].removeprefix("eval/")
         lines = [
             f"# {self.path.name}",
             "",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.util.errors import UserError
+from rlexp.util.files import read_text
 
 Row = dict[str, Any]  # "step", "env_steps", "updates", "seconds", then metrics by name
 COUNTERS = ("step", "env_steps", "updates", "seconds")
@@ -40,14 +41,23 @@ class JsonLines:
 
 
 def read(path: Path) -> list[Row]:
-    """Rows of a metrics.jsonl; a last line that is still being written is left out."""
+    """Rows of a metrics.jsonl; a last line that is still being written is left out. Raises UserError where a line is no
+    row."""
     if not path.exists():
         return []
-    *lines, _ = path.read_text(encoding="utf-8").split("\n")
+    *lines, _ = read_text(path).split("\n")
     rows = []
     for number, line in enumerate(lines, 1):
         try:
-            rows.append(json.loads(line))
-        except ValueError:
-            raise UserError(f"{path}: line {number} cannot be read; it has been changed since") from None
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if not _is_row(row):
+            raise UserError(f"{path}: line {number} cannot be read; it has been changed since")
+        rows.append(row)
     return rows
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it has the counters, and numbers only."""
+    return isinstance(row, dict) and "step" in row and all(isinstance(value, int | float) for value in row.values())

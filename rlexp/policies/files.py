@@ -7,19 +7,30 @@ executes nothing: the kind is looked up among the classes of rlexp and of instal
 import hashlib
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from rlexp.envs.spec import EnvConfig
 from rlexp.policies import actor  # noqa: F401  registers the kind "actor"
 from rlexp.policies.base import Policy
 from rlexp.util import checkpoint, paths, plugins
 from rlexp.util.errors import UserError, did_you_mean, nearest, said_of
+from rlexp.util.files import in_one_line
+from rlexp.util.params import typed
 from rlexp.util.trust import environment_names, require
+
+PARTS = {"kind": str, "spec": dict, "state": dict, "env": dict, "card": dict}  # of a policy's file
+SLACK = 1_000_000  # numbers that a network may have beside those in its file: tables of sines, masks
+LARGEST_SIZE = 100_000  # of what a spec says besides: horizons, time limits
 
 
 @dataclass(frozen=True)
@@ -88,15 +99,76 @@ def load_policy(where: str | Path, which: str = "final", *, trust: bool = False)
     policy or environment would have a module imported that is not admitted, unless `trust` is true."""
     path = find_policy(str(where), which)[0]
     tree = checkpoint.load(path, "policy")
-    kind, env = str(tree["kind"]), tree["env"]
     with said_of(str(path)):
+        for key, type_of_it in PARTS.items():
+            if not isinstance(tree, dict) or not isinstance(tree.get(key), type_of_it):
+                raise UserError(f"holds no policy that can be read ({key} is missing or no {type_of_it.__name__})")
+        kind, env = tree["kind"], tree["env"]
         if not trust:
             kinds = [kind] if ":" in kind and kind not in Policy.kinds else []
             require([*kinds, *environment_names(env.get("id"), env.get("backend"))])
-        policy_class = _class_of(kind)
-    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
-        policy = policy_class.from_spec(tree["spec"], tree["state"])
-    return Saved(policy, EnvConfig(**env), tree["card"], path)
+        return Saved(_made(_class_of(kind), tree["spec"], tree["state"]), _environment(env), tree["card"], path)
+
+
+def _environment(node: dict[str, Any]) -> EnvConfig:
+    """The environment that a file says. Raises UserError."""
+    if "${" in str(node):
+        raise UserError("env: refers to other values (${...}), which a policy's file has no use for")
+    return typed(EnvConfig, node, "env")
+
+
+def _made(policy_class: type[Policy], spec: dict[str, Any], state: dict[str, Any]) -> Policy:
+    """The policy of a file. Raises UserError for what does not fit together, and for a network of more numbers than
+    the file has: a few words can ask for terabytes."""
+    numbers = _count(state)
+    most = SLACK + 4 * numbers
+    for size in _whole_numbers(spec):
+        if abs(size) > max(numbers, LARGEST_SIZE):
+            raise UserError(f"is no policy that can be read (a size of {size:,}, with {numbers:,} numbers in the file)")
+    made = 0
+
+    def count(module: torch.nn.Module, name: str, tensor: torch.Tensor | None) -> None:
+        nonlocal made
+        made += tensor.numel() if tensor is not None else 0
+        if made > most:
+            raise UserError(f"describes a network of more than {most:,} numbers, and holds {numbers:,}")
+
+    registered = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]
+    try:
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, then replaced
+            return policy_class.from_spec(spec, state)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a class makes of a spec that is not its own
+        reason = f"{type(error).__name__}: {in_one_line(error)}"
+        raise UserError(f"holds no policy that can be read ({reason})") from None
+    finally:
+        for hook in registered:
+            hook.remove()
+
+
+def _count(node: Any) -> int:
+    """How many numbers the tensors and arrays of a state have."""
+    if isinstance(node, dict):
+        return sum(_count(value) for value in node.values())
+    if isinstance(node, list):
+        return sum(_count(value) for value in node)
+    if isinstance(node, torch.Tensor):
+        return node.numel()
+    return node.size if isinstance(node, np.ndarray) else 0
+
+
+def _whole_numbers(node: Any) -> Iterator[int]:
+    """All whole numbers in a spec; lengths of its lists among them."""
+    if isinstance(node, dict):
+        for value in node.values():
+            yield from _whole_numbers(value)
+    elif isinstance(node, list):
+        yield 100 * len(node)  # layers take longer to make than numbers
+        for value in node:
+            yield from _whole_numbers(value)
+    elif isinstance(node, int):
+        yield node
 
 
 def _class_of(kind: str) -> type[Policy]:

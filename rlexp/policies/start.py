@@ -1,6 +1,6 @@
 """Policies to begin from: experts that label states, and weights that training starts with."""
 
-import json
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from rlexp.policies.files import load_policy
 from rlexp.policies.foreign import actor_from_state_dict
 from rlexp.util import paths
 from rlexp.util.errors import UserError, said_of
+from rlexp.util.files import read_object
 
 
 def load_expert(where: str, env: EnvConfig, spec: EnvSpec) -> Policy:
@@ -43,8 +44,11 @@ def load_expert(where: str, env: EnvConfig, spec: EnvSpec) -> Policy:
 def _shipped_for(env: EnvConfig) -> str:
     """Which shipped policies are of this task, to end a message with."""
     files = [file.with_suffix(".json") for file in paths.policies().values()]
-    cards = {file.stem: json.loads(file.read_text()) for file in files if file.is_file()}
-    names = [name for name, card in cards.items() if task_of(str(card.get("env"))) == env.task]
+    names = []
+    for file in files:
+        with contextlib.suppress(UserError):  # it has no card, or a broken one: this is a hint only
+            if task_of(str(read_object(file).get("env"))) == env.task:
+                names.append(file.stem)
     return f" (shipped for {env.name}: {', '.join(names)})" if names else ""
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
-from omegaconf import OmegaConf
 
 from rlexp.report.history import Run, folders
 from rlexp.report.lines import Line, moves, thinned
+from rlexp.report.records import read_study
 from rlexp.report.style import BAND, BAND_FROM, STYLE, clock_axis, draw_mean, fit_lines, nth_colour, save
 from rlexp.util import stats
 
@@ -22,7 +22,7 @@ Arms = Mapping[str, Run]
 
 def study(folder: Path) -> None:
     """Draw `folder`/study.png: its arms compared by the study's metric, and `against` another where it names one."""
-    spec: Any = OmegaConf.to_container(OmegaConf.load(folder / "study.yaml"))
+    spec = read_study(folder)
     arms = {name: Run.read(place) for name, place in folders(folder).items()}
     metric = spec["metric"]
     if any(run.lines(metric) for run in arms.values()):

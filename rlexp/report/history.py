@@ -1,18 +1,17 @@
 """What the seeds of a run have written so far: its config, its record, and every metric as lines."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
 
 from rlexp.loggers.base import Row
 from rlexp.loggers.jsonl import read
 from rlexp.report.lines import Line
-from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.report.records import arm_names, read_config, read_record, read_study
+from rlexp.util.errors import UserError
 
 
 @dataclass
@@ -26,16 +25,11 @@ class Run:
     @classmethod
     def read(cls, folder: Path) -> "Run":
         """The run in `folder`. Raises UserError where its config or record cannot be read."""
-        try:
-            config: Any = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-            record = json.loads((folder / "run.json").read_text())
-            if not config["seeds"]:
-                raise ValueError("no seeds in config.yaml")
-            seeds = list(record["seeds"])
-        except Exception as error:  # of a yaml or json parser, or of what is no run's
-            what = "its config.yaml or run.json cannot be read"
-            raise UserError(f"{folder}: {what} ({_in_one_line(error)})") from None
-        rows = {seed: read(folder / f"seed_{seed}" / "metrics.jsonl") for seed in seeds}
+        config = read_config(folder)
+        record = read_record(folder)
+        if "clock" not in record:
+            raise UserError(f"{folder / 'run.json'}: is no run's record (it has no clock)")
+        rows = {seed: read(folder / f"seed_{seed}" / "metrics.jsonl") for seed in record["seeds"]}
         return cls(config, record, rows)
 
     @property
@@ -74,51 +68,14 @@ class Run:
         return [line for seed, line in lines.items() if self.status(seed) != "failed"]
 
 
-def read_record(run: Path) -> dict[str, Any]:
-    """What run.json in the folder `run` says. Raises UserError where it is broken."""
-    file = run / "run.json"
-    try:
-        record = json.loads(file.read_text())
-    except ValueError as error:
-        raise UserError(f"{file}: cannot be read as JSON ({error})") from None
-    if not isinstance(record, dict) or not isinstance(record.setdefault("seeds", {}), dict):
-        raise UserError(f"{file}: is no run's record")
-    return record
-
-
 def folders(place: Path) -> dict[str, Path]:
     """The run folders that `place` stands for, by what they are called in pictures; a study's arms, or itself.
 
     An arm is called what the study's `names` say, else as its folder. Raises UserError for what is no run or study.
     """
-    file = place / "study.yaml"
-    if file.is_file():
-        try:
-            study: Any = OmegaConf.to_container(OmegaConf.load(file))
-            names = arm_names(study)
-            return {names[arm]: place / arm for arm in names}
-        except Exception as error:  # of a yaml parser, or of what is no study's
-            raise UserError(f"{file}: cannot be read ({_in_one_line(error)})") from None
+    if (place / "study.yaml").is_file():
+        names = arm_names(read_study(place))
+        return {names[arm]: place / arm for arm in names}
     if (place / "run.json").is_file():
         return {place.name: place}
     raise UserError(f"{place}: no run or study folder")
-
-
-def arm_names(study: dict[str, Any]) -> dict[str, str]:
-    """What each arm of a study's yaml is called in pictures. Raises UserError where `names` do not fit the arms."""
-    arms = [str(arm) for arm in study["arms"]]
-    given = study.get("names") or {}
-    if not isinstance(given, dict):
-        raise UserError("names: is no mapping of arms to what they are called")
-    for arm in given:
-        if arm not in arms:
-            raise UserError(f"names.{arm}: there is no such arm{did_you_mean(nearest(str(arm), arms))}")
-    names = {arm: str(given.get(arm, arm)) for arm in arms}
-    if len(set(names.values())) < len(names):
-        raise UserError("names: two arms are called the same")
-    return names
-
-
-def _in_one_line(error: Exception) -> str:
-    """The beginning of an error's message, which may have many lines."""
-    return " ".join(str(error).split())[:200]

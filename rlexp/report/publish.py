@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.report.curves import curves
-from rlexp.report.history import Run, read_record
 from rlexp.report.naming import names
+from rlexp.report.records import read_config, read_record
 from rlexp.util import paths
 from rlexp.util.errors import UserError
 
@@ -48,7 +48,7 @@ def publish(run_folder: Path, variant: str | None = None, *, replace: bool = Fal
         check_name("--variant", variant)
     record = read_record(run_folder)
     _check_ended(run_folder, record)
-    config = Run.read(run_folder).config
+    config = read_config(run_folder)
     gallery = paths.own_gallery()
     gallery.mkdir(exist_ok=True)
     name = "_".join(names(config))

@@ -1,7 +1,8 @@
 """Reference curves that come with the project, gallery/<algo>_<env>[-<variant>].csv with a card each."""
 
 import csv
-import json
+import functools
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rlexp.report.lines import Line
 from rlexp.report.naming import data_of
 from rlexp.util import paths
 from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util.files import read_object, read_text
 
 
 @dataclass(frozen=True)
@@ -24,9 +26,15 @@ class Entry:
 
     @classmethod
     def read(cls, file: Path) -> "Entry":
-        """The entry whose csv is `file`."""
-        with open(file, newline="") as table:
-            return cls(file.stem, card(file), list(csv.DictReader(table)))
+        """The entry whose csv is `file`. Raises UserError where it is broken."""
+        facts = card(file)
+        rows = list(csv.DictReader(read_text(file).splitlines()))
+        for number, row in enumerate(rows, 2):
+            if row.get("seed") not in facts["seeds"]:
+                raise UserError(f"{file}: line {number}: is of no seed that its card has")
+            if not all(_is_cell(name, value) for name, value in row.items()):
+                raise UserError(f"{file}: line {number}: holds what is no number")
+        return cls(file.stem, facts, rows)
 
     def lines(self, column: str, x: str) -> dict[str, Line]:
         """`column` over the column `x`, of each seed that is done; empty where the entry has no such column."""
@@ -62,12 +70,24 @@ def find(reference: str | None, name: str, data: str | None = None) -> Path | No
 
 
 def entries() -> dict[str, Path]:
-    """The csv of every entry by its name, in alphabetical order. Of two of one name the user's own is meant."""
+    """The csv of every entry by its name, in alphabetical order. Of two of one name the user's own is meant; one
+    without a card that can be read is left out, and stderr says so."""
     found = {}
     for gallery in reversed(paths.galleries()):
         for file in gallery.glob("*.csv"):
+            try:
+                card(file)
+            except UserError as error:
+                _say(f"warning: the gallery's entry {file.stem} is left out: {error}")
+                continue
             found[file.stem] = file
     return dict(sorted(found.items()))
+
+
+@functools.cache
+def _say(text: str) -> None:
+    """Once for each text."""
+    print(text, file=sys.stderr)
 
 
 def _named(reference: str) -> Path:
@@ -86,5 +106,26 @@ def _named(reference: str) -> Path:
 
 
 def card(entry: Path) -> dict[str, Any]:
-    """What is known of the run behind an entry's csv: command, commit, versions, config, seeds, …"""
-    return json.loads(entry.with_suffix(".json").read_text())
+    """What is known of the run behind an entry's csv: command, commit, versions, config, seeds, … Raises UserError
+    where there is no card, or a broken one."""
+    file = entry.with_suffix(".json")
+    if not file.is_file():
+        raise UserError(f"it has no card ({file})")
+    found = read_object(file)
+    if not isinstance(found.get("seeds"), dict) or not isinstance(found.setdefault("config", {}), dict):
+        raise UserError(f"{file}: is no card of a curve")
+    for seed, facts in found["seeds"].items():
+        if not isinstance(facts, dict) or not isinstance(facts.get("status"), str):
+            raise UserError(f"{file}: is no card of a curve (seed {seed})")
+    return found
+
+
+def _is_cell(name: Any, value: Any) -> bool:
+    """Whether a cell of curve.csv holds what it should: a number, or nothing where it is not the step."""
+    if name == "seed" or value == "":
+        return name != "step"
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

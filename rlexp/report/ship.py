@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.policies.files import find_policy, load_policy, seed_number
-from rlexp.report.history import read_record
 from rlexp.report.publish import check_name, write_card
+from rlexp.report.records import read_record
 from rlexp.rollout.score import evaluate
 from rlexp.util import paths
 from rlexp.util.errors import UserError, did_you_mean, nearest

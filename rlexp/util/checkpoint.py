@@ -10,9 +10,10 @@ that has its name is whole. Reading executes nothing.
     final.safetensors               the policy at the end of the budget
 """
 
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from rlexp.util.errors import UserError
+from rlexp.util.files import in_one_line, read_text
 
 FORMAT = "rlexp 1"
+LARGEST_HEADER = 8_000_000  # bytes; plain data of a few thousand is usual
 
 
 def save(path: Path, tree: Mapping[str, Any]) -> None:
     """Write `tree` to `path`, whole or not at all. Raises OSError (a full disk, say) and leaves what was there."""
     tensors: dict[str, torch.Tensor] = {}
-    header = json.dumps(_pack(tree, "", tensors))
+    packed = _pack(tree, "", tensors)
+    header = json.dumps(packed)
+    if len(header) > LARGEST_HEADER:
+        raise TypeError(f"cannot save {len(header):,} characters of plain data: make its largest parts arrays")
+    digests = json.dumps({branch: _digest(node, tensors.__getitem__) for branch, node in packed.items()})
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, metadata={"format": FORMAT, "tree": header})
+        save_file(tensors, temporary, metadata={"format": FORMAT, "tree": header, "digests": digests})
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -43,22 +50,64 @@ def save(path: Path, tree: Mapping[str, Any]) -> None:
 
 
 def load(path: Path, part: str | None = None) -> dict[str, Any]:
-    """The tree at `path`, or only its branch `part`. Raises UserError for a missing, broken or foreign file."""
+    """The tree at `path`, or only its branch `part`. Raises UserError for a missing, broken, changed or foreign
+    file."""
+    if not path.is_file():
+        raise UserError(f"{path}: {'is no file' if path.exists() else 'no such file'}")
     try:
+        _check_size(path)
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
                 raise UserError(f"{path}: is a safetensors file, but not one that this version of rlexp wrote")
             tree = json.loads(header["tree"])
-            if part is not None:
-                if part not in tree:
-                    raise UserError(f"{path}: holds no {part} but {', '.join(tree)}")
-                tree = tree[part]
-            return _unpack(tree, file)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a checkpoint or policy ({' '.join(str(error).split())})") from None
+            if part is not None and part not in tree:
+                raise UserError(f"{path}: holds no {part} but {', '.join(tree)}")
+            branches = {part: tree[part]} if part is not None else tree
+            _check_digests(path, branches, json.loads(header.get("digests", "{}")), file)
+            found = _unpack(branches, file, set())
+            return found[part] if part is not None else found
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as a checkpoint or policy ({in_one_line(error)})") from None
+
+
+def _check_size(path: Path) -> None:
+    """Raise ValueError where a header is larger than any that is written: parsing it would take all memory."""
+    with open(path, "rb") as file:
+        declared = int.from_bytes(file.read(8), "little")
+    if declared > LARGEST_HEADER * 2 or declared > path.stat().st_size:  # quotes in it are escaped
+        raise ValueError(f"its header claims {declared:,} bytes")
+
+
+def _digest(node: Any, tensor_at: Callable[[str], torch.Tensor]) -> str:
+    """A word that is the same for the same branch: its plain data, and the tensors that it names."""
+    digest = hashlib.sha256(json.dumps(node).encode())
+    for name in _names(node):
+        tensor = tensor_at(name)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_digests(path: Path, branches: Mapping[str, Any], digests: Mapping[str, str], file: Any) -> None:
+    """Raise UserError where a branch is not what was saved. Files of before there were digests have none."""
+    for branch, node in branches.items():
+        if branch in digests and _digest(node, file.get_tensor) != digests[branch]:
+            raise UserError(f"{path}: its {branch} is not what was saved: the file has been changed or damaged since")
+
+
+def _names(node: Any) -> Iterator[str]:
+    """The names of all tensors of a packed tree."""
+    if isinstance(node, list):
+        for value in node:
+            yield from _names(value)
+    elif isinstance(node, dict):
+        name = node.get("$tensor", node.get("$array"))
+        if isinstance(name, str):
+            yield name
+        else:
+            for value in node.values():
+                yield from _names(value)
 
 
 def save_step(folder: Path, step: int, tree: Mapping[str, Any], keep: int) -> None:
@@ -72,10 +121,20 @@ def save_step(folder: Path, step: int, tree: Mapping[str, Any], keep: int) -> No
 
 def latest(folder: Path) -> Path | None:
     """The newest full checkpoint in `folder`, or None."""
+    return next(iter(newest_first(folder)), None)
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """The full checkpoints in `folder`, the newest first. Raises UserError where `latest` is broken."""
+    found = sorted(folder.glob("step_*.safetensors"), reverse=True)
     pointer = folder / "latest"
-    if pointer.exists():
-        return folder / pointer.read_text().strip()
-    return max(folder.glob("step_*.safetensors"), default=None)
+    if not pointer.exists():
+        return found
+    name = read_text(pointer).strip()
+    if Path(name).name != name or not name.startswith("step_"):
+        raise UserError(f"{pointer}: names no checkpoint of its folder; remove it, and the newest is taken")
+    named = folder / name  # later ones were written by a process that was killed before it pointed to them
+    return [named, *(path for path in found if path.name < name)]
 
 
 def write_text(path: Path, text: str) -> None:
@@ -111,13 +170,17 @@ def _escape(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
-def _unpack(node: Any, file: Any) -> Any:
+def _unpack(node: Any, file: Any, seen: set[str]) -> Any:
+    """The tree that was packed. `seen`: names of the tensors that were read; each is written once, and a file that
+    names one a million times would fill the memory."""
     if isinstance(node, dict):
-        if "$tensor" in node:
-            return file.get_tensor(node["$tensor"])
-        if "$array" in node:
-            return file.get_tensor(node["$array"]).numpy()
-        return {key: _unpack(value, file) for key, value in node.items()}
+        name = node.get("$tensor", node.get("$array"))
+        if isinstance(name, str):
+            if name in seen:
+                raise ValueError(f"it names the tensor {name} twice")
+            seen.add(name)
+            return file.get_tensor(name) if "$tensor" in node else file.get_tensor(name).numpy()
+        return {key: _unpack(value, file, seen) for key, value in node.items()}
     if isinstance(node, list):
-        return [_unpack(value, file) for value in node]
+        return [_unpack(value, file, seen) for value in node]
     return node

@@ -73,11 +73,16 @@ def list_all(args: argparse.Namespace) -> int:
 
     own = [store.own_id(env, kind) for env, several in kinds().items() for kind in several]
     others = [dataset_id for dataset_id in store.local() if dataset_id not in own]
-    found = [_facts(dataset_id, dataset_id in own) for dataset_id in own + others]
+    found = []
+    for dataset_id in own + others:
+        try:
+            found.append(_facts(dataset_id, dataset_id in own))
+        except UserError as error:  # one bad folder: the others are listed
+            print(f"warning: {error}", file=sys.stderr)
     if args.json:
         print_json(found)
         return 0
-    width = max(len(facts["name"]) for facts in found)
+    width = max([len(facts["name"]) for facts in found], default=4)
     print(f"{'name':{width}}  {'steps':>11}  {'episodes':>8}  {'mean return':>11}  {'MB':>6}")
     for facts in found:
         print(_line(facts, width))

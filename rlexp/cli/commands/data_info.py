@@ -138,7 +138,7 @@ def opened(name: str) -> "tuple[Dataset, EnvConfig | None, dict[str, Any]]":
     data = store.read(dataset_id)
     data.check_numbers()
     own = store.facts(dataset_id).get("rlexp", {})
-    env = recipes.environment(own["env"]) if own else None
+    env = recipes.environment(str(own["env"])) if "env" in own else None
     made = {
         "here": True,
         "id": dataset_id,

@@ -84,7 +84,7 @@ def _unfinished(run: Path) -> list[str]:
     """The seeds of a run folder that have not reached its budget, each with its status."""
     if not (run / "run.json").is_file():
         return []
-    from rlexp.report.history import read_record
+    from rlexp.report.records import read_record
 
     status = {seed: facts["status"] for seed, facts in read_record(run)["seeds"].items()}
     return [f"seed {seed} ({word})" for seed, word in status.items() if word != "done"]

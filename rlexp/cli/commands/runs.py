@@ -90,8 +90,8 @@ def list_runs(args: argparse.Namespace) -> int:
     for file in sorted(root.rglob("run.json")):
         try:
             found.append(_facts(file))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            print(f"warning: {file}: cannot be read", file=sys.stderr)
+        except UserError as error:  # one bad folder: the others are listed
+            print(f"warning: {error}", file=sys.stderr)
     if args.json:
         print_json(found)
         return 0
@@ -103,11 +103,13 @@ def list_runs(args: argparse.Namespace) -> int:
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    """What the list says of a run, from its run.json. Raises what a broken one raises."""
-    record = json.loads(file.read_text())
+    """What the list says of a run, from its run.json. Raises UserError."""
+    from rlexp.report.records import read_record  # nothing of it needs torch
+
+    record = read_record(file.parent)
     states = [facts["status"] for facts in record["seeds"].values()]
-    final = record.get("final", {})
-    returns = final.get("return_mean", {})
+    final = record["final"]
+    returns = final.get("return_mean") or {}
     return {
         "run": str(file.parent),
         "seeds": len(states),
@@ -115,7 +117,7 @@ def _facts(file: Path) -> dict[str, Any]:
         "failed": states.count("failed"),
         "return_mean": returns.get("mean"),
         "t95": returns.get("t95"),
-        "score": final.get("score", {}).get("mean"),
+        "score": (final.get("score") or {}).get("mean"),
     }
 
 

@@ -1,0 +1,106 @@
+"""Text, JSON and YAML files that anybody may have written or changed: what they hold, or one line that names the file.
+
+Reading is bounded: neither depth nor references make much of little (a page of YAML aliases can stand for gigabytes).
+"""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from rlexp.util.errors import UserError
+
+DEEPEST = 50  # levels of a yaml file
+LARGEST = 200_000  # characters of a yaml file
+MOST = 10_000  # keys and values of a yaml file
+
+
+def in_one_line(error: BaseException, most: int = 200) -> str:
+    """The beginning of an error's message, which may have many lines, or fail to be made at all."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # an exception class of somebody else's
+        text = ""
+    return text[:most] or type(error).__name__
+
+
+def read_text(path: Path) -> str:
+    """What a UTF-8 file holds. Raises UserError where it is not there, is no file, or is in another encoding."""
+    if not path.is_file():  # a pipe, say, would be waited for
+        what = "is no file" if path.exists() else "no such file"
+        raise UserError(f"{path}: {what}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}: line {line} is not UTF-8; save it in that encoding") from None
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from None
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises UserError."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read as JSON ({in_one_line(error)})") from None
+    except RecursionError:
+        raise UserError(f"{path}: cannot be read as JSON (it is nested too deeply)") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds. Raises UserError, for other JSON too."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds a {type(found).__name__}, where an object is expected")
+    return found
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a yaml file of a run holds, as plain data; interpolations are left as they are written. Raises
+    UserError with the line of the mistake."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    text = read_text(path)
+    if len(text) > LARGEST:
+        raise UserError(f"{path}: is no config, it has {len(text):,} characters")
+    try:
+        _check_events(path, text)
+        found: Any = OmegaConf.to_container(OmegaConf.load(io.StringIO(text)))
+    except (YAMLError, OmegaConfBaseException, ValueError, OSError, RecursionError) as error:
+        raise UserError(yaml_mistake(path, error)) from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: is no mapping of keys to values")
+    return found
+
+
+def yaml_mistake(path: Path | str, error: Exception) -> str:
+    """What a yaml parser found wrong in the file `path`, in one line with its number."""
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    problem = getattr(error, "problem", None) or in_one_line(error) or type(error).__name__
+    place = f"line {mark.line + 1}: " if mark is not None else ""
+    return f"{path}: {place}cannot be read as yaml ({' '.join(problem.split())})"
+
+
+def _check_events(path: Path, text: str) -> None:
+    """Raise UserError where a yaml text refers to parts of itself, or is nested deeply; YAMLError for a mistake."""
+    import yaml
+
+    depth = 0
+    scalars = 0
+    for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        if isinstance(event, yaml.AliasEvent):
+            raise UserError(f"{path}: line {event.start_mark.line + 1}: aliases (*{event.anchor}) are not read here")
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        if isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEEPEST:
+            raise UserError(f"{path}: line {event.start_mark.line + 1}: is nested too deeply")
+        if isinstance(event, yaml.ScalarEvent):
+            scalars += 1
+        if scalars > MOST:
+            raise UserError(f"{path}: is no config, it has more than {MOST:,} keys and values")
