@@ -246,7 +246,7 @@ def test_broken_records_are_one_line(tmp_path, capsys):
     for text in ("arms: [", "title: x"):
         (tmp_path / "study.yaml").write_text(text)
         for call in (history.folders, lambda place: resume(place, [])):
-            with pytest.raises(UserError, match=r"study\.yaml: (line 1: cannot be read|has no 'metric')"):
+            with pytest.raises(UserError, match=r"study\.yaml: (line 2: cannot be read|has no 'metric')"):
                 call(tmp_path)
 
 
