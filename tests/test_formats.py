@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rlexp.buffers.dataset import Dataset
-from rlexp.datasets import formats
+from rlexp.datasets import formats, unpickle
 from rlexp.datasets.load import BufferConfig, load
 from rlexp.envs.make import describe
 from rlexp.util.errors import UserError
@@ -182,9 +182,9 @@ def npz_without(*keys, **more):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("x.npz", npz_without("timeouts"), "has no 'timeouts'; it has observations, actions, rewards, terminals"),
+        ("x.npz", npz_without("terminals"), "has no 'terminals'; it has observations, actions, rewards, timeouts"),
         ("x.hdf5", npz_without("rewards"), "has no 'rewards'"),
-        ("x.npz", npz_without(next_observation=np.zeros(3)), "unknown key 'next_observation'.*'next_observations'"),
+        ("x.npz", npz_without(next_observatio=np.zeros(3)), "unknown key 'next_observatio'.*'next_observation'"),
         ("x.npz", npz_without(rewards=np.zeros(4)), "has 4 rewards and 18 observations"),
         ("x.npz", {key: array[:0] for key, array in flat().items()}, "holds no steps"),
         ("x.npz", npz_without(observations=np.zeros((18, 2, 2))), r"observations are float64 of shape \(18, 2, 2\)"),
@@ -201,7 +201,7 @@ def npz_without(*keys, **more):
         ("x.pkl", [np.zeros(3)], "holds a list, not a list of dicts"),
         ("x.pkl", [], "holds no episodes"),
         ("x.pkl", [without(trajectories()[0], "actions")], "episode 0: has no 'actions'; it has observations"),
-        ("x.pkl", [*trajectories(), trajectories()[0] | {"reward": 3}], "episode 4: unknown key 'reward'.*'rewards'"),
+        ("x.pkl", [*trajectories(), trajectories()[0] | {"rewarts": 3}], "episode 4: unknown key 'rewarts'.*'rewards'"),
         ("x.pkl", [{k: a[:0] for k, a in trajectories()[0].items()}], "episode 0 has no steps"),
         ("x.pkl", [trajectories()[0] | {"terminals": np.ones(5, bool)}], "episode 0 goes on after a terminal step"),
         ("x.pkl", [trajectories()[0] | {"rewards": np.ones(4)}], "has 4 rewards and 5 observations"),
@@ -279,7 +279,7 @@ def test_a_pickle_cannot_ask_for_memory_that_it_does_not_fill(tmp_path):
 def test_a_bytearray_is_read_as_python_writes_it(tmp_path):
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         write(tmp_path / "x.pkl", pickle.dumps({"a": bytearray(b"\x00\xffb"), "b": bytearray()}, protocol))
-        assert formats._unpickle(tmp_path / "x.pkl") == {"a": b"\x00\xffb", "b": b""}
+        assert unpickle.load(tmp_path / "x.pkl") == {"a": b"\x00\xffb", "b": b""}
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -329,7 +329,7 @@ def test_reading_needs_little_more_memory_than_what_is_read(tmp_path):
 
 
 def test_an_unpickler_of_ours_gives_plain_arrays():
-    class One(formats._Unpickler):
+    class One(unpickle.Unpickler):
         pass
 
     array = np.arange(6, dtype=np.int16).reshape(2, 3)

@@ -162,8 +162,11 @@ class Dataset:
                 row = int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(1))[0])
                 raise UserError(f"{self.name}: {what} are not finite at step {row:,} (episode {self.episode_N[row]})")
 
-    def check(self, spec: EnvSpec) -> None:
-        """Raise UserError, naming what is wrong, where these episodes cannot come from such an environment."""
+    def check(self, spec: EnvSpec, hint: str = "") -> None:
+        """Raise UserError, naming what is wrong, where these episodes cannot come from such an environment.
+
+        hint: what can be done about actions outside of its bounds
+        """
         self.check_numbers()
         if self.obs_NO.shape[1] != spec.obs_dim:
             raise UserError(
@@ -186,4 +189,4 @@ class Dataset:
             raise UserError(f"{self.name}: actions have {wide} dims, the environment's have {spec.n_actions}")
         outside = np.abs(self.action - np.clip(self.action, spec.low_A, spec.high_A)).max()
         if outside > 1e-4:
-            raise UserError(f"{self.name}: actions leave the environment's bounds by up to {outside:.3g}")
+            raise UserError(f"{self.name}: actions leave the environment's bounds by up to {outside:.3g}{hint}")

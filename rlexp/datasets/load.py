@@ -3,9 +3,11 @@
 import functools
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rlexp.buffers.dataset import Dataset
 from rlexp.datasets import formats, generate, recipes, store
@@ -19,11 +21,12 @@ class BufferConfig(Params):
     """Recorded episodes to learn from."""
 
     dataset: str | None = param("name of a data set: <kind> or <robot>/<kind> of this project, or minari:<id>")
-    path: str | None = param("file of recorded episodes instead: D4RL hdf5, Decision Transformer pickle, npz")
+    path: str | None = param("file of recorded episodes instead: hdf5, npz or pickle, see rlexp/datasets/formats.py")
     top_percent: float = param(
         "keep only the episodes of highest return, this share of the steps", unit="%", gt=0, le=100
     )
     trajectories: int | None = param("keep only the first so many episodes; null: all", ge=1)
+    clip_actions: bool = param("actions outside of the environment's bounds are clipped, not refused", default=False)
 
     @property
     def given(self) -> str | None:
@@ -37,11 +40,13 @@ class BufferConfig(Params):
 
     @property
     def limited(self) -> str | None:
-        """What limits them, in the words of the command line; None where nothing does."""
+        """What limits or changes them, in the words of the command line; None where nothing does."""
         if self.top_percent < 100:
             return f"buffer.top_percent={self.top_percent:g}"
         if self.trajectories is not None:
             return f"buffer.trajectories={self.trajectories}"
+        if self.clip_actions:
+            return "buffer.clip_actions=true"
         return None
 
 
@@ -50,11 +55,11 @@ def load(buffer: BufferConfig, env: EnvConfig, spec: EnvSpec) -> Dataset:
 
     with said_of("buffer.path" if buffer.path is not None else f"buffer.dataset={buffer.dataset}"):
         if buffer.path is not None:
-            file = Path(buffer.path)
-            data = _once(formats.read, file, file.stat().st_mtime_ns if file.is_file() else 0)
+            file = Path(buffer.path).expanduser()
+            data = _once(_file, (file, env.time_limit), file.stat().st_mtime_ns if file.is_file() else 0)
         else:
             data = named(str(buffer.dataset), env)
-        data.check(spec)
+        data = fitted(data, spec, "buffer.clip_actions=true", clip=buffer.clip_actions)
     with said_of(f"buffer.top_percent={buffer.top_percent:g}"):
         data = data.top(buffer.top_percent)
     if buffer.trajectories is not None:
@@ -62,6 +67,25 @@ def load(buffer: BufferConfig, env: EnvConfig, spec: EnvSpec) -> Dataset:
             raise UserError(f"buffer.trajectories={buffer.trajectories}: {data.name} has {len(data.length_E)} episodes")
         data = data.first(buffer.trajectories)
     return data
+
+
+def fitted(data: Dataset, spec: EnvSpec, option: str, *, clip: bool) -> Dataset:
+    """`data` with actions as the environment has them. Raises UserError where they cannot come from it.
+
+    option: what the user says for `clip`, with which actions outside of the bounds are clipped
+    """
+    data.check_numbers()
+    action = data.action
+    if spec.kind == "discrete" and action.shape[1:] == (1,) and (action == np.round(action)).all():
+        data = replace(data, action=action[:, 0].astype(np.int64))  # Berkeley's files have them as floats
+    if clip and spec.kind == "continuous" and action.shape[1:] == (spec.n_actions,):
+        data = replace(data, action=np.clip(action, spec.low_A, spec.high_A))
+    data.check(spec, f"; {option} clips them")
+    return data
+
+
+def _file(what: tuple[Path, int | None]) -> Dataset:
+    return formats.read(*what)
 
 
 @functools.lru_cache(maxsize=1)  # the arms of a study and the seeds of a worker mostly share one

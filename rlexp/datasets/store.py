@@ -27,6 +27,7 @@ import numpy as np
 
 from rlexp import __version__
 from rlexp.buffers.dataset import Dataset
+from rlexp.datasets import episodes
 from rlexp.envs.make import make
 from rlexp.envs.spec import EnvConfig
 from rlexp.util.errors import UserError
@@ -72,8 +73,9 @@ def exists(dataset_id: str) -> bool:
 
 def changed(dataset_id: str) -> tuple[Path, int]:
     """Something else for each data set, and when one has been made anew."""
-    file = folder(dataset_id) / "data" / "main_data.hdf5"
-    return file, file.stat().st_mtime_ns if file.is_file() else 0
+    place = folder(dataset_id) / "data"
+    files = (place / "main_data.hdf5", place / "metadata.json")  # in arrow form there is only the second
+    return place, max((file.stat().st_mtime_ns for file in files if file.is_file()), default=0)
 
 
 def facts(dataset_id: str) -> dict[str, Any]:
@@ -112,7 +114,7 @@ def local() -> list[str]:
 
 def size(dataset_id: str) -> float:
     """MB (10^6 bytes) on disk."""
-    return sum(file.stat().st_size for file in (folder(dataset_id) / "data").glob("*")) / 1e6
+    return sum(file.stat().st_size for file in (folder(dataset_id) / "data").rglob("*") if file.is_file()) / 1e6
 
 
 @contextlib.contextmanager
@@ -248,62 +250,16 @@ def _write_episodes(file: Path, data: Dataset) -> None:
 def read(dataset_id: str) -> Dataset:
     """A stored data set, ours or another of Minari's, in memory. Raises UserError for one of another kind."""
     about = facts(dataset_id)
-    file = folder(dataset_id) / "data" / "main_data.hdf5"
-    if about.get("data_format") != "hdf5":
-        raise UserError(f"{short(dataset_id)}: is stored as {about.get('data_format')}; only hdf5 can be read")
+    place = folder(dataset_id) / "data"
+    file = place / "main_data.hdf5"
     try:
-        return _read_episodes(file, short(dataset_id), about["total_episodes"], about["total_steps"])
+        return episodes.read(place, short(dataset_id), about)
     except UserError:
         raise
-    except Exception as error:  # whatever h5py makes of broken bytes
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{file}: cannot be read, it is cut short or broken ({reason})") from None
-
-
-def _read_episodes(file: Path, name: str, episodes: int, steps: int) -> Dataset:
-    import h5py
-    from h5py import h5d, h5g, h5s
-
-    with h5py.File(file) as h5:
-        obs = h5["episode_0/observations"]
-        act = h5["episode_0/actions"]
-        for what, first in (("observations", obs), ("actions", act)):
-            if not isinstance(first, h5py.Dataset) or first.dtype.kind not in "fiub" or first.ndim > 2:
-                raise UserError(f"{name}: its {what} are no flat vectors, which is all that can be learned from here")
-        if obs.ndim != 2:
-            raise UserError(f"{name}: its observations are numbers, not vectors")
-        discrete = act.ndim == 1 and act.dtype.kind in "iu"
-        wide = obs.shape[1]
-        obs_NO = np.empty((steps, wide), np.float32)
-        final_obs_EO = np.empty((episodes, wide), np.float32)
-        if discrete:
-            action = np.empty(steps, np.int64)
-        else:
-            action = np.empty((steps, *(act.shape[1:] or (1,))), np.float32)
-        reward_N = np.empty(steps, np.float32)
-        length_E = np.empty(episodes, np.int64)
-        terminated_E = np.empty(episodes, bool)
-        flag = h5["episode_0/terminations"].dtype
-        at = 0
-        for i in range(episodes):  # h5py's low level: thousands of small arrays, each straight into its place
-            group = h5g.open(h5.id, b"episode_%d" % i)
-            arrays = {key: h5d.open(group, key) for key in (b"observations", b"actions", b"rewards", b"terminations")}
-            n = arrays[b"rewards"].shape[0]
-            obs_T = np.empty((n + 1, wide), np.float32)
-            ends = np.empty(n, flag)
-            outs: tuple[np.ndarray, ...] = (obs_T, action[at : at + n], reward_N[at : at + n], ends)
-            for array, out in zip(arrays.values(), outs, strict=True):
-                if array.shape[0] != len(out) or np.prod(array.shape) != out.size:
-                    raise ValueError(f"episode {i} has {array.shape} where {out.shape} is expected")
-                array.read(h5s.ALL, h5s.ALL, out)
-            obs_NO[at : at + n] = obs_T[:-1]
-            final_obs_EO[i] = obs_T[-1]
-            length_E[i] = n
-            terminated_E[i] = ends[-1]
-            at += n
-        if at != steps:
-            raise ValueError(f"{at} steps where {steps} are expected")
-    return Dataset(name, obs_NO, action, reward_N, length_E, terminated_E, final_obs_EO)
+    except Exception as error:  # whatever h5py or pyarrow makes of broken bytes
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        where = file if file.is_file() else place
+        raise UserError(f"{where}: cannot be read, it is cut short or broken ({reason})") from None
 
 
 def download(dataset_id: str) -> None:

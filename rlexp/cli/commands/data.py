@@ -50,11 +50,12 @@ def _add_import(actions: Any) -> None:
     im = actions.add_parser("import", help="store a file of recorded episodes as a data set")
     im.add_argument(
         "file",
-        help="D4RL hdf5, Decision Transformer pickle, npz, states_*.pkl beside actions_*.pkl",
+        help="D4RL's or robomimic's hdf5, npz, pickle, states_*.pkl beside actions_*.pkl",
     )
     im.add_argument("name", help="what to call it, e.g. mine: then buffer.dataset=mine")
     im.add_argument("--env", required=True, help="of which environment it is, conf/env/ENV.yaml")
     im.add_argument("--replace", action="store_true", help="one of that name that is there")
+    im.add_argument("--clip-actions", action="store_true", help="clip those outside of the environment's bounds")
     im.set_defaults(run=import_file)
 
 
@@ -164,6 +165,7 @@ def make(args: argparse.Namespace) -> int:
 def import_file(args: argparse.Namespace) -> int:
     """Store a file's episodes as a data set, and print where it is."""
     from rlexp.datasets import formats, recipes, store
+    from rlexp.datasets.load import fitted
     from rlexp.envs.make import describe
 
     env = recipes.environment(args.env)
@@ -174,8 +176,8 @@ def import_file(args: argparse.Namespace) -> int:
     if owner not in ("", env.name):
         raise UserError(f"{args.name}: --env {args.env} calls it {name}")
     _check_free(env.name, kind, args.replace)
-    data = formats.read(Path(args.file))
-    data.check(describe(env))
+    found = formats.read(Path(args.file), env.time_limit)
+    data = fitted(found, describe(env), "--clip-actions", clip=args.clip_actions)
     with store.locked(dataset_id):
         store.write(dataset_id, data, env, {"imported": Path(args.file).name})
     print(json.dumps({"name": name}) if args.json else f"{name}: {folder}")

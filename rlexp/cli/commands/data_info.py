@@ -29,7 +29,7 @@ def add(actions: Any) -> None:
     )
     i.add_argument(
         "--env",
-        help="conf/env/ENV.yaml has the constants of the normalised score (default: as stored)",
+        help="conf/env/ENV.yaml has the constants of the normalised score (default: as stored) and a file's limit",
     )
     i.add_argument(
         "--plot",
@@ -49,7 +49,7 @@ def info(args: argparse.Namespace) -> int:
     found = []
     spreads = []
     for name in names:
-        data, env, made = opened(name)
+        data, env, made = opened(name, args.env)
         if args.env:
             env = recipes.environment(args.env)
         facts = {"name": name, **made, **summary(data, env)}
@@ -108,11 +108,16 @@ def chosen(words: list[str], *, unions: bool) -> list[str]:
     return names
 
 
+def is_file(word: str) -> bool:
+    """Whether `word` names a file of recorded episodes, by its ending, and no data set."""
+    return word.lower().endswith(FILES)
+
+
 def one(word: str) -> str:
     """`word`, if it names one data set or file. Raises UserError."""
     from rlexp.datasets.load import find, kinds
 
-    if word.endswith(FILES):
+    if is_file(word):
         return word
     if "/" not in word and not word.startswith("minari:"):
         known = ", ".join(kinds())
@@ -122,13 +127,17 @@ def one(word: str) -> str:
     return word
 
 
-def opened(name: str) -> "tuple[Dataset, EnvConfig | None, dict[str, Any]]":
-    """A data set or file, its environment where that is known, and what is known of its making."""
+def opened(name: str, env_name: str | None = None) -> "tuple[Dataset, EnvConfig | None, dict[str, Any]]":
+    """A data set or file, its environment where that is known, and what is known of its making.
+
+    env_name: the environment of a file, whose time limit ends episodes where the file does not say which it ended
+    """
     from rlexp.datasets import formats, recipes, store
     from rlexp.datasets.load import find
 
-    if name.endswith(FILES):
-        data = formats.read(Path(name))
+    if is_file(name):
+        limit = recipes.environment(env_name).time_limit if env_name else None
+        data = formats.read(Path(name), limit)
         data.check_numbers()
         return data, None, {"here": False, "made_by": "unknown policies"}
     dataset_id = find(name)

@@ -1,0 +1,96 @@
+"""Reading pickles of numpy arrays in plain containers without executing anything: no other class is admitted."""
+
+import mmap
+import pickle
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlexp.datasets.arrays import Wrong
+
+
+class Dtype:
+    """Stands for a pickled numpy dtype of plain numbers."""
+
+    def __init__(self, name: str, *_: Any):
+        if not re.fullmatch(r"[<>|=]?[biuf][1248]", str(name)):
+            raise Wrong(f"holds an array of '{name}'; only those of numbers are read")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple) -> None:
+        self.dtype = self.dtype.newbyteorder("=" if state[1] == "|" else state[1])
+
+
+class Array:
+    """Stands for a pickled numpy array: numpy's own code for it never sees what the file says."""
+
+    def __init__(self, *_: Any):
+        self.array = np.empty(0)
+
+    def __setstate__(self, state: tuple) -> None:
+        _, shape, dtype, fortran, raw = state
+        self.array = _frombuffer(raw, dtype, shape, "F" if fortran else "C")
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.array.astype(dtype or self.array.dtype)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+
+def _frombuffer(raw: Any, dtype: Dtype, shape: tuple, order: Any) -> np.ndarray:
+    return np.frombuffer(raw, dtype.dtype).reshape(shape, order=order)
+
+
+def _latin1(text: str, how: str) -> bytes:
+    if how != "latin1":
+        raise Wrong(f"asks for the codec '{how}'")
+    return text.encode("latin1")
+
+
+def _bytearray(content: bytes | str = b"", how: str = "latin1") -> bytearray:
+    if not isinstance(content, bytes | str):  # a length: of nothing, and of any size
+        raise Wrong("asks for an empty array of bytes")
+    if isinstance(content, str):
+        content = _latin1(content, how.replace("-", ""))
+    return bytearray(content)
+
+
+_ADMITTED = {
+    ("numpy", "ndarray"): Array,
+    ("numpy", "dtype"): Dtype,
+    ("_codecs", "encode"): _latin1,  # how protocols 0 to 2 write bytes
+    ("builtins", "list"): list,
+    ("builtins", "dict"): dict,
+    ("collections", "OrderedDict"): dict,
+    ("builtins", "bytearray"): _bytearray,
+}
+for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
+    _ADMITTED[_core + ".multiarray", "_reconstruct"] = Array
+    _ADMITTED[_core + ".multiarray", "scalar"] = lambda dtype, raw: np.frombuffer(raw, dtype.dtype)[0]
+    _ADMITTED[_core + ".numeric", "_frombuffer"] = _frombuffer
+
+
+_Python: Any = pickle._Unpickler  # the faster one makes as long a list as a file's bytes tell it to
+
+
+class Unpickler(_Python):
+    def find_class(self, module: str, name: str) -> Any:
+        module = {"__builtin__": "builtins"}.get(module, module)
+        if (module, name) not in _ADMITTED:
+            raise Wrong(f"asks for {module}.{name}; only numpy arrays in plain containers are read, for safety")
+        return _ADMITTED[module, name]
+
+    def load_bytearray8(self) -> None:
+        """As many bytes as the file has, where Python's own makes room for as many as it claims."""
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+
+    dispatch = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytearray8}
+
+
+def load(path: Path) -> Any:
+    """What a pickle holds; arrays are `Array`s. Raises Wrong for what is not admitted, and what broken bytes raise."""
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return Unpickler(content).load()  # of a map one cannot read, or make room for, more than there is
