@@ -31,6 +31,7 @@ FLOORS = [
 STARTUP = "--help, --cfg job and rlexp list answer at once: no torch, no matplotlib until they are needed"
 MATPLOTLIB = "matplotlib takes half a second to import, which a worker process need not wait for"
 INSIDE_FUNCTIONS = {
+    "cli/commands/check.py": STARTUP,
     "cli/commands/chunks.py": STARTUP,
     "cli/commands/data.py": STARTUP,
     "cli/commands/data_info.py": STARTUP,

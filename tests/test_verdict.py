@@ -1,14 +1,16 @@
 """The rule that says whether a run is like its reference: by hand, and how often it errs."""
 
 import importlib
-import math
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from scipy import stats as scipy_stats
 
+from rlexp.report import lines as lines_file
 from rlexp.report import verdict
-from rlexp.report.verdict import align, decide, equal_rows, prediction_factor, seeds_that_would_tell
+from rlexp.report.style import draw_prediction
+from rlexp.report.verdict import align, decide, equal_rows, seeds_that_would_tell
 from tests.helpers import ROOT
 
 STEPS = np.arange(0, 101, 5.0)
@@ -128,13 +130,19 @@ def test_equal_rows_are_counted_by_seed_and_step():
     assert equal_rows({"5": (STEPS, STEPS)}, reference) == (0, 0, 0)
 
 
-def test_a_prediction_interval_holds_one_more_value_as_often_as_it_says():
+def test_a_prediction_band_holds_one_more_value_as_often_as_it_says():
     rng = np.random.default_rng(0)
-    drawn = rng.normal(size=(20_000, 6))
-    seen, new = drawn[:, :5], drawn[:, 5]
-    half = prediction_factor(5) * seen.std(axis=1, ddof=1)
-    assert np.mean(np.abs(new - seen.mean(axis=1)) <= half) == pytest.approx(0.95, abs=0.01)
-    assert prediction_factor(3) == pytest.approx(4.3027 * math.sqrt(4 / 3), rel=1e-4)
+    drawn = rng.normal(size=(6, 20_000))
+    axes = Figure().subplots()
+    place = np.arange(20_000.0)
+    draw_prediction(axes, [(place, row) for row in drawn[:5]], "k", zorder=1)
+    x, mean, half = lines_file.mean_band([(place, row) for row in drawn[:5]])
+    (band,) = axes.collections
+    (outline,) = band.get_paths()
+    low, high = outline.vertices[:, 1].min(), outline.vertices[:, 1].max()
+    assert (low, high) == pytest.approx(((mean - half * 6**0.5).min(), (mean + half * 6**0.5).max()))
+    new = drawn[5][x.astype(int)]
+    assert np.mean(np.abs(new - mean) <= half * 6**0.5) == pytest.approx(0.95, abs=0.03)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from rlexp.cli import launch
 from rlexp.cli.commands import (
+    check,
     chunks,
     data,
     doctor,
@@ -25,7 +26,7 @@ from rlexp.util import trust
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 # In the order of `rlexp --help`.
-COMMANDS = (evaluate, runs, refresh, pictures, targets, chunks, preferences, rlhf, data, track, doctor)
+COMMANDS = (evaluate, check, runs, refresh, pictures, targets, chunks, preferences, rlhf, data, track, doctor)
 # Those that load policies, which may name code.
 LOADING = ("eval", "publish", "chunks", "targets", "pairs", "sigma", "novices", "reward")
 

@@ -20,6 +20,10 @@ from omegaconf import OmegaConf
 from rlexp.experiment import status, tables
 from rlexp.experiment.provenance import command, git, hardware, now, versions
 from rlexp.loggers import jsonl
+from rlexp.loggers.base import Row
+from rlexp.report import judge
+from rlexp.report.history import Run
+from rlexp.report.judge import Judgement
 from rlexp.report.records import read_config, read_record
 from rlexp.util import checkpoint
 from rlexp.util.errors import UserError
@@ -147,16 +151,24 @@ class Folder:
 
     def refresh(self, draw: bool) -> None:
         """Make all that is derived again: run.json, curve.csv, summary.md and, with `draw`, curves.png."""
-        self.write()
-        seeds = self.record["seeds"]
+        seeds = self.seeds()
         rows = {seed: jsonl.read(self.seed(seed) / "metrics.jsonl") for seed in seeds}
+        judged = self._judge(seeds, rows)
+        self.record["verdict"] = judged.facts() if judged else None
+        self.write()
         checkpoint.write_text(self.path / "curve.csv", tables.curve(rows))
-        text = tables.summary(self.path.name, self.record, seeds)
+        text = tables.summary(self.path.name, self.record, seeds, judged)
         checkpoint.write_text(self.path / "summary.md", text)
         if draw:
             from rlexp.report.curves import curves  # matplotlib takes a while to import
 
             curves(self.path)
+
+    def _judge(self, seeds: tables.Seeds, rows: dict[str, list[Row]]) -> Judgement | None:
+        """The verdict, beside the reference; None before a seed is done, and where there is no reference."""
+        if not any(facts["status"] == "done" for facts in seeds.values()):
+            return None
+        return judge.of_run(self.path.name, Run(self.config, {**self.record, "seeds": seeds}, rows))
 
 
 def _listed(facts: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp import __version__
+from rlexp.util import processor
 
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "Box2D", "envpool", "hydra-core", "safetensors")
 
@@ -55,14 +56,8 @@ def versions() -> dict[str, str]:
 
 
 def hardware(device: str = "cpu") -> dict[str, Any]:
-    """The machine; with the GPU, where networks are trained on one."""
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    found = {"cpu": cpu, "cores": os.cpu_count(), "platform": platform.platform(terse=True)}
+    """The machine; with the GPU, where networks are trained on one. Imports torch."""
+    found = {**processor.facts(), "cores": os.cpu_count(), "platform": platform.platform(terse=True)}
     if device == "cpu":
         return found
     import torch  # takes a second

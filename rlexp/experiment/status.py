@@ -13,9 +13,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from rlexp.experiment.provenance import hardware, now
+from rlexp.experiment.provenance import now
 from rlexp.report.records import check_seed
-from rlexp.util import checkpoint
+from rlexp.util import checkpoint, processor
 from rlexp.util.errors import UserError
 from rlexp.util.files import read_object
 
@@ -57,7 +57,7 @@ def begin(folder: Path, counters: dict[str, Any]) -> None:
     facts.pop("final", None)  # a seed that goes on has no final score
     attempt = {
         "host": platform.node(),
-        "cpu": hardware()["cpu"],
+        "cpu": processor.name(),
         "pid": os.getpid(),
         "step": counters["step"],
         "started": now(),

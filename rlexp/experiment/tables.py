@@ -5,6 +5,8 @@ import io
 from typing import Any
 
 from rlexp.loggers.base import COUNTERS, Row
+from rlexp.report import verdict_text
+from rlexp.report.judge import Judgement
 from rlexp.util import stats
 
 CURVE = ("return_mean", "return_std", "return_min", "return_median", "return_max", "length_mean", "score")
@@ -42,8 +44,8 @@ def aggregate(seeds: Seeds) -> dict[str, Any]:
     return out
 
 
-def summary(name: str, record: dict[str, Any], seeds: Seeds) -> str:
-    """summary.md: one row a seed, then the mean with its interval."""
+def summary(name: str, record: dict[str, Any], seeds: Seeds, judged: Judgement | None = None) -> str:
+    """summary.md: one row a seed, then the mean with its interval, and the verdict where there is a reference."""
     evaluation = record["eval"]
     scored = any("score" in final for final in finals(seeds).values())
     columns = len(CURVE)
@@ -65,6 +67,11 @@ def summary(name: str, record: dict[str, Any], seeds: Seeds) -> str:
     notes = [f"- seed {seed}: {facts['message']}" for seed, facts in seeds.items() if facts["message"]]
     if notes:
         lines += ["", *notes]
+    if judged is not None:
+        lines += ["", f"**Verdict:** {verdict_text.headline(judged)}."]
+        details = verdict_text.details(judged)
+        if details:
+            lines += ["", *(f"- {line}" for line in details)]
     return "\n".join(lines) + "\n"
 
 

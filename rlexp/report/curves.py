@@ -14,29 +14,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlexp.report import path
+from rlexp.report.differences import MEANINGLESS, SETTING, differences
 from rlexp.report.history import Run
 from rlexp.report.lines import Line, moves, smoothed, thinned
-from rlexp.report.naming import data_of, names, title
-from rlexp.report.references import Entry, find
+from rlexp.report.naming import data_of, title
+from rlexp.report.references import Entry, reference_of
 from rlexp.report.style import (
     BAND_FROM,
     CLOCKS,
     COLOURS,
     GREY,
     INK,
+    PREDICTION,
     STYLE,
     clock_axis,
     count_axis,
     draw_mean,
+    draw_prediction,
     fit_lines,
     mean_label,
     nth_colour,
     save,
 )
-from rlexp.util.errors import UserError
 
 FEW = 5  # seeds that have a colour and a label each
 ROWS = 3  # of small panels
+NAMED = 2  # settings, in the legend, in which the reference is another
 SAMPLES = "sample return"  # the panel of best and mean return of what was tried
 
 
@@ -59,15 +62,9 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool | str =
 
 
 def _reference(run: Run) -> Entry | None:
-    """The gallery's entry of the same algorithm and environment, or the one that the config names."""
-    try:
-        name = "_".join(names(run.config))
-        file = find(run.config.get("reference"), name, data_of(run.config))
-    except UserError:  # it was there when the run began: no reason to stop training for a picture
-        return None
-    if file is None:
-        return None
-    return Entry.read(file)
+    """The gallery's entry that the config names, or the one whose settings are nearest."""
+    file = reference_of({**run.record, "config": run.config})
+    return None if file is None else Entry.read(file)
 
 
 def _figure(run: Run, entry: Entry | None) -> Figure:
@@ -188,18 +185,23 @@ def _draw_seeds(
 
 
 def _draw_reference(axes: Axes, run: Run, entry: Entry, column: str, end: float) -> None:
-    """The mean of an entry's seeds in this run's clock, as far as `end`; of few seeds each one's return too.
+    """The mean of an entry's seeds in this run's clock, as far as `end`. Of returns also where one more seed lies in
+    95 of 100 cases or, below BAND_FROM seeds, each seed.
 
     Nothing where the entry has no such column: other people's curves may have one of the loss, ours have not.
     """
     found = entry.lines(column, run.clock)
     lines = [_cut(line, end) for line in found.values()]
-    if lines:
-        label = _reference_label(run, entry, len(lines))
-        if column == "return_mean" and len(lines) < BAND_FROM:
-            for x, y in lines:
-                axes.plot(x, y, color=GREY, ls="--", lw=0.7, alpha=0.6, zorder=1.5)
-        draw_mean(axes, lines, GREY, label, ls="--", lw=1.6, zorder=1.5)
+    if not lines:
+        return
+    is_return = column == "return_mean"
+    if is_return and len(lines) < BAND_FROM:
+        for x, y in lines:
+            axes.plot(x, y, color=GREY, ls="--", lw=0.7, alpha=0.6, zorder=1.5)
+    elif is_return:
+        draw_prediction(axes, lines, GREY, zorder=1.0)
+    label = _reference_label(run, entry, len(lines))
+    draw_mean(axes, lines, GREY, label, band=False, ls="--", lw=1.6, zorder=1.5)
 
 
 def _cut(line: Line, end: float) -> Line:
@@ -210,14 +212,20 @@ def _cut(line: Line, end: float) -> Line:
 
 
 def _reference_label(run: Run, entry: Entry, seeds: int) -> str:
-    """What the legend says of an entry: how it differs from the run in actions or data, too."""
-    label = f"gallery {entry.name}: {mean_label(seeds)}"
+    """What the legend says of an entry: how it differs from the run in actions, data or settings, too."""
+    what = f"mean, n = {seeds}" if seeds < BAND_FROM else f"mean and {PREDICTION}, n = {seeds}"
+    label = f"gallery {entry.name}: {what}"
     actions = entry.card["eval"]["actions"]
     if actions != run.record["eval"]["actions"]:
         label += f", {actions} actions"
     data = data_of(entry.card.get("config", {}))
     if data not in (None, data_of(run.config)):
         label += f", on {data}"
+    found = differences({"config": run.config}, {"config": entry.card.get("config")})
+    other = [one.what for one in found if one.kind in (SETTING, MEANINGLESS) and one.what != "data"]
+    if other:
+        more = f" and {len(other) - NAMED} more" if len(other) > NAMED else ""
+        label += f",\nother {', '.join(other[:NAMED])}{more}"
     return label
 
 

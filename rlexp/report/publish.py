@@ -1,7 +1,7 @@
 """Reference curves that come with the project: gallery/<algo>_<env>[-<variant>].csv, .json and .png.
 
 .csv holds the rows of the run's curve.csv, .json its card (command, commit, versions, every seed with its status and
-final score), .png the picture. A new run of the same algorithm and environment shows the entry under its own curve.
+final score), .png the picture. A new run of like settings is drawn over it.
 """
 
 import json

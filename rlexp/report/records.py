@@ -13,6 +13,7 @@ KINDS: dict[str, Any] = {  # of what run.json has, where it has it
     **dict.fromkeys(("seeds", "final", "eval", "inputs", "versions"), dict),
     **dict.fromkeys(("name", "command", "clock", "started"), str),
     "resumed": list,
+    "verdict": (dict, NoneType),
     "seconds": (int, float),
 }
 OF_A_SEED: dict[str, Any] = {

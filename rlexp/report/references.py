@@ -3,17 +3,23 @@
 import csv
 import functools
 import sys
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rlexp.report.differences import DIGITS, LENGTH, MEANINGLESS, SETTING, Difference, differences
 from rlexp.report.lines import Line
-from rlexp.report.naming import data_of
+from rlexp.report.naming import names
 from rlexp.util import paths
 from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.files import read_object, read_text
+
+ENOUGH = 3  # seeds: fewer say nothing of the spread
+MACHINE = ("versions.", "hardware.")
 
 
 @dataclass(frozen=True)
@@ -49,24 +55,77 @@ class Entry:
         return found
 
 
-def find(reference: str | None, name: str, data: str | None = None) -> Path | None:
+@dataclass(frozen=True)
+class Choice:
+    """The entry that is nearest to a run, and in what their settings differ."""
+
+    file: Path  # its csv
+    differences: list[Difference]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the entry is of the run's own settings and data, but for its length and last digits."""
+        return all(one.kind in (LENGTH, DIGITS) for one in self.differences)
+
+
+def reference_of(about: Mapping[str, Any]) -> Path | None:
+    """The csv of the entry that a run is drawn over and judged by: the one that its config names, else the nearest.
+
+    None where neither is there, or the settings are not known.
+    about: what is known of the run, as in a card
+    """
+    config = about.get("config")
+    if not config:
+        return None
+    if config.get("reference"):
+        return entries().get(config["reference"])  # it was there when the run began
+    choice = choose(about)
+    return None if choice is None else choice.file
+
+
+def choose(about: Mapping[str, Any]) -> Choice | None:
+    """The entry nearest to a run by its settings, among those of its algorithm and environment; None: there is none.
+
+    about: what is known of the run, as in a card. Of entries that are equally near the one with more seeds is meant,
+    then that of the shorter name.
+    """
+    algorithm, environment = names(about["config"])
+    best = None
+    for name, file in entries().items():
+        theirs = card(file)
+        if theirs.get("config") and _is_candidate(theirs["config"], about["config"], algorithm, environment):
+            found = differences(about, theirs)
+            key = (*_distance(found, theirs), len(name), name)
+            if best is None or key < best[0]:
+                best = (key, Choice(file, found))
+    return None if best is None else best[1]
+
+
+def _is_candidate(theirs: Any, ours: Any, algorithm: str, environment: str) -> bool:
+    if not all(isinstance(theirs.get(group), dict) for group in ("algo", "env")):
+        return False
+    their_algorithm, their_environment = names(theirs)
+    same_environment = their_environment == environment or theirs["env"].get("id") == ours["env"].get("id")
+    return their_algorithm == algorithm and same_environment
+
+
+def _distance(found: list[Difference], theirs: Mapping[str, Any]) -> tuple[int, ...]:
+    """How far an entry is from a run: less is nearer."""
+    kinds = Counter(one.kind for one in found)
+    digits = sum(one.kind == DIGITS and not one.what.startswith(MACHINE) for one in found)
+    seeds = sum(facts["status"] == "done" for facts in theirs["seeds"].values())
+    is_thin = int(seeds < ENOUGH)
+    return kinds[MEANINGLESS], kinds[SETTING], is_thin, kinds[LENGTH], digits, -seeds
+
+
+def find(reference: str | None, name: str) -> Path | None:
     """The csv of a gallery entry. Raises UserError where `reference` names one that is not there.
 
-    reference: the entry's name; None: choose by the two others
-    name: <algo>_<env> of a run; its entry is chosen, or None where the gallery has no such entry
-    data: what the run learns from (`data_of`); a variant <name>-... that learned from the same is preferred to an
-        entry that did not
+    reference: the entry's name; None: the one called `name`, <algo>_<env>, or None where there is none
     """
     if reference is not None:
         return _named(reference)
-    known = entries()
-    if name not in known:
-        return None
-    variants = [entry for stem, entry in known.items() if stem.startswith(f"{name}-")]
-    for entry in [known[name], *variants]:
-        if data_of(card(entry).get("config", {})) == data:
-            return entry
-    return known[name]
+    return entries().get(name)
 
 
 def entries() -> dict[str, Path]:

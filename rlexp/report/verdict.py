@@ -137,12 +137,6 @@ def width(n: int, m: int) -> float:
     return math.sqrt(1 / n + 1 / m)
 
 
-def prediction_factor(m: int) -> float:
-    """What the standard deviation of m >= 2 seeds is multiplied with for the half width of their 95 % prediction
-    interval: where one more seed lies."""
-    return stats.t_quantile(0.95, m - 1) * math.sqrt(1 + 1 / m)
-
-
 def align(run: Mapping[str, Line], reference: Mapping[str, Line]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(steps_N, run_SN, reference_SN): both at the steps of the reference's first seed, as far as all seeds are.
 

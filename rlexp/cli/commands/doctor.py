@@ -103,10 +103,10 @@ def _packages() -> Check:
 def _processor() -> Check:
     import torch
 
-    from rlexp.experiment.provenance import hardware
+    from rlexp.util import processor
 
     threads = f"torch uses {torch.get_num_threads()} threads unless told (train.threads)"
-    note = f"{hardware()['cpu']}, {os.cpu_count()} cores, {threads}"
+    note = f"{processor.name()}, {os.cpu_count()} cores, {threads}"
     return Check("processor", True, note, required=True)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.cli.commands import print_json
+from rlexp.report.words import phrase
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
@@ -96,7 +97,7 @@ def list_runs(args: argparse.Namespace) -> int:
         print_json(found)
         return 0
     width = max([len(run["run"]) for run in found], default=3)
-    print(f"{'run':{width}}  done  return mean (95 % t-interval)  score")
+    print(f"{'run':{width}}  done  return mean (95 % t-interval)   score  verdict")
     for run in found:
         print(_line(run, width))
     return 0
@@ -110,6 +111,7 @@ def _facts(file: Path) -> dict[str, Any]:
     states = [facts["status"] for facts in record["seeds"].values()]
     final = record["final"]
     returns = final.get("return_mean") or {}
+    verdict = record.get("verdict") or {}
     return {
         "run": str(file.parent),
         "seeds": len(states),
@@ -118,6 +120,8 @@ def _facts(file: Path) -> dict[str, Any]:
         "return_mean": returns.get("mean"),
         "t95": returns.get("t95"),
         "score": (final.get("score") or {}).get("mean"),
+        "verdict": verdict.get("verdict"),
+        "reference": verdict.get("reference"),
     }
 
 
@@ -130,7 +134,9 @@ def _line(run: dict[str, Any], width: int) -> str:
     score = ""
     if run["score"] is not None:
         score = f"{run['score']:.1f}"
-    line = f"{run['run']:{width}}  {run['done']}/{run['seeds']}   {total:28}  {score}"
+    line = f"{run['run']:{width}}  {run['done']}/{run['seeds']}   {total:28}  {score:>5}"
+    if run["verdict"]:
+        line += f"  {phrase(run['verdict'], run['reference'])}"
     if run["failed"]:
         line += f"  {run['failed']} failed"
     return line

@@ -1,0 +1,97 @@
+"""A verdict in words: one line, and what belongs beneath it."""
+
+from collections.abc import Iterator
+
+from rlexp.report.differences import DIGITS, LENGTH, MEANINGLESS, MEASURE, SETTING, Difference
+from rlexp.report.judge import Judgement
+from rlexp.report.verdict import TOLERANCE, Measure, seeds_that_would_tell
+from rlexp.report.words import phrase
+
+MEASURES = {"end": "end", "mean": "mean over time"}
+
+
+def headline(judged: Judgement) -> str:
+    """The verdict and why, in one line."""
+    return f"{phrase(judged.word, judged.reference)}: {_reason(judged)}"
+
+
+def details(judged: Judgement) -> list[str]:
+    """What else one should know of it, a line each."""
+    return list(_details(judged))
+
+
+def _reason(judged: Judgement) -> str:
+    if judged.word == "identical":
+        return f"{judged.rows_equal} of {judged.rows_shared} rows of the same seeds and steps are equal"
+    if judged.word == "incomparable":
+        others = [_said(one) for one in judged.differs_in if one.kind == MEANINGLESS]
+        return "; ".join(others) or "too few evaluations in common"
+    measure = judged.measure
+    assert measure is not None  # of every other word
+    return f"{_difference(measure)}; {_seeds(judged)}{_advice(judged)}"
+
+
+def _difference(measure: Measure) -> str:
+    """How far its end, or its mean over time, lies from the reference's."""
+    size = abs(measure.difference)
+    side = "higher" if measure.difference > 0 else "lower"
+    share = f"{size / measure.span:.0%} of what the reference gains" if measure.span else "the reference gains nothing"
+    half = "" if measure.half_width is None else f" ± {measure.half_width:.4g} (90 % interval)"
+    return f"its {MEASURES[measure.name]} is {size:.4g}{half} {side}, {share}"
+
+
+def _seeds(judged: Judgement) -> str:
+    seeds = "1 seed" if judged.n == 1 else f"{judged.n} seeds"
+    return f"{seeds} beside {judged.n_reference}"
+
+
+def _advice(judged: Judgement) -> str:
+    """What would make it a verdict."""
+    if judged.word == "unusual":
+        return ". One seed may be chance: run two more"
+    if judged.word != "cannot_tell" or judged.found is None:
+        return ""
+    needed = seeds_that_would_tell(judged.found)
+    if needed is None:
+        return f". It cannot be said how many seeds would tell; a match stays within {TOLERANCE:.0%}"
+    n, m = needed
+    if m == judged.n_reference:
+        return f". About {n} seeds would tell"
+    return f". About {n} seeds of both would tell"
+
+
+def _details(judged: Judgement) -> Iterator[str]:
+    if judged.found is not None and judged.until < judged.whole:
+        yield f"compared up to step {judged.until:,.0f} of the reference's {judged.whole:,.0f}"
+    if judged.left_out:
+        yield f"left out: {judged.left_out} seeds that failed or have not finished"
+    if judged.same_start:
+        yield f"same start, other arithmetic: {_processors(judged)}"
+    wordings = {
+        SETTING: "other settings: ",
+        LENGTH: "",
+        MEASURE: "",
+        DIGITS: "other digits: ",
+    }
+    for kind, wording in wordings.items():
+        found = [_said(one) for one in judged.differs_in if one.kind == kind]
+        if found:
+            yield wording + "; ".join(found)
+    if judged.unknown:
+        yield f"unknown of the reference: {', '.join(judged.unknown)}"
+
+
+def _said(difference: Difference) -> str:
+    return f"{difference.what} {_value(difference.run)}, there {_value(difference.reference)}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "null" if value is None else str(value)
+
+
+def _processors(judged: Judgement) -> str:
+    """Both processors, as far as they differ."""
+    found = [_said(one) for one in judged.differs_in if one.what.startswith("hardware.")]
+    return "; ".join(found) or "of the same processor, as far as is known"

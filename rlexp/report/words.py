@@ -1,0 +1,16 @@
+"""What the words of a verdict are in a sentence. Imports nothing: `rlexp list` answers at once."""
+
+PHRASES = {
+    "identical": "identical to",
+    "matches": "matches",
+    "better": "better than",
+    "worse": "worse than",
+    "unusual": "unusual beside",
+    "cannot_tell": "cannot tell from",
+    "incomparable": "incomparable with",
+}
+
+
+def phrase(word: str, reference: str) -> str:
+    """`worse than ppo_swimmer`."""
+    return f"{PHRASES.get(word, word)} {reference}"

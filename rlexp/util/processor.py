@@ -1,0 +1,45 @@
+"""What the processor is: rounding, and hence every digit of a result, depends on it."""
+
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+INFO = Path("/proc/cpuinfo")
+BFLOAT16 = ("avx512_bf16", "amx_bf16", "bf16")  # flags of x86-64 and of ARM
+
+
+def facts() -> dict[str, Any]:
+    """Name, family, model and vector instructions that PyTorch uses; whether bfloat16 is native. Imports torch.
+
+    What the system does not say is None.
+    """
+    import torch  # takes a second
+
+    text = _info()
+    flags = _field(text, "flags") or _field(text, "Features")
+    return {
+        "cpu": name(),
+        "cpu_family": _field(text, "cpu family"),
+        "cpu_model": _field(text, "model"),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "bfloat16": None if flags is None else not set(flags.split()).isdisjoint(BFLOAT16),
+    }
+
+
+def name() -> str:
+    """The processor's name."""
+    return _field(_info(), "model name") or platform.processor() or platform.machine()
+
+
+def _info() -> str:
+    try:
+        return INFO.read_text()
+    except OSError:
+        return ""
+
+
+def _field(text: str, key: str) -> str | None:
+    """The first value of `key` in /proc/cpuinfo."""
+    match = re.search(rf"^{key}\s*:\s*(.+)$", text, re.MULTILINE)
+    return match[1].strip() if match else None
