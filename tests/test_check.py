@@ -283,6 +283,14 @@ def test_a_run_without_a_reference_has_no_verdict(tmp_path):
     assert "Verdict" not in (folder / "summary.md").read_text()
 
 
+def test_a_broken_card_of_another_entry_disturbs_no_run(tmp_path, capsys, reference):
+    (reference.parent / "ppo_hopper-a.csv").write_text("")
+    (reference.parent / "ppo_hopper-b.csv").write_text("")
+    (reference.parent / "ppo_hopper-b.json").write_text("{")
+    folder = run(tmp_path / "new", [500, 510, 490], seeds=[7, 8, 9])
+    assert found(capsys, folder)[1]["reference"] == "ppo_hopper"
+
+
 def test_seeds_that_failed_are_left_out_and_counted(tmp_path, capsys, reference):
     folder = run(tmp_path / "new", [1002, 998, 3], seeds=[7, 8, 9])
     record = json.loads((folder / "run.json").read_text())
