@@ -92,22 +92,13 @@ def choose(about: Mapping[str, Any]) -> Choice | None:
     algorithm, environment = names(about["config"])
     best = None
     for name, file in entries().items():
-        theirs = _card_if_whole(file)
+        theirs = card(file)
         if theirs.get("config") and _is_candidate(theirs["config"], about["config"], algorithm, environment):
             found = differences(about, theirs)
             key = (*_distance(found, theirs), len(name), name)
             if best is None or key < best[0]:
                 best = (key, Choice(file, found))
     return None if best is None else best[1]
-
-
-def _card_if_whole(file: Path) -> dict[str, Any]:
-    """An entry's card; nothing where it is missing or broken, which is no reason to end anybody's run."""
-    try:
-        found = card(file)
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _is_candidate(theirs: Any, ours: Any, algorithm: str, environment: str) -> bool:
