@@ -200,8 +200,12 @@ def test_resume_refuses_what_would_alter_the_past(tmp_path):
     assert grown.returncode == 0, grown.stderr
     checkpoint = max((tmp_path / run / "seed_0" / "checkpoints").glob("step_*"))
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    for other in checkpoint.parent.glob("step_*"):
+        if other != checkpoint:
+            other.unlink()
     broken = command("main.py", f"resume={run}", "train.budget=9000", cwd=tmp_path)
     assert (broken.returncode, broken.stderr.count("\n")) == (2, 1), broken.stderr
+    assert "no other is left; remove that folder" in broken.stderr
     checkpoint.unlink()
     (checkpoint.parent / "latest").unlink()
     (tmp_path / run / "run.json").write_text("{")

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from rlexp.experiment import status, tables
+from rlexp.experiment.essentials import digest
 from rlexp.experiment.provenance import command, git, hardware, now, versions
 from rlexp.loggers import jsonl
 from rlexp.loggers.base import Row
@@ -109,6 +110,7 @@ class Folder:
         else:
             self.record = {**self._head(), **this, **self.record}
         self.record["finished"] = None
+        self.record["config_digest"] = digest(self.config)
         checkpoint.write_text(self.path / "config.yaml", OmegaConf.to_yaml(self.config))
         self.write()
 

@@ -1,5 +1,6 @@
 """Old runs and studies, continued: nothing may change of what has been done."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,28 +8,23 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from rlexp.engines.base import Engine
-from rlexp.experiment import hydra_errors, overrides
+from rlexp.experiment import hydra_errors, overrides, status
 from rlexp.experiment.compose import find
 from rlexp.experiment.config import RunConfig, build, make_engine, seed_list, stored
+from rlexp.experiment.essentials import FREE_ON_RESUME, difference, digest
 from rlexp.experiment.folder import Folder
 from rlexp.experiment.probe import probe
 from rlexp.experiment.track import group
 from rlexp.experiment.work import Work
 from rlexp.loggers import jsonl
 from rlexp.report import history
+from rlexp.report.records import read_config, read_record
 from rlexp.util import checkpoint
 from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.files import read_yaml
 from rlexp.util.params import all_keys, nearest_key
 from rlexp.util.processes import require_workers
 
-# What may change when a run is resumed, because nothing that has been done depends on it.
-FREE_ON_RESUME = (
-    *("train.budget", "train.keep", "train.snapshot_every"),
-    *("video", "logger", "seeds", "reference", "workers"),
-    "algo.iterations",  # DPO's, with the budget
-    *("buffer.dataset", "buffer.path"),  # the same data, wherever they are now: their digest is remembered
-)
 FREE_GROUPS = ("video", "logger")
 
 
@@ -80,6 +76,7 @@ def _with_overrides(folder: Path, parsed: list[Override]) -> dict[str, Any]:
         runs = [file.parent.name for file in folder.parent.glob("*/config.yaml")]
         near = did_you_mean(nearest(folder.name, runs))
         raise UserError(f"resume={folder}: no run folder (it has no config.yaml){near}")
+    _check_config(folder)
     config = stored(folder)
     for override in parsed:
         key = override.key_or_group
@@ -124,18 +121,62 @@ def _check_change(folder: Path, key: str, old: Any, new: Any) -> None:
         raise UserError(f"train.budget: was {old} in {folder}; it can grow, not shrink to {new}")
 
 
+def _check_config(folder: Path) -> None:
+    """Raise UserError where config.yaml is not what the run's record says it is."""
+    record = read_record(folder) if (folder / "run.json").exists() else {}
+    config = read_config(folder)
+    missing = [seed for seed in record.get("seeds", {}) if seed not in map(str, config["seeds"])]
+    if missing:
+        raise UserError(f"{folder / 'config.yaml'}: has lost seed {missing[0]}; seeds can be added, not dropped")
+    began_with = record.get("config_digest")
+    if began_with is not None and began_with != digest(config) and not _any_checkpoint(folder):
+        what = "has been changed since the run began"
+        raise UserError(f"{folder / 'config.yaml'}: {what}; put back what it was, or begin a new run with it")
+
+
+def _any_checkpoint(folder: Path) -> bool:
+    """Whether any seed has one: these know which option it is that has changed."""
+    return any(folder.glob("seed_*/checkpoints/step_*.safetensors"))
+
+
 def check_checkpoints(path: Path, run: RunConfig) -> None:
-    """Broken or foreign checkpoints are found now, not in the middle. Raises UserError."""
+    """Broken or foreign checkpoints are found now, not in the middle. Raises UserError; stderr says where an earlier
+    one has to do."""
     for seed in run.seeds:
         place = path / f"seed_{seed}"
-        found = checkpoint.latest(place / "checkpoints")
+        found = checkpoint.load_newest(place / "checkpoints")
         if found is None:
             continue
-        tree = checkpoint.load(found)
-        if set(tree) != {"policy", "algo", "run", "rng"}:
-            raise UserError(f"{found}: is a policy, not a checkpoint from which training can continue")
-        theirs = tree["policy"]["card"]["algo"]
-        if theirs != run.algo_name:
-            raise UserError(f"{found}: is a checkpoint of {theirs}, the run is one of {run.algo_name}")
-        jsonl.check_kept(place / "metrics.jsonl", tree["run"]["bytes"])
+        _check_checkpoint(place, seed, found, run)
+        for broken in found.broken:
+            step = f"{found.tree['run']['counters']['step']:,}"
+            print(f"warning: {broken}; seed {seed} goes on from step {step}", file=sys.stderr)
         jsonl.read(place / "metrics.jsonl")
+
+
+def _check_checkpoint(place: Path, seed: int, found: checkpoint.Newest, run: RunConfig) -> None:
+    """Raise UserError where the newest checkpoint of the seed in `place` is not one that this run has written."""
+    tree = found.tree
+    if set(tree) != {"policy", "algo", "run", "rng"}:
+        raise UserError(f"{found.path}: is a policy, not a checkpoint from which training can continue")
+    theirs = tree["policy"]["card"]["algo"]
+    if theirs != run.algo_name:
+        raise UserError(f"{found.path}: is a checkpoint of {theirs}, the run is one of {run.algo_name}")
+    saved = tree["run"]
+    step = saved["counters"]["step"]
+    file = place.parent / "config.yaml"
+    changed = difference(saved.get("config", {}), run.plain)
+    if changed is not None:
+        key, was, now = changed
+        raise UserError(
+            f"{file}: {key} is {now}, and seed {seed} was trained with {was} until step {step:,}; put that back, or "
+            "begin a new run"
+        )
+    if run.train.budget < saved.get("budget", 0):
+        raise UserError(
+            f"{file}: train.budget was {saved['budget']:,}; it can grow, not shrink to {run.train.budget:,}"
+        )
+    noted = (status.read(place) or {}).get("saved") or {}
+    if noted.get("step") == step and noted.get("checkpoint") != checkpoint.digest(found.path):
+        raise UserError(f"{found.path}: is not the checkpoint that seed {seed} has saved; put that back")
+    jsonl.check_kept(place / "metrics.jsonl", saved["bytes"], saved.get("metrics"))

@@ -1,7 +1,8 @@
 """status.json in a seed's folder: how far the seed is, how it ended, and who worked on it.
 
     {"status": "running", "message": "", "step": 4096, "env_steps": 4096, "updates": 640, "seconds": 2.5,
-     "best": {...}, "final": {...}, "attempts": [{"host": ..., "cpu": ..., "pid": ..., "step": 0, "started": ...}]}
+     "best": {...}, "final": {...}, "saved": {"step": ..., "checkpoint": DIGEST, "metrics": DIGEST},
+     "attempts": [{"host": ..., "cpu": ..., "pid": ..., "step": 0, "started": ...}]}
 
 It is the truth about the seed, written by whoever runs it, whole at every moment. What stands in the run's own
 run.json is a copy, which any process can make again. `status` is one of `STATUSES`.
@@ -55,6 +56,7 @@ def begin(folder: Path, counters: dict[str, Any]) -> None:
     """Say that this process now trains the seed, from where `counters` stand. Raises OSError."""
     facts = read(folder) or waiting()
     facts.pop("final", None)  # a seed that goes on has no final score
+    facts.pop("saved", None)  # it may have to begin from an earlier checkpoint
     attempt = {
         "host": platform.node(),
         "cpu": processor.name(),

@@ -19,6 +19,7 @@ from rlexp.algos.base import Algorithm, Progress
 from rlexp.envs.make import describe
 from rlexp.experiment import status
 from rlexp.experiment.config import RunConfig
+from rlexp.experiment.essentials import essentials
 from rlexp.experiment.events import Event
 from rlexp.experiment.task import make_task
 from rlexp.loggers.base import LoggedSeed, Status
@@ -99,26 +100,34 @@ class Checkpointer:
 
     def restore(self) -> dict[str, Any] | None:
         """Put algorithm and global generators into their newest saved state. Returns what was saved of the run itself
-        (`counters`, `best`, `bytes`); None where nothing was saved yet."""
-        found = checkpoint.latest(self.folder)
+        (`counters`, `best`, `bytes`, ...); None where nothing was saved yet."""
+        found = checkpoint.load_newest(self.folder)
         if found is None:
             return None
-        state = checkpoint.load(found)
+        state = found.tree
         self.algo.load_state_dict(state["algo"])
         self.algo.restart(state["run"]["counters"]["step"])
         seeding.set_globals_state(state["rng"])
         return state["run"]
 
-    def save(self, counters: Counters, best: dict[str, Any] | None, metrics_bytes: int) -> None:
-        """A full state, from which training continues exactly. Raises OSError."""
-        run = {"counters": asdict(counters), "best": best, "bytes": metrics_bytes}
+    def save(self, counters: Counters, best: dict[str, Any] | None, metrics: JsonLines) -> str:
+        """A full state, from which training continues exactly, and what it goes with: the metrics so far, the config.
+        Raises OSError. Returns its digest."""
+        run = {
+            "counters": asdict(counters),
+            "best": best,
+            "bytes": metrics.size(),
+            "metrics": metrics.digest(),
+            "budget": self.config.train.budget,
+            "config": essentials(self.config.plain),
+        }
         state = {
             "policy": self._policy(counters),
             "algo": self.algo.state_dict(),
             "run": run,
             "rng": seeding.globals_state(),
         }
-        checkpoint.save_step(self.folder, counters.step, state, self.config.train.keep)
+        return checkpoint.save_step(self.folder, counters.step, state, self.config.train.keep)
 
     def save_policy(self, name: str, counters: Counters) -> None:
         """The current policy as `name`.safetensors. Raises OSError."""
@@ -152,7 +161,7 @@ class Training:
         self.scorer = Scorer(config, seed, self.algo, self.counters.step)
         self.save_due = Every(self.train.save_every, self.counters.step)
         self.keep_due = Every(self.train.snapshot_every or math.inf, self.counters.step)
-        self.metrics = JsonLines(folder / "metrics.jsonl", saved["bytes"])
+        self.metrics = JsonLines(folder / "metrics.jsonl", saved["bytes"], saved.get("metrics"))
         logged = LoggedSeed(folder, seed, config.plain)
         self.loggers = Loggers(config.loggers, logged, history=read(folder / "metrics.jsonl"))
         self.last: Evaluation | None = None  # of the last step, where it was evaluated
@@ -211,7 +220,9 @@ class Training:
             self._keep_policy()
         if self.save_due(self.counters.step):
             self.algo.restart(self.counters.step)
-            self.checkpointer.save(self.counters, self.best, self.metrics.size())
+            digest = self.checkpointer.save(self.counters, self.best, self.metrics)
+            saved = {"step": self.counters.step, "checkpoint": digest, "metrics": self.metrics.digest()}
+            status.update(self.folder, saved=saved)
         if not scores:
             return self._event("progress")
         status.update(self.folder, **asdict(self.counters), best=self.best)

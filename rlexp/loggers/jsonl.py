@@ -1,5 +1,6 @@
 """metrics.jsonl: one JSON object a line, numbers written exactly."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -12,29 +13,52 @@ Row = dict[str, Any]  # "step", "env_steps", "updates", "seconds", then metrics 
 COUNTERS = ("step", "env_steps", "updates", "seconds")
 
 
-def check_kept(path: Path, keep: int) -> None:
-    """Raise UserError where `path` has not the `keep` bytes that a checkpoint counts on."""
+def check_kept(path: Path, keep: int, digest: str | None = None) -> None:
+    """Raise UserError where `path` has not the `keep` bytes that a checkpoint counts on, or others than those with
+    `digest`."""
     if keep and (not path.is_file() or path.stat().st_size < keep):
         raise UserError(f"{path}: is gone or shorter than the checkpoint says; it has been changed since")
+    if digest is not None and _kept(path, keep).hexdigest() != digest:
+        raise UserError(
+            f"{path}: is not what it was when the checkpoint was saved, it has been changed since; put back what it "
+            "was, or begin a new run"
+        )
+
+
+def _kept(path: Path, keep: int) -> Any:
+    """The hash of the first `keep` bytes of a file, which may be missing where these are none."""
+    found = hashlib.sha256()
+    if keep:
+        with open(path, "rb") as file:
+            found.update(file.read(keep))
+    return found
 
 
 class JsonLines:
     """One JSON object a line; numbers are written exactly."""
 
-    def __init__(self, path: Path, keep: int):
-        """Append to `path` behind its first `keep` bytes: what a resumed run had not yet done is dropped."""
-        check_kept(path, keep)
+    def __init__(self, path: Path, keep: int, digest: str | None = None):
+        """Append to `path` behind its first `keep` bytes, whose digest it is: what a resumed run had not yet done is
+        dropped."""
+        check_kept(path, keep, digest)
+        self.hash = _kept(path, keep)
         self.file = open(path, "ab")
         self.file.truncate(keep)
 
     def write(self, row: Row) -> None:
-        self.file.write(json.dumps(row).encode() + b"\n")
+        line = json.dumps(row).encode() + b"\n"
+        self.file.write(line)
         self.file.flush()
+        self.hash.update(line)
 
     def size(self) -> int:
         """Bytes written, flushed to disk: what `keep` may be later."""
         os.fsync(self.file.fileno())
         return self.file.seek(0, os.SEEK_END)
+
+    def digest(self) -> str:
+        """Of the bytes written: what `digest` may be later."""
+        return self.hash.hexdigest()
 
     def close(self) -> None:
         self.file.close()

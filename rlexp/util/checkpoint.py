@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ FORMAT = "rlexp 1"
 LARGEST_HEADER = 8_000_000  # bytes; plain data of a few thousand is usual
 
 
-def save(path: Path, tree: Mapping[str, Any]) -> None:
-    """Write `tree` to `path`, whole or not at all. Raises OSError (a full disk, say) and leaves what was there."""
+def save(path: Path, tree: Mapping[str, Any]) -> str:
+    """Write `tree` to `path`, whole or not at all. Raises OSError (a full disk, say) and leaves what was there. Returns
+    a digest of it."""
     tensors: dict[str, torch.Tensor] = {}
     packed = _pack(tree, "", tensors)
     header = json.dumps(packed)
@@ -47,6 +49,18 @@ def save(path: Path, tree: Mapping[str, Any]) -> None:
         raise OSError(f"cannot write {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+    return _of_all(digests)
+
+
+def _of_all(digests: str) -> str:
+    return hashlib.sha256(digests.encode()).hexdigest()[:16]
+
+
+def digest(path: Path) -> str | None:
+    """What `save` returned when it wrote the file at `path`; None for files of before there were digests."""
+    with safe_open(path, framework="pt") as file:
+        digests = (file.metadata() or {}).get("digests")
+    return None if digests is None else _of_all(digests)
 
 
 def load(path: Path, part: str | None = None) -> dict[str, Any]:
@@ -110,13 +124,14 @@ def _names(node: Any) -> Iterator[str]:
                 yield from _names(value)
 
 
-def save_step(folder: Path, step: int, tree: Mapping[str, Any], keep: int) -> None:
-    """Save the full state at `step`, point `latest` to it, and drop all but the newest `keep`."""
+def save_step(folder: Path, step: int, tree: Mapping[str, Any], keep: int) -> str:
+    """Save the full state at `step`, point `latest` to it, and drop all but the newest `keep`. Returns its digest."""
     path = folder / f"step_{step:012d}.safetensors"
-    save(path, tree)
+    saved = save(path, tree)
     write_text(folder / "latest", path.name)
     for old in sorted(folder.glob("step_*.safetensors"))[:-keep]:
         old.unlink()
+    return saved
 
 
 def latest(folder: Path) -> Path | None:
@@ -135,6 +150,30 @@ def newest_first(folder: Path) -> list[Path]:
         raise UserError(f"{pointer}: names no checkpoint of its folder; remove it, and the newest is taken")
     named = folder / name  # later ones were written by a process that was killed before it pointed to them
     return [named, *(path for path in found if path.name < name)]
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest full state that can be read, and what was wrong with newer ones."""
+
+    path: Path
+    tree: dict[str, Any]
+    broken: list[str]
+
+
+def load_newest(folder: Path) -> Newest | None:
+    """The newest full state in `folder` that is whole; None where there was none yet. Raises UserError where there is
+    none left."""
+    broken: list[str] = []
+    for path in newest_first(folder):
+        try:
+            return Newest(path, load(path), broken)
+        except UserError as error:
+            broken.append(str(error))
+    if broken:
+        hint = "no other is left; remove that folder, and the seed begins anew"
+        raise UserError(f"{broken[0]}; {hint}")
+    return None
 
 
 def write_text(path: Path, text: str) -> None:
