@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from rlexp.util import paths
 from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.files import read_text
+from rlexp.util.output import steady
 from rlexp.util.processes import limit_threads
 
 if TYPE_CHECKING:
@@ -33,7 +34,12 @@ class Terminated(KeyboardInterrupt):
 
 
 def main(engine: str = "serial") -> int:
-    """Run `sys.argv`, on `engine` unless it names another; returns the exit code."""
+    """Run `sys.argv`, on `engine` unless it names another; returns the exit code, whatever becomes of the output."""
+    with steady():
+        return _main(engine)
+
+
+def _main(engine: str) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 

@@ -1,7 +1,6 @@
 """The `rlexp` command: train, evaluate policies, list runs, publish references, keep data sets, examine the machine."""
 
 import argparse
-import os
 import re
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ from rlexp.cli.commands import (
 )
 from rlexp.util import trust
 from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util.output import steady
 
 # In the order of `rlexp --help`.
 COMMANDS = (evaluate, check, runs, refresh, pictures, targets, chunks, preferences, rlhf, data, track, doctor)
@@ -49,6 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     for command in LOADING:
         options = commands.choices[command]
         options.add_argument("--trust", action="store_true", help="run code that the file names")
+    with steady():
+        return _run(parser, words)
+
+
+def _run(parser: argparse.ArgumentParser, words: list[str]) -> int:
+    """Run the command that `words` are. Returns the exit code."""
     try:
         args = parser.parse_args(words)
         _check(args)
@@ -58,9 +64,6 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `rlexp list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)

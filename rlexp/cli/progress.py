@@ -1,6 +1,6 @@
 """Progress of all seeds: a live table on a terminal, plain lines elsewhere."""
 
-import os
+import contextlib
 import sys
 import time
 from dataclasses import dataclass, field
@@ -22,10 +22,8 @@ COLOURS = {"done": "green", "failed": "red", "running": "cyan"}
 
 def say(text: str) -> None:
     """Print a line. Where nobody reads any more (`| head`, a lost terminal) the run goes on in silence."""
-    try:
+    with contextlib.suppress(OSError, ValueError):
         print(text, flush=True)
-    except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")
 
 
 @dataclass

@@ -5,7 +5,7 @@ An engine decides where and when; what a job computes does not depend on it.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, Protocol
 
 
@@ -43,8 +43,23 @@ def one_by_one(jobs: Iterable[Any]) -> NextJob:
 
 
 def messages(job: Job) -> Iterator[Any]:
-    """What `job` tells; where it raises an exception, its `failed` message comes last."""
+    """What `job` tells; where it raises an exception, its `failed` message comes last. Ctrl-C passes through."""
+    told = _told(job)
     try:
-        yield from job.run()
-    except (Exception, SystemExit) as error:
-        yield job.failed(error)
+        while True:
+            try:
+                message = next(told)
+            except StopIteration:
+                return
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # SystemExit and GeneratorExit too: this job's, not ours
+                yield job.failed(error)
+                return
+            yield message
+    finally:
+        told.close()
+
+
+def _told(job: Job) -> Generator[Any, None, None]:
+    yield from job.run()

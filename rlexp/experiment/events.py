@@ -19,6 +19,19 @@ class Event:
 
 def failure(seed: int, error: BaseException) -> Event:
     """A failed seed as an event: one line, and the traceback for the log."""
-    first = (str(error).splitlines() or [""])[0]
-    text = first if isinstance(error, UserError) else f"{type(error).__name__}: {first}"
-    return Event(seed, "failed", text, {"traceback": "".join(traceback.format_exception(error))})
+    text = printable(_first_line(error))
+    if not isinstance(error, UserError):
+        text = f"{type(error).__name__}: {text}"
+    return Event(seed, "failed", text, {"traceback": printable("".join(traceback.format_exception(error)))})
+
+
+def _first_line(error: BaseException) -> str:
+    try:
+        return (str(error).splitlines() or [""])[0]
+    except Exception:  # an exception class of somebody else's
+        return "(its message cannot be made)"
+
+
+def printable(text: str) -> str:
+    """The text without what UTF-8 cannot say: halves of surrogate pairs."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

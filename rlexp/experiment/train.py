@@ -20,7 +20,7 @@ from rlexp.envs.make import describe
 from rlexp.experiment import status
 from rlexp.experiment.config import RunConfig
 from rlexp.experiment.essentials import essentials
-from rlexp.experiment.events import Event
+from rlexp.experiment.events import Event, printable
 from rlexp.experiment.task import make_task
 from rlexp.loggers.base import LoggedSeed, Status
 from rlexp.loggers.jsonl import JsonLines, read
@@ -259,6 +259,7 @@ class Training:
             yield self._warning(text)
 
     def _warning(self, text: str) -> Event:
+        text = printable(text)
         status.update(self.folder, message=text)
         return Event(self.seed, "warning", text)
 

@@ -88,7 +88,8 @@ class Work:
     def report(self) -> str:
         """What is printed at the end."""
         if not self.is_study:
-            return (self.path / "summary.md").read_text(encoding="utf-8")
+            folder, _ = self.runs[0]
+            return tables.summary(folder.path.name, folder.record, folder.seeds())
         name = read_study(self.path)["metric"].removeprefix("eval/")
         lines = [
             f"# {self.path.name}",

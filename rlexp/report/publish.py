@@ -5,14 +5,17 @@ final score), .png the picture. A new run of like settings is drawn over it.
 """
 
 import json
+import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from rlexp.report.curves import curves
 from rlexp.report.naming import names
 from rlexp.report.records import read_config, read_record
+from rlexp.report.references import Entry
 from rlexp.util import paths
 from rlexp.util.errors import UserError
 
@@ -57,12 +60,28 @@ def publish(run_folder: Path, variant: str | None = None, *, replace: bool = Fal
     entry = gallery / f"{name}.csv"
     if entry.exists() and not replace:
         raise UserError(f"{entry}: is there already; --replace it, or give this one a --variant")
-    shutil.copyfile(run_folder / "curve.csv", entry)
     facts = {key: record.get(key) for key in CARD}
     card = {"name": name, **facts, "seeds": record["seeds"], "config": config}
-    write_card(entry.with_name(f"{name}.json"), card)
-    curves(run_folder, entry.with_name(f"{name}.png"), reference=False)
+    for left in gallery.glob(f".{name}.*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=gallery) as aside:
+        made = Path(aside) / entry.name
+        shutil.copyfile(run_folder / "curve.csv", made)
+        write_card(made.with_suffix(".json"), card)
+        Entry.read(made)  # whatever is wrong with it is found before it is there
+        curves(run_folder, made.with_suffix(".png"), reference=False)
+        move_whole(made, entry)
     return entry
+
+
+def move_whole(made: Path, entry: Path) -> None:
+    """Put the csv `made`, its card and picture in place of `entry`'s. Whoever looks meanwhile, or after this process
+    was killed, finds an entry or none: the csv, by which entries are found, goes first and comes last."""
+    entry.unlink(missing_ok=True)
+    for end in (".json", ".png", ".csv"):
+        part = made.with_suffix(end)
+        if part.exists():
+            os.replace(part, entry.with_suffix(end))
 
 
 def _check_ended(run_folder: Path, record: dict[str, Any]) -> None:

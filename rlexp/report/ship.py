@@ -32,9 +32,12 @@ def ship(
     target = paths.own_policies() / f"{name}.safetensors"
     _refuse(target, replace)
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
     card = {"name": name, **_origin(source), **_scores(source, 100)}
+    part = target.with_name(f".{target.name}.part")
+    shutil.copyfile(source, part)
+    target.unlink(missing_ok=True)
     write_card(target.with_suffix(".json"), card)
+    part.replace(target)  # last: a policy that is there has its card
     return target
 
 
@@ -62,13 +65,16 @@ def ship_ladder(
     if len(steps) < 2:
         raise UserError(f"{place}: fewer than two such snapshots; train.snapshot_every makes them")
     _refuse(folder, replace)
-    shutil.rmtree(folder, ignore_errors=True)  # rungs of another ladder do not stay
-    folder.mkdir(parents=True)
-    for step in steps:
-        shutil.copyfile(found[step], folder / found[step].name)
     rungs = [{"step": step, **_scores(found[step], 10)} for step in steps]
     card = {"name": name, **_origin(found[steps[0]]), "until": until, "rungs": rungs}
-    write_card(folder / "card.json", card)
+    part = folder.with_name(f".{name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    for step in steps:
+        shutil.copyfile(found[step], part / found[step].name)
+    write_card(part / "card.json", card)
+    shutil.rmtree(folder, ignore_errors=True)  # rungs of another ladder do not stay
+    part.replace(folder)
     return folder
 
 

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from rlexp.util.errors import UserError
+from rlexp.util.output import say_of_thread
 
 JobT = TypeVar("JobT")
 
@@ -191,6 +192,7 @@ def spawn(target: Callable[[Connection], None]) -> tuple[Any, Connection]:
 
 def _begin(target: Callable[[Connection], None], pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Windows inherits no handlers
+    threading.excepthook = say_of_thread
     threading.Thread(target=_die_with_parent, daemon=True).start()
     target(pipe)
 
