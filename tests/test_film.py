@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -91,18 +90,28 @@ def test_a_fast_simulator_is_thinned_to_what_players_show(tmp_path):
     assert size == (96, 96)
 
 
+class Clock:
+    """Time that passes only where a test says so."""
+
+    now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+
 def test_slow_rendering_is_thinned_to_the_time_allowed(tmp_path, monkeypatch):
     env, evaluation = played("lineworld", 1, "env.kwargs.length=400")
     draw = film._frame
+    clock = Clock()
 
     def slow(simulator):
-        time.sleep(0.02)
+        clock.now += 0.02
         return draw(simulator)
 
     monkeypatch.setattr(film, "_frame", slow)  # 400 frames would take 8 s
-    started = time.perf_counter()
+    monkeypatch.setattr(film, "time", clock)
     path = film.film(env, evaluation.episodes[0], tmp_path / "x.mp4", seconds=2, size=96)
-    assert time.perf_counter() - started < 3
+    assert 1 < clock.now < 2.1
     count, fps, _ = frames(path)
     assert 20 <= count <= 100
     assert fps == 5  # not below the environment's own rate, so it plays faster than real time
@@ -127,7 +136,8 @@ def test_odd_sizes_are_encoded(tmp_path, monkeypatch):
     stream.close()
 
 
-def test_gif_stands_beside_the_film_and_stays_short(tmp_path):
+def test_gif_stands_beside_the_film_and_stays_short(tmp_path, monkeypatch):
+    monkeypatch.setattr(film, "time", Clock())
     env, evaluation = played("lineworld", 1, "env.kwargs.length=400")
     path = film.film(env, evaluation.episodes[0], tmp_path / "x.mp4", seconds=20, size=96, gif=True)
     with Image.open(path.with_suffix(".gif")) as image:

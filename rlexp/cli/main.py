@@ -16,6 +16,7 @@ from rlexp.cli.commands import (
     pictures,
     preferences,
     refresh,
+    report,
     rlhf,
     runs,
     targets,
@@ -26,7 +27,7 @@ from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.output import steady
 
 # In the order of `rlexp --help`.
-COMMANDS = (evaluate, check, runs, refresh, pictures, targets, chunks, preferences, rlhf, data, track, doctor)
+COMMANDS = (evaluate, check, runs, refresh, report, pictures, targets, chunks, preferences, rlhf, data, track, doctor)
 # Those that load policies, which may name code.
 LOADING = ("eval", "publish", "chunks", "targets", "pairs", "sigma", "novices", "reward")
 

@@ -1,0 +1,292 @@
+"""What the page says of runs, studies, sweeps and the gallery's entries."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from rlexp.report.history import Run
+from rlexp.report.lines import moves, smoothed
+from rlexp.report.naming import data_of, title
+from rlexp.report.page.charts import Charts, Group, library
+from rlexp.report.references import Entry
+from rlexp.report.style import CLOCKS, GREY, nth_colour
+from rlexp.util import stats
+from rlexp.util.checkpoint import write_text
+
+Difference = tuple[str, Any, Any]  # key, default, the run's
+
+FINAL = {
+    "return_mean": "return mean",
+    "return_std": "std",
+    "return_min": "min",
+    "return_max": "max",
+    "score": "score",
+    "success_rate": "success",
+}
+
+
+@dataclass
+class Table:
+    """Rows of cells; all but the first column are numbers."""
+
+    head: list[str]
+    rows: list[list[str]]
+
+
+@dataclass
+class Section:
+    """What stands below one heading."""
+
+    title: str
+    anchor: str
+    command: str = ""
+    verdict: str = ""
+    note: str = ""
+    chart: str = ""
+    small: list[str] = field(default_factory=list)
+    table: Table | None = None
+    messages: list[str] = field(default_factory=list)
+    differences: list[Difference] | None = None  # None: unknown
+    provenance: list[tuple[str, str]] = field(default_factory=list)
+    films: list[tuple[str, str]] = field(default_factory=list)  # caption, data: address
+    pictures: list[tuple[str, str]] = field(default_factory=list)
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A run to be shown."""
+
+    name: str
+    folder: Path
+    run: Run
+    reference: Entry | None
+    differences: list[Difference] | None
+
+
+class Page:
+    """A page, section by section."""
+
+    def __init__(self, heading: str, films: str = "last"):
+        """films: `last` of each seed, `all` or `none`."""
+        self.heading = heading
+        self.films = films
+        self.charts = Charts()
+        self.sections: list[Section] = []
+
+    def together(self, name: str, runs: Sequence[Shown], metric: str = "eval/return_mean") -> None:
+        """A section on several runs: one chart, one table."""
+        groups = []
+        rows = []
+        clocks = {shown.run.clock for shown in runs}
+        clock = "env_steps"  # what all algorithms count
+        if len(clocks) == 1:
+            clock = clocks.pop()
+        for place, shown in enumerate(runs):
+            lines = shown.run.lines(metric, clock)
+            averaged = shown.run.averaged(lines)
+            if lines:
+                groups.append(Group(shown.name, {} if len(averaged) > 1 else lines, nth_colour(place), averaged))
+            rows.append([shown.name, *_total(shown.run, metric)])
+        section = Section(name, f"together-{len(self.sections)}")
+        if groups:
+            section.chart = self.charts.add(groups, CLOCKS[clock], metric.removeprefix("eval/").replace("_", " "))
+        section.table = Table(["run", "seeds", "mean", "95 % t-interval", "min", "max"], rows)
+        self.sections.append(section)
+
+    def run(self, shown: Shown, *, folded: bool = False) -> None:
+        """A section on one run."""
+        run = shown.run
+        record = run.record
+        section = Section(title(run), f"run-{len(self.sections)}", folded=folded)
+        section.command = record["command"]
+        section.verdict = _verdict(record)
+        kind = record["eval"]
+        section.note = (
+            f"{kind['episodes']} episodes a point with {kind['actions']} actions, n = {len(run.rows)} seeds. Means are "
+            "of seeds that are done. Drag over a chart to zoom, click on a name to hide it."
+        )
+        section.chart = self._returns(shown)
+        section.small = self._losses(shown, share=section.chart)
+        section.table = _seeds(record)
+        section.messages = [f"seed {seed}: {one['message']}" for seed, one in record["seeds"].items() if one["message"]]
+        section.differences = shown.differences
+        section.provenance = _provenance(shown)
+        section.films = self._films(shown)
+        section.pictures = [
+            (file.name, _address(file, "image/png"))
+            for file in sorted(shown.folder.glob("*.png"))
+            if file.name != "curves.png"  # the charts are these, and more
+        ]
+        self.sections.append(section)
+
+    def entry(self, entry: Entry) -> None:
+        """A section on a reference curve."""
+        card = entry.card
+        section = Section(entry.name, f"entry-{entry.name}")
+        section.command = card.get("command", "")
+        lines = entry.lines("return_mean", card["clock"])
+        averaged = list(lines.values())
+        actions = card["eval"]["actions"]
+        section.note = f"{actions} actions, {card['eval']['episodes']} episodes a point, n = {len(lines)}"
+        groups = [Group(entry.name, lines, nth_colour(0), averaged)]
+        section.chart = self.charts.add(groups, CLOCKS[card["clock"]], "evaluation return", height=300)
+        self.sections.append(section)
+
+    def _returns(self, shown: Shown) -> str:
+        run = shown.run
+        lines = run.lines("eval/return_mean")
+        groups = []
+        if shown.reference is not None:
+            known = shown.reference.lines("return_mean", run.clock)
+            name = f"gallery {shown.reference.name}"
+            groups.append(Group(name, known, GREY, list(known.values()), reference=True))
+        if lines:
+            groups.append(Group("this run", lines, nth_colour(0), run.averaged(lines)))
+        if not groups:
+            return ""
+        return self.charts.add(groups, CLOCKS[run.clock], "evaluation return")
+
+    def _losses(self, shown: Shown, share: str) -> list[str]:
+        run = shown.run
+        charts = []
+        for metric in run.metrics("loss/"):
+            lines = run.lines(metric)
+            if moves(lines.values()):
+                averaged = [smoothed(line) for line in run.averaged(lines)]
+                groups = [Group("this run", lines, nth_colour(0), averaged)]
+                name = metric.removeprefix("loss/").replace("_", " ")
+                chart = self.charts.add(
+                    groups,
+                    CLOCKS[run.clock],
+                    "loss",
+                    title=f"{name} loss",
+                    height=230,
+                    share=share,
+                )
+                charts.append(chart)
+        return charts
+
+    def _films(self, shown: Shown) -> list[tuple[str, str]]:
+        found = []
+        for seed in shown.run.rows:
+            films = sorted((shown.folder / f"seed_{seed}" / "videos").glob("*.mp4"))
+            if self.films == "none":
+                films = []
+            if self.films == "last":
+                films = films[-1:]
+            for film in films:
+                found.append((f"seed {seed}, {film.stem.replace('_', ' ')}", _address(film, "video/mp4")))
+        return found
+
+    def write(self, file: Path) -> None:
+        """Store the page; whoever looks while it is written sees the old one. Raises OSError."""
+        script, charts = self.charts.embed()
+        environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        text = environment.get_template("report.html").render(
+            heading=self.heading,
+            sections=self.sections,
+            library=Markup(library()),
+            script=Markup(script),
+            charts={name: Markup(html) for name, html in charts.items()},
+        )
+        write_text(file, text)
+
+
+def _verdict(record: Mapping[str, Any]) -> str:
+    found = record.get("verdict")
+    if isinstance(found, Mapping):
+        return str(found.get("sentence") or found.get("verdict") or "")
+    return ""
+
+
+def _seeds(record: Mapping[str, Any]) -> Table:
+    """A row a seed, then the mean with its interval."""
+    finals = {seed: one.get("final") or {} for seed, one in record["seeds"].items()}
+    columns = [name for name in FINAL if any(name in final for final in finals.values())]
+    rows = []
+    for seed, one in record["seeds"].items():
+        scores = [_number(finals[seed].get(name)) for name in columns]
+        rows.append([seed, one["status"], f"{one['step']:,}", *scores])
+    total = record.get("final", {})
+    if len(rows) > 1 and total.get("n"):
+        means = []
+        for name in columns:
+            cell = total.get(name) or {}
+            text = _number(cell.get("mean"))
+            if cell.get("t95") is not None:
+                text += f" ± {_number(cell['t95'])}"
+            means.append(text)
+        rows.append([f"mean of {total['n']}, ± 95 % t-interval", "", "", *means])
+    return Table(["seed", "status", record["clock"].replace("_", " "), *(FINAL[name] for name in columns)], rows)
+
+
+def _total(run: Run, metric: str) -> list[str]:
+    """Seeds, mean, interval, least and most of the last value of the seeds that are done."""
+    lines = run.lines(metric)
+    last = [float(y[-1]) for seed, (_, y) in lines.items() if run.status(seed) == "done"]
+    seeds = str(len(last))
+    missing = len(run.rows) - len(last)
+    if missing:
+        seeds += f" ({missing} not finished)"
+    if not last:
+        return [seeds, "", "", "", ""]
+    mean, half = stats.t_interval(last)
+    interval = ""
+    if len(last) > 1:
+        interval = f"{_number(mean - half)} to {_number(mean + half)}"
+    return [seeds, _number(mean), interval, _number(min(last)), _number(max(last))]
+
+
+def _provenance(shown: Shown) -> list[tuple[str, str]]:
+    record = shown.run.record
+    commit = record.get("commit") or "unknown"
+    if record.get("dirty"):
+        commit += ", with changes that are not committed"
+    facts = {
+        "run": shown.folder.name,
+        "started": record.get("started", ""),
+        "took": _duration(record.get("seconds")),
+        "commit": commit,
+        "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
+        "machine": ", ".join(f"{name} {value}" for name, value in record.get("hardware", {}).items()),
+        "data": data_of(shown.run.config) or "",
+        "inputs": ", ".join(f"{name} {value}" for name, value in record.get("inputs", {}).items()),
+    }
+    return [(name, value) for name, value in facts.items() if value]
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    if minutes:
+        return f"{minutes} min {rest} s"
+    return f"{rest} s"
+
+
+def _number(value: Any) -> str:
+    if not isinstance(value, int | float):
+        return ""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def _address(file: Path, kind: str) -> str:
+    """The file's content, as a data: address."""
+    return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
