@@ -83,12 +83,16 @@ def _runs(page: "Page", places: list[Path]) -> None:
 
 
 def _shown(name: str, folder: Path) -> "Shown":
-    from rlexp.report.curves import _reference
     from rlexp.report.history import Run
     from rlexp.report.page.build import Shown
+    from rlexp.report.references import Entry, reference_of
 
     run = Run.read(folder)
-    return Shown(name, folder, run, _reference(run), _differences(run.config))
+    entry = None
+    file = reference_of({**run.record, "config": run.config})
+    if file is not None:
+        entry = Entry.read(file)
+    return Shown(name, folder, run, entry, _differences(run.config))
 
 
 def _differences(config: dict[str, Any]) -> "list[Difference] | None":

@@ -10,11 +10,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from rlexp.report.history import Run
+from rlexp.report.judge import of_run
 from rlexp.report.lines import moves, smoothed
 from rlexp.report.naming import data_of, title
 from rlexp.report.page.charts import Charts, Group, library
 from rlexp.report.references import Entry
 from rlexp.report.style import CLOCKS, GREY, nth_colour
+from rlexp.report.verdict_text import details, headline
 from rlexp.util import stats
 from rlexp.util.checkpoint import write_text
 
@@ -46,6 +48,7 @@ class Section:
     anchor: str
     command: str = ""
     verdict: str = ""
+    remarks: list[str] = field(default_factory=list)  # what belongs beneath the verdict
     note: str = ""
     chart: str = ""
     small: list[str] = field(default_factory=list)
@@ -105,7 +108,10 @@ class Page:
         record = run.record
         section = Section(title(run), f"run-{len(self.sections)}", folded=folded)
         section.command = record["command"]
-        section.verdict = _verdict(record)
+        judged = of_run(shown.name, run)
+        if judged is not None:
+            section.verdict = headline(judged)
+            section.remarks = details(judged)
         kind = record["eval"]
         section.note = (
             f"{kind['episodes']} episodes a point with {kind['actions']} actions, n = {len(run.rows)} seeds. Means are "
@@ -202,13 +208,6 @@ class Page:
             charts={name: Markup(html) for name, html in charts.items()},
         )
         write_text(file, text)
-
-
-def _verdict(record: Mapping[str, Any]) -> str:
-    found = record.get("verdict")
-    if isinstance(found, Mapping):
-        return str(found.get("sentence") or found.get("verdict") or "")
-    return ""
 
 
 def _seeds(record: Mapping[str, Any]) -> Table:
