@@ -40,6 +40,7 @@ INSIDE_FUNCTIONS = {
     "cli/commands/pictures.py": STARTUP,
     "cli/commands/preferences.py": STARTUP,
     "cli/commands/refresh.py": STARTUP,
+    "cli/commands/report.py": STARTUP,
     "cli/commands/rlhf.py": STARTUP,
     "cli/commands/runs.py": STARTUP,
     "cli/commands/targets.py": STARTUP,
