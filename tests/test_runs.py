@@ -144,10 +144,10 @@ LONG = ["env=lineworld", "train.budget=12000", "algo.num_steps=64", "seeds=[0,1]
 @pytest.mark.parametrize(
     ("script", "number"),
     [
-        ("main.py", signal.SIGTERM),
+        pytest.param("main.py", signal.SIGTERM, marks=pytest.mark.slow),
         ("main.py", signal.SIGKILL),
         ("main_mp.py", signal.SIGINT),
-        ("main_mp.py", signal.SIGKILL),
+        pytest.param("main_mp.py", signal.SIGKILL, marks=pytest.mark.slow),
     ],
 )
 def test_interrupted_and_resumed_is_uninterrupted(script, number, tmp_path):
@@ -275,7 +275,7 @@ def test_a_failed_seed_is_reported_and_the_others_go_on(tmp_path):
     assert "FloatingPointError" in (only_run(tmp_path) / "train.log").read_text()
 
 
-@pytest.mark.parametrize("script", ["main.py", "main_mp.py"])
+@pytest.mark.parametrize("script", [pytest.param("main.py", marks=pytest.mark.slow), "main_mp.py"])
 def test_one_bad_seed_takes_no_other_down(script, tmp_path):
     done = command(script, *LONG, "train.budget=4000", cwd=tmp_path)
     run = only_run(tmp_path)
@@ -323,7 +323,7 @@ def test_an_episode_without_end_is_said_and_a_limit_gives_it_one(tmp_path, monke
         many.step(np.zeros(1, int))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_second_signal_does_not_keep_the_record_from_being_closed(number, tmp_path, monkeypatch):
     real = Work.close
 
