@@ -1,8 +1,11 @@
 """Whatever can be typed wrong gives one line that helps, exit code 2, and writes nothing."""
 
+import contextlib
+import logging
 import sys
 
 import pytest
+from hydra.core.global_hydra import GlobalHydra
 
 from rlexp.cli.launch import main
 from rlexp.experiment import hydra_errors, plan
@@ -109,6 +112,10 @@ WRONG = [  # what is typed, what the line must hold
     ("algo.lr=-1 -m algo=vpg,ppo", "algo.lr: must be > 0"),
     ("++resume=x", "takes no flag and no plus"),
     ("--cfg nothing", "invalid choice"),
+    ("ppo", "ppo: is no option; did you mean 'algo=ppo'"),
+    ("--cfg job ppo", "did you mean 'algo=ppo'"),
+    ("algo=vpg --cfg job hopper", "hopper"),
+    ("--cfg job resume=x", "--cfg: resume= takes no flags"),
     ("train.budget=inf", "train.budget: "),
     ("~policy", "policy: is missing"),
     ("~train", "has no value"),
@@ -131,8 +138,6 @@ WRONG = [  # what is typed, what the line must hold
 def test_one_line_exit_2_nothing_written(typed, said, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["main.py", *typed.split()])
-    from hydra.core.global_hydra import GlobalHydra
-
     GlobalHydra.instance().clear()
     code = main()
     out, err = capsys.readouterr()
@@ -196,6 +201,34 @@ def test_an_arm_that_yaml_takes_for_a_bool_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(plan.OmegaConf, "to_container", lambda *a, **k: {"title": "", "metric": "", "arms": {True: []}})
     with pytest.raises(UserError, match="an arm is named True"):
         planned("lineworld_lesson", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("engine", ["serial", "processes"])
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("algo=vpg --cfg job", "steps_per_epoch"),
+        ("--cfg job algo=vpg -p algo", "steps_per_epoch"),
+        ("algo=vpg --cfg job --resolve env=lineworld ~seeds", "lineworld"),
+        ("algo=vpg --help", "python main.py algo=ppo env=hopper"),
+        ("--help resume=x", "python main.py algo=ppo env=hopper"),
+        ("--info config algo=vpg", "rlexp.algos.vpg.VPG"),
+        ("--info defaults algo=vpg", "algo/vpg"),
+        ("algo=vpg --info searchpath env=lineworld", "conf"),
+        ("--cfg job +study=lineworld_lesson", "advantage_fast"),
+    ],
+)
+def test_flags_stand_anywhere(typed, said, engine, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["main.py", *typed.split()])
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # Hydra's handler has an earlier test's stderr
+    GlobalHydra.instance().clear()
+    with contextlib.suppress(SystemExit):
+        assert main(engine) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert said in out
     assert list(tmp_path.iterdir()) == []
 
 

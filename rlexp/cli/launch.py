@@ -69,22 +69,23 @@ def _run(typed: list[str], engine: str) -> int:
     compose.register()
     if not any(word.startswith("engine=") for word in words):
         words.append(f"engine={engine}")
-    flags = [word for word in words if word in ("-m", "--multirun")]
+    sweeps = any(word in ("-m", "--multirun") for word in words)
     flagged = any(word.startswith("-") for word in words)
     resumes = any(word.startswith("resume=") for word in words)
+    asks_for_help = any(word in ("--help", "-h", "--hydra-help") for word in words)
     if not resumes:
         _check_groups(words)
-    if flags:
+    if sweeps:
         from rlexp.cli import sweep
 
         sweep.check(words)
-    if resumes and not flagged:  # nothing to compose: the run has its config
+    if resumes and not asks_for_help:  # nothing to compose: the run has its config
         return resume(words)
     arms: list[str] = []
     if any(word.startswith("+study=") for word in words) and not flagged:
         # Hydra need not know of the arms' options: they may be of another algorithm.
         arms = [word for word in words if not _of_study(word)]
-    return _compose([*flags, *(word for word in words if word not in [*flags, *arms])], typed, arms)
+    return _compose([word for word in words if word not in arms], typed, arms)
 
 
 def _compose(words: list[str], typed: list[str], arms: list[str]) -> int:
@@ -103,7 +104,7 @@ def _compose(words: list[str], typed: list[str], arms: list[str]) -> int:
         except (UserError, OSError) as error:  # not to be announced by Hydra as a crashed job
             codes.append(_complain(_said(error)))
 
-    sys.argv[1:] = words
+    sys.argv[1:] = ordered(words)
     with mistakes_named():
         task()
     return max(codes)
@@ -128,7 +129,25 @@ def _check_flags(words: list[str]) -> None:
         if flag.startswith("-") and not any(known.startswith(flag) for known in parser._option_string_actions):
             hint = did_you_mean(nearest(flag, parser._option_string_actions))
             raise UserError(f"{flag}: unknown flag{hint} (options are key=value)")
-    parser.parse_known_args(words)
+    for word in parser.parse_args(ordered(words)).overrides:
+        if "=" not in word and not word.startswith("~"):
+            _refuse_bare(word)
+
+
+def _refuse_bare(word: str) -> NoReturn:
+    """Raise UserError for a word without a key, with the groups that have such a choice."""
+    from rlexp.experiment.compose import choices, groups
+
+    options = [f"{group}={word}" for group in groups() if word in choices(group)]
+    hint = did_you_mean(next(iter(options), None))
+    raise UserError(f"{word}: is no option{hint} (options are key=value)")
+
+
+def ordered(words: list[str]) -> list[str]:
+    """The options first, then flags and what belongs to them: argparse takes options in one place only, and one that
+    follows --info for its value."""
+    options = [word for word in words if word.startswith("~") or ("=" in word and not word.startswith("-"))]
+    return options + [word for word in words if word not in options]
 
 
 def _check_groups(words: list[str]) -> None:
@@ -214,6 +233,9 @@ def resume(words: list[str]) -> int:
     from rlexp.experiment.resume import engine_of, resume
 
     others = [word for word in words if word not in named]
+    flags = [word for word in others if word.startswith("-")]
+    if flags:
+        raise UserError(f"{flags[0]}: resume= takes no flags; what {path} goes on with stands in its config.yaml")
     engine, rest = engine_of(others, threads)
     return execute(resume(path, rest), engine)
 
