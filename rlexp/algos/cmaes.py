@@ -45,6 +45,7 @@ from rlexp.envs.vector import VecEnv
 from rlexp.nn.actors import ACTIVATIONS
 from rlexp.policies.base import Policy
 from rlexp.policies.files import load_policy
+from rlexp.policies.start import is_foreign_policy
 from rlexp.rollout.evaluation import play_steps
 from rlexp.util import seeding
 from rlexp.util.errors import UserError, said_of
@@ -459,6 +460,8 @@ def start_parameters(task: Task) -> np.ndarray:
     """Parameters (n,) of the policy that `policy.init` names. Raises UserError if it is not this
     run's kind."""
     with said_of(f"policy.init={task.policy.init}"):
+        if is_foreign_policy(task.policy):
+            raise UserError("is a file of another program; CMA-ES goes on from a policy of its own")
         policy = load_policy(str(task.policy.init)).policy
         if not isinstance(policy, CMAESPolicy):
             raise UserError(f"holds a {policy.kind} policy, not one of CMA-ES")

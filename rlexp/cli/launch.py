@@ -255,6 +255,8 @@ def execute(work: "Work", engine: "Engine") -> int:
         return 0
     work.begin()
     say(f"\033[1m{work.path}\033[0m" if sys.stdout.isatty() else str(work.path))
+    for note in work.notes:
+        say(note)
     recorder = Recorder(work.folders())
     stop: KeyboardInterrupt | None = None
     with Board(jobs, work.budgets(), work.clock, arms=work.is_study) as board:

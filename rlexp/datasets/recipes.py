@@ -12,8 +12,9 @@ import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from rlexp.envs import named
 from rlexp.envs.spec import EnvConfig
-from rlexp.util import checkpoint, paths, plugins
+from rlexp.util import checkpoint, paths
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 FILE = paths.GALLERY / "datasets.yaml"
@@ -59,15 +60,12 @@ def table() -> dict[str, dict[str, Recipe]]:
 def environment(name: str) -> EnvConfig:
     """The environment conf/env/`name`.yaml, ours or a plugin's, on Gymnasium: data are made there, whatever a run
     changes of it. Raises UserError where there is none."""
-    from omegaconf import OmegaConf
-
     if name == "gym":
         raise UserError("environment gym has no id of its own; name one that has: conf/env/<name>.yaml")
-    confs = [paths.CONF, *(plugin.conf() for plugin in plugins.installed())]
-    files = {file.stem: file for conf in confs if conf for file in (conf / "env").glob("*.yaml")}
-    if name not in files:
-        raise UserError(f"no environment '{name}'{did_you_mean(nearest(name, files.keys() - {'gym'}))}")
-    return EnvConfig(**OmegaConf.to_container(OmegaConf.load(files[name]))).on_gymnasium()  # type: ignore[arg-type]
+    known = named.files()
+    if name not in known:
+        raise UserError(f"no environment '{name}'{did_you_mean(nearest(name, known))}")
+    return named.from_conf(known[name]).on_gymnasium()
 
 
 def seed(dataset_id: str) -> int:

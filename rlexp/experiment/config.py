@@ -23,7 +23,7 @@ from rlexp.engines.base import Engine
 from rlexp.envs.spec import EnvConfig
 from rlexp.experiment import former_names
 from rlexp.loggers import make as loggers
-from rlexp.nn.actors import PolicyConfig
+from rlexp.nn.actors import ACTIVATIONS, PolicyConfig
 from rlexp.report.film import VideoConfig
 from rlexp.report.naming import names
 from rlexp.report.records import read_config
@@ -55,6 +55,19 @@ class TrainConfig(Params):
 @dataclass(frozen=True, kw_only=True)
 class ExpertConfig(Params):
     policy: str | None = param("policy that labels states", file=True)
+    # Of another program's file; not in configs from before them, which mean the same without.
+    activation: str | None = param(
+        "between its layers; null: tanh is assumed", choices=tuple(ACTIVATIONS), default=None
+    )
+    prefix: str | None = param("of the actor's tensors, where the file holds several networks", default=None)
+    bounded: bool = param("a last tanh scales its actions to the action space", default=False)
+    vecnormalize: str | None = param("pickle of Stable-Baselines3's VecNormalize", default=None, file=True)
+
+    @property
+    def unsaid(self) -> dict[str, Any]:
+        """What is given of what the file does not say itself."""
+        given = dataclasses.asdict(self)
+        return {key: value for key, value in given.items() if key != "policy" and value}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rlexp.experiment import former_names, hydra_errors
+from rlexp.experiment.assumed import notes
 from rlexp.experiment.compose import compose
 from rlexp.experiment.config import RunConfig, build
 from rlexp.experiment.folder import Folder, create
@@ -22,8 +23,9 @@ def single(composed: DictConfig) -> Work:
     """A new run. Raises UserError before anything is written."""
     run = build(composed)
     inputs = probe(run)
+    said = notes(run)
     path = create(_root(composed), run.name)
-    return Work(path, [(_folder(path, run, inputs), run)])
+    return Work(path, [(_folder(path, run, inputs), run)], notes=said)
 
 
 def _root(composed: DictConfig) -> Path:
@@ -39,6 +41,7 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
         check_study(node if isinstance(node, dict) else {})
     common = node.get("common", []) + ([f"seeds={node['seeds']}"] if "seeds" in node else [])
     runs, inputs = {}, {}
+    spoken: dict[str, None] = {}  # what several arms say is said once
     for arm, words in node["arms"].items():
         try:
             algorithms = former_names.algorithms_of([*common, *words, *overrides])
@@ -46,6 +49,7 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
             words += former_names.translated(overrides, algorithms)
             runs[arm] = build(compose(words))
             inputs[arm] = probe(runs[arm])
+            spoken |= dict.fromkeys(notes(runs[arm]))
         except UserError as error:
             raise UserError(f"arm {arm} of study={name}: {error}") from None
         except (HydraException, OmegaConfBaseException) as error:
@@ -57,7 +61,7 @@ def study(composed: DictConfig, name: str, overrides: list[str]) -> Work:
     for arm, run in runs.items():
         (path / arm).mkdir()
         folders.append((_folder(path / arm, run, inputs[arm]), run))
-    return Work(path, folders, is_study=True)
+    return Work(path, folders, is_study=True, notes=list(spoken))
 
 
 def _folder(path: Path, run: RunConfig, inputs: dict[str, Any]) -> Folder:

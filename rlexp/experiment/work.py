@@ -22,6 +22,7 @@ class Work:
     path: Path
     runs: list[tuple[Folder, RunConfig]]
     is_study: bool = False
+    notes: list[str] = field(default_factory=list)  # to be said before it begins, a line each
     started: float = field(default_factory=time.perf_counter)
 
     def jobs(self) -> list[SeedJob]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from rlexp.envs.spec import EnvSpec
 from rlexp.util.errors import UserError
-from rlexp.util.params import Params, param
+from rlexp.util.params import OutOfRange, Params, param
 
 ACTIVATIONS = {
     "tanh": nn.Tanh,
@@ -26,6 +26,7 @@ ACTIVATIONS = {
     "leaky_relu": nn.LeakyReLU,
     "gelu": nn.GELU,
     "silu": nn.SiLU,
+    "elu": nn.ELU,
 }
 
 
@@ -51,6 +52,18 @@ class PolicyConfig(Params):
     bounded: bool = field(
         default=False, metadata=param("tanh keeps continuous mean actions within the action space").metadata
     )
+    prefix: str | None = param(
+        "of the actor's tensors in another program's policy.init that holds several networks", default=None
+    )
+    vecnormalize: str | None = param(
+        "pickle of Stable-Baselines3's VecNormalize that belongs to policy.init", default=None, file=True
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key in ("prefix", "vecnormalize"):
+            if getattr(self, key) is not None and self.init is None:
+                raise OutOfRange(key, "is about the file policy.init, which names none")
 
 
 class MLP(nn.Sequential):

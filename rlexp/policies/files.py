@@ -2,13 +2,14 @@
 
 A policy file is one safetensors file: tensors, and a JSON header with the policy's kind and plain data. Reading it
 executes nothing: the kind is looked up among the classes of rlexp and of installed plugins (see rlexp/util/trust.py).
+Files of other programs are read as such a file (see foreign.py); what they don't say is given with them.
 """
 
 import hashlib
 import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,14 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from rlexp.envs.spec import EnvConfig
-from rlexp.policies import actor  # noqa: F401  registers the kind "actor"
+from rlexp.envs.make import describe
+from rlexp.envs.spec import EnvConfig, EnvSpec
+from rlexp.policies import (
+    actor,  # noqa: F401  registers the kind "actor"
+    foreign,
+)
 from rlexp.policies.base import Policy
+from rlexp.policies.reading import Reading, Unsaid
 from rlexp.util import checkpoint, paths, plugins
 from rlexp.util.errors import UserError, did_you_mean, nearest, said_of
 from rlexp.util.files import in_one_line
@@ -41,6 +47,8 @@ class Saved:
     env: EnvConfig  # it was trained on
     card: dict[str, Any]  # algorithm, seed, step, versions
     path: Path
+    notes: list[str] = field(default_factory=list)  # of another program's file: what was left out, a line each
+    assumed: str | None = None  # of another program's file: the activation, where nobody has said it
 
 
 def save_policy(path: Path, policy: Policy, env: EnvConfig, card: Mapping[str, Any]) -> None:
@@ -94,10 +102,19 @@ def seed_number(folder: Path) -> int:
     return int(tail) if tail.isdigit() else -1
 
 
-def load_policy(where: str | Path, which: str = "final", *, trust: bool = False) -> Saved:
+def load_policy(where: str | Path, which: str = "final", *, trust: bool = False, **unsaid: Any) -> Saved:
     """One policy from a file, a run folder (its first seed), or a shipped name. Raises UserError, also for a file whose
-    policy or environment would have a module imported that is not admitted, unless `trust` is true."""
+    policy or environment would have a module imported that is not admitted, unless `trust` is true.
+
+    Of another program's file (a state_dict, a zip of Stable-Baselines3) `unsaid` is what it does not say itself: `env`,
+    the environment it acts in, by name; and where they are needed `activation`, `prefix`, `bounded` and `vecnormalize`
+    (see reading.py)."""
     path = find_policy(str(where), which)[0]
+    given = Unsaid.of(unsaid)
+    if foreign.is_foreign(path):
+        return _load_foreign(path, given)
+    if given.given:
+        raise UserError(f"{path}: is rlexp's own and says its {given.given[0]} itself; leave that out")
     tree = checkpoint.load(path, "policy")
     with said_of(str(path)):
         for key, type_of_it in PARTS.items():
@@ -169,6 +186,20 @@ def _whole_numbers(node: Any) -> Iterator[int]:
             yield from _whole_numbers(value)
     elif isinstance(node, int):
         yield node
+
+
+def _load_foreign(path: Path, unsaid: Unsaid) -> Saved:
+    if unsaid.env is None:
+        raise UserError(f"{path}: is a file of another program, which does not say its environment; name it with env")
+    reading, policy = read_foreign(path, describe(unsaid.env), unsaid)
+    return Saved(policy, unsaid.env, {"algo": path.stem}, path, reading.notes, reading.assumed)
+
+
+def read_foreign(path: Path, env: EnvSpec, unsaid: Unsaid) -> tuple[Reading, Policy]:
+    """Another program's policy, which acts in `env`, and what is to be said of it. Raises UserError."""
+    reading = foreign.read(path, env, unsaid)
+    with said_of(str(path)):
+        return reading, _made(_class_of(reading.kind), reading.spec, reading.state)
 
 
 def _class_of(kind: str) -> type[Policy]:

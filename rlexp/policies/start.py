@@ -1,7 +1,7 @@
 """Policies to begin from: experts that label states, and weights that training starts with."""
 
 import contextlib
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,18 +9,19 @@ from rlexp.envs.spec import EnvConfig, EnvSpec, task_of
 from rlexp.nn.actors import Actor, Normaliser, PolicyConfig, actor_for, require_probabilities
 from rlexp.policies.actor import ActorPolicy
 from rlexp.policies.base import Policy
-from rlexp.policies.files import load_policy
-from rlexp.policies.foreign import actor_from_state_dict
+from rlexp.policies.files import Saved, find_policy, load_policy, read_foreign
+from rlexp.policies.foreign import is_foreign
+from rlexp.policies.reading import Unsaid
 from rlexp.util import paths
 from rlexp.util.errors import UserError, said_of
 from rlexp.util.files import read_object
 
 
-def load_expert(where: str, env: EnvConfig, spec: EnvSpec) -> Policy:
-    """A policy to be asked for its mean action in any state. Raises UserError where there is none, it is of another
-    task, or its actions depend on what it did before."""
+def load_expert(where: str, env: EnvConfig, spec: EnvSpec, **unsaid: Any) -> Policy:
+    """A policy to be asked for its mean action in any state; `unsaid` as for `load_policy`, of another program's file.
+    Raises UserError where there is none, it is of another task, or its actions depend on what it did before."""
     with said_of(f"expert.policy={where}", _shipped_for(env)):
-        saved = load_policy(where)
+        saved = load_policy_for(where, env, **unsaid)
         policy = saved.policy
         if saved.env.task != env.task:
             raise UserError(f"is of {saved.env.id}, the environment is {env.id}")
@@ -39,6 +40,13 @@ def load_expert(where: str, env: EnvConfig, spec: EnvSpec) -> Policy:
         if action.shape[1:] != (() if spec.kind == "discrete" else (spec.n_actions,)):
             raise UserError("its actions are not the environment's")
         return policy
+
+
+def load_policy_for(where: str, env: EnvConfig, **unsaid: Any) -> Saved:
+    """As `load_policy`; another program's file is taken for one that acts in `env`."""
+    if is_foreign(find_policy(where)[0]):
+        return load_policy(where, env=env, **unsaid)
+    return load_policy(where, **unsaid)
 
 
 def _shipped_for(env: EnvConfig) -> str:
@@ -60,17 +68,22 @@ def start_weights(actor: Actor, config: PolicyConfig, *, normalise: bool = False
         if normalise:
             return Normaliser(actor.spec["obs_dim"])
         return None
-    spec = EnvSpec(actor.spec["obs_dim"], actor.spec["kind"], actor.spec["n_actions"])
+    bounds = {}
+    if actor.spec["bounds"]:
+        bounds = dict(zip(("low", "high"), actor.spec["bounds"], strict=True))
+    spec = EnvSpec.with_bounds(actor.spec["obs_dim"], actor.spec["kind"], actor.spec["n_actions"], bounds)
     with said_of(f"policy.init={config.init}"):
         policy = _load_actor(config, spec)
         theirs = policy.actor
-        if theirs.spec != actor.spec:
+        # Another program's file may have no spread: then it begins at policy.log_std.
+        wanted = {**actor.spec, "deterministic": theirs.spec["deterministic"]}
+        if theirs.spec != (wanted if is_foreign_policy(config) else actor.spec):
             raise UserError(f"holds {theirs.spec}; this run's policy is {actor.spec}")
         if normalise and policy.normaliser is None:
             raise UserError("sees observations raw; use algo.normalise_obs=false")
         if policy.normaliser is not None and not normalise:
             raise UserError("sees observations standardised; this run takes them raw: algo.normalise_obs=true, if any")
-    actor.load_state_dict(theirs.state_dict())
+    actor.load_state_dict({**actor.state_dict(), **theirs.state_dict()})
     return policy.normaliser
 
 
@@ -90,10 +103,28 @@ def start_policy(env: EnvSpec, config: PolicyConfig) -> ActorPolicy:
 
 def _load_actor(config: PolicyConfig, env: EnvSpec) -> ActorPolicy:
     """The policy in the file or folder `policy.init`. Raises UserError where there is none, or it is no actor."""
-    path = Path(str(config.init))
-    if path.suffix in (".pt", ".pth") and path.is_file():
-        return ActorPolicy(actor_from_state_dict(path, env, config.activation), env)
-    policy = load_policy(str(config.init)).policy
+    if is_foreign_policy(config):
+        policy = read_foreign(find_policy(str(config.init))[0], env, unsaid_of(config))[1]
+    else:
+        for key in ("prefix", "vecnormalize"):
+            if getattr(config, key) is not None:
+                raise UserError(f"is rlexp's own, which needs no policy.{key}; leave it null")
+        policy = load_policy(str(config.init)).policy
     if not isinstance(policy, ActorPolicy):
         raise UserError(f"holds a {policy.kind} policy, not an actor network")
     return policy
+
+
+def is_foreign_policy(config: PolicyConfig) -> bool:
+    """Whether `policy.init` is another program's file."""
+    return is_foreign(find_policy(str(config.init))[0])
+
+
+def unsaid_of(config: PolicyConfig) -> Unsaid:
+    """What a run's config says of such a file: its own network's activation is taken for the file's too."""
+    return Unsaid(
+        usual=config.activation,
+        prefix=config.prefix,
+        bounded=config.bounded,
+        vecnormalize=config.vecnormalize,
+    )

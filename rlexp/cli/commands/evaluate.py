@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlexp.cli.commands import finite, print_json
+from rlexp.cli.commands import finite, foreign, print_json
 from rlexp.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,24 +47,24 @@ def add(commands: Any) -> None:
     )
     e.add_argument("--render", action="store_true", help="show episodes in a window")
     e.add_argument("--json", action="store_true", help="print JSON")
+    foreign.add_options(e)
     e.set_defaults(run=evaluate)
 
 
 def evaluate(args: argparse.Namespace) -> int:
     """A line for each policy and one for all, or one JSON object; with --render, windows instead."""
-    from rlexp.policies.files import find_policy, load_policy
+    from rlexp.policies.files import find_policy
     from rlexp.rollout.score import play
 
     if args.episodes < 1:
         raise UserError(f"--episodes: must be ≥ 1, not {args.episodes}")
     unfinished = _unfinished(Path(args.policy))
-    policies = find_policy(args.policy, "best" if args.best else "final")
+    policies = foreign.load_all(args, find_policy(args.policy, "best" if args.best else "final"))
     if args.render:
         _show(policies, args)
         return 0
     scores = []
-    for path in policies:
-        saved = load_policy(path)
+    for saved in policies:
         result = play(saved, args.episodes, sampled=args.sampled, seed=args.seed)
         actions = "sampled" if result.sampled else "mean"
         scores.append(_score(saved, result, args.bar))
@@ -72,6 +72,8 @@ def evaluate(args: argparse.Namespace) -> int:
             _film(saved, result)
         if not args.json:
             print(_line(scores[-1], f"{actions} actions, n = {args.episodes}"))
+            for note in foreign.notes(saved):
+                print(f"  {note}")
     if args.json:
         settings = {"actions": actions, "episodes": args.episodes, "seed": args.seed}
         print_json({**settings, **_facts(scores, unfinished)})
@@ -90,12 +92,11 @@ def _unfinished(run: Path) -> list[str]:
     return [f"seed {seed} ({word})" for seed, word in status.items() if word != "done"]
 
 
-def _show(policies: list[Path], args: argparse.Namespace) -> None:
-    from rlexp.policies.files import load_policy
+def _show(policies: list["Saved"], args: argparse.Namespace) -> None:
     from rlexp.report.window import show
 
-    for path in policies:
-        show(load_policy(path), args.episodes, sampled=args.sampled, seed=args.seed)
+    for saved in policies:
+        show(saved, args.episodes, sampled=args.sampled, seed=args.seed)
 
 
 def _score(saved: "Saved", result: "Evaluation", bar: float | None) -> dict[str, Any]:
@@ -106,6 +107,9 @@ def _score(saved: "Saved", result: "Evaluation", bar: float | None) -> dict[str,
         "card": saved.card,
         **result.summary(saved.env),
     }
+    notes = foreign.notes(saved)
+    if notes:
+        score["notes"] = notes
     if bar is not None:
         score |= _share_at(bar, result)
     return score

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlexp.cli.commands import print_json
+from rlexp.cli.commands import foreign, print_json
 from rlexp.util.errors import UserError, said_of
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def _add_sigma(commands: Any) -> None:
     s.add_argument("--episodes", type=int, default=100, help="per score (default 100)")
     s.add_argument("--seed", type=int, default=0, help="of the evaluation's episodes (default 0)")
     s.add_argument("--json", action="store_true", help="print JSON")
+    foreign.add_options(s)
     s.set_defaults(run=sigma)
 
 
@@ -91,6 +92,7 @@ def _add_pairs(commands: Any) -> None:
         help="of episodes, actions and labels (default 0)",
     )
     p.add_argument("--replace", action="store_true", help="a file that is there")
+    foreign.add_options(p)
     p.set_defaults(run=pairs)
 
 
@@ -98,11 +100,11 @@ def sigma(args: argparse.Namespace) -> int:
     """A table of the policies' scores and gains, or one JSON object."""
     import torch
 
-    from rlexp.policies.files import find_policy, load_policy
+    from rlexp.policies.files import find_policy
 
     if args.std is not None and not 0 < args.std < math.inf:
         raise UserError(f"--std: must be > 0, not {args.std}")
-    found = [load_policy(path) for where in args.policy for path in find_policy(where)]
+    found = foreign.load_all(args, [path for where in args.policy for path in find_policy(where)])
     env = found[0].env.id
     for saved in found:
         if saved.env.id != env:
@@ -120,6 +122,9 @@ def sigma(args: argparse.Namespace) -> int:
         print_json({**facts, "std": common_A.tolist(), "policies": rows})
     else:
         print(table(rows, common_A.mean().item(), args.episodes))
+        for saved in found:
+            for note in foreign.notes(saved):
+                print(f"{saved.path}: {note}")
     return 0
 
 
@@ -201,11 +206,11 @@ def pairs(args: argparse.Namespace) -> int:
     import numpy as np
 
     from rlexp.buffers import preferences
-    from rlexp.policies.files import load_policy
+    from rlexp.policies.files import find_policy
     from rlexp.util import seeding
 
     _check_pairs(args)
-    saved = load_policy(args.policy)
+    saved = foreign.load_all(args, find_policy(args.policy)[:1])[0]
     data = _play(saved, _actor_policy(saved), args)
     rng = np.random.default_rng(seeding.stream(args.seed, "batch"))
     found = preferences.label(
@@ -222,6 +227,8 @@ def pairs(args: argparse.Namespace) -> int:
     what = f"{len(found.first_P)} pairs of {len(data)} trajectories"
     returns = f"return {data.return_E.mean():.1f} ± {data.return_E.std(ddof=1):.1f}"
     print(f"{args.file}: {what}, {returns}")
+    for note in foreign.notes(saved):
+        print(f"{saved.path}: {note}")
     return 0
 
 
