@@ -37,6 +37,7 @@ INSIDE_FUNCTIONS = {
     "cli/commands/data_info.py": STARTUP,
     "cli/commands/doctor.py": STARTUP,
     "cli/commands/evaluate.py": STARTUP,
+    "cli/commands/foreign.py": STARTUP,
     "cli/commands/pictures.py": STARTUP,
     "cli/commands/preferences.py": STARTUP,
     "cli/commands/refresh.py": STARTUP,
