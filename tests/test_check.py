@@ -8,6 +8,7 @@ import pytest
 
 from rlexp.cli import main
 from rlexp.experiment.folder import Folder
+from rlexp.report import curves as curves_file
 from rlexp.report import references, sides
 from rlexp.report.history import Run
 from rlexp.report.publish import publish
@@ -274,6 +275,11 @@ def test_a_run_ends_with_its_verdict(tmp_path, capsys, reference):
     assert main.main(["list", str(tmp_path / "runs"), "--json"]) == 0
     (listed,) = json.loads(capsys.readouterr().out)
     assert (listed["verdict"], listed["reference"]) == ("worse", "ppo_hopper")
+    drawn = curves_file._figure(Run.read(folder), references.Entry.read(reference))
+    main_axes = drawn.axes[0]
+    assert main_axes.get_title() == "ppo on hopper: worse than ppo_hopper"
+    labels = [text.get_text() for text in main_axes.get_legend().get_texts()]
+    assert "gallery ppo_hopper: mean and 95 % prediction band, n = 5" in labels
 
 
 def test_a_run_without_a_reference_has_no_verdict(tmp_path):

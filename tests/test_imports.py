@@ -33,6 +33,7 @@ MATPLOTLIB = "matplotlib takes half a second to import, which a worker process n
 INSIDE_FUNCTIONS = {
     "cli/commands/check.py": STARTUP,
     "cli/commands/chunks.py": STARTUP,
+    "cli/commands/compare.py": STARTUP,
     "cli/commands/data.py": STARTUP,
     "cli/commands/data_info.py": STARTUP,
     "cli/commands/doctor.py": STARTUP,

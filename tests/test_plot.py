@@ -383,7 +383,7 @@ def test_compare_command(tmp_path, capsys):
     for name in ("a", "b"):
         write_run(tmp_path / name, extra=lambda rng, t: {"data/labels": 1.0 + t})
     words = ["compare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "c.png")]
-    assert main.main([*words, "--names", "first,second", "--against", "data/labels", "--json"]) == 0
+    assert main.main([*words, "--names", "first,second", "--over", "data/labels", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert [(row["run"], row["n"]) for row in said["runs"]] == [("first", 3), ("second", 3)]
     last = [float(y[-1]) for _, y in history.Run.read(tmp_path / "a").lines("eval/return_mean").values()]
@@ -401,7 +401,7 @@ def test_compare_command(tmp_path, capsys):
     assert all(mean not in (y[-1], np.mean(y)) for mean, (_, y) in zip(means, lines, strict=True))
     assert json.loads(capsys.readouterr().out)["runs"][0]["mean"] == pytest.approx(np.mean(means))
     write_run(tmp_path / "b", extra=lambda rng, t: {"data/labels": -1.0 * t})
-    assert main.main([*words, "--against", "data/labels"]) == 2
+    assert main.main([*words, "--against", "data/labels"]) == 2  # as it was written once
     assert "data/labels: falls in b" in capsys.readouterr().err
     write_run(tmp_path / "b")  # has no labels
     assert main.main([*words, "--metric", "data/labels"]) == 0

@@ -10,6 +10,7 @@ from rlexp.cli import launch
 from rlexp.cli.commands import (
     check,
     chunks,
+    compare,
     data,
     doctor,
     evaluate,
@@ -27,7 +28,10 @@ from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.output import steady
 
 # In the order of `rlexp --help`.
-COMMANDS = (evaluate, check, runs, refresh, report, pictures, targets, chunks, preferences, rlhf, data, track, doctor)
+COMMANDS = (
+    *(evaluate, check, runs, refresh, compare, report, pictures, targets, chunks, preferences, rlhf, data),
+    *(track, doctor),
+)
 # Those that load policies, which may name code.
 LOADING = ("eval", "publish", "chunks", "targets", "pairs", "sigma", "novices", "reward")
 

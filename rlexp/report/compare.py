@@ -74,8 +74,10 @@ def _draw_over_time(axes: Axes, arms: Arms, metric: str) -> None:
     axes.set_xlim(left=0)
     name = _name(metric)
     kinds = _kinds_of_evaluation(arms)
-    gap = "\n" if len(name + kinds) > 40 else " "
-    axes.set_ylabel(f"{name}{gap}({kinds})")
+    if kinds:
+        gap = "\n" if len(name + kinds) > 40 else " "
+        name += f"{gap}({kinds})"
+    axes.set_ylabel(name)
     axes.set_title(_what_is_drawn(arms, metric))
     axes.legend(loc="best")
 
@@ -94,7 +96,7 @@ def _what_is_drawn(arms: Arms, metric: str) -> str:
 
 def _kinds_of_evaluation(arms: Arms) -> str:
     """How the arms are evaluated: `mean actions, 10 episodes`, with `or` between where they differ."""
-    facts = [run.record["eval"] for run in arms.values()]
+    facts = [run.record["eval"] for run in arms.values() if "eval" in run.record]
     kinds = {(fact["actions"], fact["episodes"]) for fact in facts}
     texts = [f"{actions} actions, {episodes} episodes" for actions, episodes in sorted(kinds)]
     return " or ".join(texts)

@@ -36,6 +36,7 @@ from rlexp.report.style import (
     nth_colour,
     save,
 )
+from rlexp.report.words import phrase
 
 FEW = 5  # seeds that have a colour and a label each
 ROWS = 3  # of small panels
@@ -121,8 +122,16 @@ def _draw_returns(axes: Axes, run: Run, entry: Entry | None) -> None:
     kind = run.record["eval"]
     axes.set_ylabel(f"evaluation return ({kind['actions']} actions, {kind['episodes']} episodes)")
     axes.set_xlim(0, 1.01 * end or 1)
-    axes.set_title(title(run), fontweight="bold")
+    axes.set_title(_title(run, entry), fontweight="bold")
     axes.legend(loc="best")
+
+
+def _title(run: Run, entry: Entry | None) -> str:
+    """What is drawn and, where it is judged by the entry beneath it, the verdict."""
+    judged = run.record.get("verdict")
+    if not judged or entry is None or judged.get("reference") != entry.name:
+        return title(run)
+    return f"{title(run)}: {phrase(judged['verdict'], entry.name)}"
 
 
 def _draw_panel(axes: Axes, run: Run, entry: Entry | None, name: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from rlexp.report import references, sides, verdict
 from rlexp.report.differences import MEANINGLESS, SETTING, Difference, differences, unknown
 from rlexp.report.history import Run
+from rlexp.report.lines import Line
 from rlexp.report.sides import Side
 from rlexp.report.verdict import Measure, Verdict
 
@@ -82,14 +83,15 @@ def of_run(name: str, run: Run) -> Judgement | None:
     file = references.reference_of(side.about)
     if file is None or not side.lines:
         return None
-    return judge(side, sides.of_entry(file, run.clock))
+    return judge(side, sides.of_entry(file))
 
 
 def judge(run: Side, reference: Side) -> Judgement:
     """The verdict on `run` beside `reference`."""
-    steps_N, run_SN, reference_SN = verdict.align(run.lines, reference.lines)
+    clock, run_lines, reference_lines = _in_one_clock(run, reference)
+    steps_N, run_SN, reference_SN = verdict.align(run_lines, reference_lines)
     found_differences = differences(run.about, reference.about)
-    equal, shared, starts = verdict.equal_rows(run.lines, reference.lines)
+    equal, shared, starts = verdict.equal_rows(run_lines, reference_lines)
     kinds = {one.kind for one in found_differences}
     is_identical = shared >= FEWEST_EQUAL and equal == shared and _moves(run_SN)
     found = None
@@ -107,8 +109,8 @@ def judge(run: Side, reference: Side) -> Judgement:
         n_reference=len(reference.lines),
         found=found,
         until=float(steps_N[-1]) if len(steps_N) else 0.0,
-        whole=max(float(x[-1]) for x, _ in reference.lines.values()),
-        clock=str(run.about.get("clock") or reference.about.get("clock") or "steps"),
+        whole=max(float(x[-1]) for x, _ in reference_lines.values()),
+        clock=clock,
         rows_equal=equal if shared else None,
         rows_shared=shared,
         same_start=starts > 0 and not is_identical and SETTING not in kinds and MEANINGLESS not in kinds,
@@ -116,6 +118,16 @@ def judge(run: Side, reference: Side) -> Judgement:
         unknown=unknown(run.about, reference.about),
         left_out=run.left_out,
     )
+
+
+def _in_one_clock(run: Side, reference: Side) -> tuple[str, dict[str, Line], dict[str, Line]]:
+    """(clock, lines of the run, lines of the reference): in the clock of both or, where these differ and both know
+    them, in environment steps."""
+    ours = run.about.get("clock")
+    theirs = reference.about.get("clock")
+    if ours and theirs and ours != theirs and run.by_env_steps and reference.by_env_steps:
+        return "env_steps", run.by_env_steps, reference.by_env_steps
+    return str(ours or theirs or "steps"), run.lines, reference.lines
 
 
 def _moves(run_SN: np.ndarray) -> bool:

@@ -22,22 +22,29 @@ class Side:
     lines: dict[str, Line]  # by seed; of those that are done or, while none is, of all that have not failed
     about: Mapping[str, Any] = field(default_factory=dict)  # as in a card; empty for what is not ours
     left_out: int = 0  # seeds that failed or have not finished
+    by_env_steps: dict[str, Line] = field(default_factory=dict)  # the same curves; empty where that is not known
 
 
 def of_run(name: str, run: Run) -> Side:
     """The side of a run, as far as its seeds have come."""
-    every = run.lines(f"eval/{RETURN}", run.clock)
-    done = {seed: line for seed, line in every.items() if run.status(seed) == "done"}
-    going = {seed: line for seed, line in every.items() if run.status(seed) != "failed"}
-    lines = done or going
-    return Side(name, lines, {**run.record, "config": run.config}, len(run.record["seeds"]) - len(lines))
+    metric = f"eval/{RETURN}"
+    every = run.lines(metric, run.clock)
+    done = [seed for seed in every if run.status(seed) == "done"]
+    going = [seed for seed in every if run.status(seed) != "failed"]
+    kept = done or going
+    lines = {seed: every[seed] for seed in kept}
+    env_steps = run.lines(metric, "env_steps")
+    about = {**run.record, "config": run.config}
+    left_out = len(run.record["seeds"]) - len(lines)
+    return Side(name, lines, about, left_out, {seed: env_steps[seed] for seed in kept if seed in env_steps})
 
 
-def of_entry(file: Path, clock: str | None = None) -> Side:
-    """The side of the gallery's entry whose csv is `file`; x is its own clock, or the column `clock`."""
+def of_entry(file: Path) -> Side:
+    """The side of the gallery's entry whose csv is `file`. Raises UserError where it is broken."""
     entry = references.Entry.read(file)
-    lines = entry.lines(RETURN, clock or entry.card["clock"])
-    return Side(entry.name, lines, entry.card, len(entry.card["seeds"]) - len(lines))
+    lines = entry.lines(RETURN, entry.card["clock"])
+    left_out = len(entry.card["seeds"]) - len(lines)
+    return Side(entry.name, lines, entry.card, left_out, entry.lines(RETURN, "env_steps"))
 
 
 def pooled(sides: Iterable[Side]) -> Side:
@@ -51,7 +58,8 @@ def pooled(sides: Iterable[Side]) -> Side:
             raise UserError(f"{side.name}: has seed {min(twice)}, which another one has too; name each seed once")
         lines |= side.lines
     name = ", ".join(side.name for side in (first, *others))
-    return Side(name, lines, first.about, first.left_out + sum(side.left_out for side in others))
+    by_env_steps = {seed: line for side in (first, *others) for seed, line in side.by_env_steps.items()}
+    return Side(name, lines, first.about, first.left_out + sum(side.left_out for side in others), by_env_steps)
 
 
 def _check_same(first: Side, other: Side) -> None:
@@ -67,6 +75,16 @@ def of_files(files: list[Path], **columns: str | None) -> Side:
 
     columns: `step`, `value` and `seed`, where the names are not usual ones
     """
+    for file in files:
+        require_no_runs(file)
     found = foreign.read(*files, **columns)
     about = {"clock": found.clock, "env": found.env, "training": found.evaluation is False}
-    return Side(", ".join(map(str, files)), found.lines, about)
+    by_env_steps = found.lines if found.clock == "env_steps" else {}
+    return Side(", ".join(map(str, files)), found.lines, about, by_env_steps=by_env_steps)
+
+
+def require_no_runs(place: Path) -> None:
+    """Raises UserError for a folder of run folders, whose tables would be taken for somebody's."""
+    run = next(place.glob("*/run.json"), None)
+    if run is not None:
+        raise UserError(f"{place}: no run or study folder, but one with runs in it; name them, e.g. {run.parent}")

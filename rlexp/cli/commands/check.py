@@ -94,12 +94,11 @@ def _reference(args: argparse.Namespace, run: "Side") -> "Side":
     from rlexp.report.references import reference_of
     from rlexp.report.sides import of_entry
 
-    clock = run.about.get("clock")
     if args.reference is not None:
-        return _named(args.reference, args, clock)
+        return _named(args.reference, args)
     file = reference_of(run.about)
     if file is not None:
-        return of_entry(file, clock)
+        return of_entry(file)
     if not run.about.get("config"):
         raise UserError(f"{run.name}: does not say what it is a curve of; name a --reference{_entries_for(run)}")
     from rlexp.report.naming import names
@@ -108,14 +107,14 @@ def _reference(args: argparse.Namespace, run: "Side") -> "Side":
     raise UserError(f"{run.name}: the gallery has no entry of {what}; name a --reference, of the gallery or a run")
 
 
-def _named(reference: str, args: argparse.Namespace, clock: str | None) -> "Side":
+def _named(reference: str, args: argparse.Namespace) -> "Side":
     """The side that --reference names. Raises UserError."""
     from rlexp.report.references import entries
     from rlexp.report.sides import of_entry
 
     known = entries()
     if reference in known:
-        return of_entry(known[reference], clock)
+        return of_entry(known[reference])
     place = Path(reference)
     if _is_folder_of_ours(place):
         return _of_folder(place)
