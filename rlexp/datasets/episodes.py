@@ -14,6 +14,7 @@ import numpy as np
 
 from rlexp.buffers.dataset import Dataset
 from rlexp.datasets import arrays
+from rlexp.datasets.hdf5 import DENSEST, check_array, check_links
 from rlexp.util.errors import UserError
 
 WIDEST = 10_000  # dims of an observation; what has more is an image, or claims to be large
@@ -52,6 +53,7 @@ def _has_vectors(file: Path, name: str) -> bool:
     import h5py
 
     with h5py.File(file) as h5:
+        check_links(h5)
         first = {key: h5[f"episode_0/{key}"] for key in ("observations", "actions")}
         for key, array in first.items():
             if isinstance(array, h5py.Dataset) and array.dtype.kind not in "fiub":
@@ -137,9 +139,10 @@ def _in_hdf5(file: Path, episodes: int, obs_space: gym.Space) -> Iterator[dict[s
     import h5py
 
     with h5py.File(file) as h5:
+        check_links(h5)
         for i in range(episodes):
             group = h5[f"episode_{i}"]
-            columns = {key: group[key][()] for key in COLUMNS}
+            columns = {key: _whole(group[key]) for key in COLUMNS}
             yield {**columns, "observations": _from_groups(obs_space, group["observations"])}
 
 
@@ -149,7 +152,13 @@ def _from_groups(space: gym.Space, node: Any) -> Any:
         return {key: _from_groups(part, node[key]) for key, part in space.spaces.items()}
     if isinstance(space, gym.spaces.Tuple):
         return [_from_groups(part, node[f"_index_{i}"]) for i, part in enumerate(space.spaces)]
-    return node[()]
+    return _whole(node)
+
+
+def _whole(array: Any) -> np.ndarray:
+    """All of an hdf5 array. Raises Wrong where it is not in its file."""
+    check_array(array.id)
+    return array[()]
 
 
 def _in_arrow(place: Path, name: str, form: str, episodes: int, obs_space: gym.Space) -> Iterator[dict[str, Any]]:
@@ -192,6 +201,8 @@ def _vectors(file: Path, name: str, episodes: int, steps: int) -> Dataset:
         act = h5["episode_0/actions"]
         discrete = act.ndim == 1 and act.dtype.kind in "iu"
         wide = obs.shape[1]
+        if 4 * steps * wide > DENSEST * file.stat().st_size:
+            raise ValueError(f"{steps:,} steps of {wide} numbers are not in a file of {file.stat().st_size:,} bytes")
         obs_NO = np.empty((steps, wide), np.float32)
         final_obs_EO = np.empty((episodes, wide), np.float32)
         if discrete:
@@ -211,6 +222,7 @@ def _vectors(file: Path, name: str, episodes: int, steps: int) -> Dataset:
             ends = np.empty(n, flag)
             outs: tuple[np.ndarray, ...] = (obs_T, action[at : at + n], reward_N[at : at + n], ends)
             for array, out in zip(arrays.values(), outs, strict=True):
+                check_array(array)
                 if array.shape[0] != len(out) or np.prod(array.shape) != out.size:
                     raise ValueError(f"episode {i} has {array.shape} where {out.shape} is expected")
                 array.read(h5s.ALL, h5s.ALL, out)

@@ -19,6 +19,7 @@ import numpy as np
 from rlexp.buffers.dataset import Dataset
 from rlexp.datasets import arrays, keys, pickles
 from rlexp.datasets.arrays import Wrong
+from rlexp.datasets.hdf5 import check_array, check_links
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 FLAT = ("observations", "actions", "rewards", "terminals", "timeouts")
@@ -75,6 +76,7 @@ def _hdf5(path: Path, limit: int | None) -> Dataset:
     import h5py
 
     with h5py.File(path) as h5:
+        check_links(h5)
         if isinstance(h5.get("data"), h5py.Group):
             return _robomimic(path.name, h5["data"])
         found = keys.find(h5, FLAT[:4])
@@ -87,6 +89,7 @@ def _load(array: Any) -> np.ndarray:
 
     if not isinstance(array, h5py.Dataset):
         raise Wrong(f"'{array.name}' is no array")
+    check_array(array.id)
     if array.dtype.kind == "f":
         array = array.astype(np.float32)
     return array[()]

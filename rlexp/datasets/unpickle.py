@@ -73,24 +73,69 @@ for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
     _ADMITTED[_core + ".numeric", "_frombuffer"] = _frombuffer
 
 
+SLACK = 1_000_000  # numbers, or bytes, that are little in any case
 _Python: Any = pickle._Unpickler  # the faster one makes as long a list as a file's bytes tell it to
 
 
 class Unpickler(_Python):
+    def __init__(self, content: Any, size: int = 100_000_000):
+        """`size`: of the file, in bytes."""
+        super().__init__(content)
+        self.copied = 0
+        self.most = SLACK + 4 * size
+
     def find_class(self, module: str, name: str) -> Any:
         module = {"__builtin__": "builtins"}.get(module, module)
         if (module, name) not in _ADMITTED:
             raise Wrong(f"asks for {module}.{name}; only numpy arrays in plain containers are read, for safety")
         return _ADMITTED[module, name]
 
+    def load_build(self) -> None:
+        """Python's own sets attributes on whatever the file names, on functions and classes too."""
+        if not isinstance(self.stack[-2], Array | Dtype):
+            raise Wrong("sets attributes of what is no array")
+        pickle._Unpickler.load_build(self)  # type: ignore[attr-defined]
+
+    def load_reduce(self) -> None:
+        """Calls copy their arguments; a file may not ask for a thousand copies of its largest part."""
+        arguments = self.stack[-1]
+        for one in arguments if isinstance(arguments, tuple) else ():
+            if isinstance(one, list | tuple | dict | str | bytes | bytearray):
+                self.copied += len(one)
+        if self.copied > self.most:
+            raise Wrong("copies the same things again and again")
+        pickle._Unpickler.load_reduce(self)  # type: ignore[attr-defined]
+
     def load_bytearray8(self) -> None:
         """As many bytes as the file has, where Python's own makes room for as many as it claims."""
         self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     dispatch = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: load_bytearray8}
+    dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.REDUCE[0]] = load_reduce
 
 
 def load(path: Path) -> Any:
     """What a pickle holds; arrays are `Array`s. Raises Wrong for what is not admitted, and what broken bytes raise."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return Unpickler(content).load()  # of a map one cannot read, or make room for, more than there is
+        size = len(content)
+        found = Unpickler(content, size).load()  # of a map one cannot read, or make room for, more than there is
+    if _expanded(found, {}) > SLACK + 16 * size:
+        raise Wrong("names the same lists so often that they would fill the memory")
+    return found
+
+
+def _expanded(node: Any, known: dict[int, int]) -> int:
+    """How many numbers there are if each mention of a list or array counts. `known`: of those seen, by identity. Raises
+    Wrong for what holds itself."""
+    if isinstance(node, Array):
+        return node.array.size
+    if not isinstance(node, list | tuple | dict):
+        return 1
+    if id(node) not in known:
+        known[id(node)] = -1  # not known yet
+        parts = node.values() if isinstance(node, dict) else node
+        known[id(node)] = 1 + sum(_expanded(part, known) for part in parts)
+    if known[id(node)] < 0:
+        raise Wrong("has a list that holds itself")
+    return known[id(node)]
