@@ -94,6 +94,7 @@ def test_eval_takes_checkpoints_and_seeds_and_best(run, capsys):
         (["reach", "{run}", "high"], "rlexp reach: bar: invalid float value: 'high'"),
         (["curves", "{run}", "--out", "/proc/x.png"], "/proc/"),
         (["publish", "nowhere"], "no run folder"),
+        (["publish", "{run}", "--episodes", "-1"], "--episodes: must be ≥ 0"),
         (["reach", "{run}", "1", "--metric", "eval/return_meen"], "did you mean 'eval/return_mean'"),
     ],
 )
@@ -145,7 +146,11 @@ def test_snapshots_are_shipped_alone_or_as_a_ladder(run, capsys, tmp_path, monke
 
 def test_publish_makes_a_reference(run, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "GALLERY", tmp_path)
-    assert said(capsys, "publish", run, "--variant", "toy")[0] == 0
+    assert said(capsys, "publish", run, "--variant", "toy", "--episodes", 3)[0] == 0
+    played = json.loads((tmp_path / "ppo_lineworld-toy.json").read_text())["played"]
+    for kind, option in (("mean", []), ("sampled", ["--sampled"])):
+        again = json.loads(said(capsys, "eval", run, "--episodes", 3, "--json", *option)[1])
+        assert played[kind]["over_seeds"]["return_mean"] == {"mean": again["mean"], "t95": again["t95"]}
     assert {p.name for p in tmp_path.iterdir()} == {f"ppo_lineworld-toy.{end}" for end in ("csv", "json", "png")}
     assert find("ppo_lineworld-toy", "x") == tmp_path / "ppo_lineworld-toy.csv"
 

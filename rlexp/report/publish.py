@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,17 @@ CARD = (
 )
 
 
-def publish(run_folder: Path, variant: str | None = None, *, replace: bool = False) -> Path:
+def publish(
+    run_folder: Path,
+    variant: str | None = None,
+    *,
+    replace: bool = False,
+    played: Callable[[list[str]], dict[str, Any]] | None = None,
+) -> Path:
     """Make a gallery entry of a run whose seeds have all ended; failed ones stay in it. Returns the csv.
+
+    played: plays the last policies of the seeds that are done (`rlexp.report.played`), for the card; called once all
+        else has been found to be in order
 
     Raises UserError for a folder that is no run, or whose seeds have not ended, and for an entry that is there already
     unless `replace`.
@@ -62,6 +72,8 @@ def publish(run_folder: Path, variant: str | None = None, *, replace: bool = Fal
         raise UserError(f"{entry}: is there already; --replace it, or give this one a --variant")
     facts = {key: record.get(key) for key in CARD}
     card = {"name": name, **facts, "seeds": record["seeds"], "config": config}
+    if played is not None:
+        card["played"] = played([seed for seed, one in record["seeds"].items() if one["status"] == "done"])
     for left in gallery.glob(f".{name}.*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=gallery) as aside:

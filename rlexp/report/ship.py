@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.policies.files import find_policy, load_policy, seed_number
+from rlexp.report.played import EPISODES, scores
 from rlexp.report.publish import check_name, write_card
 from rlexp.report.records import read_record
-from rlexp.rollout.score import evaluate
 from rlexp.util import paths
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
@@ -32,7 +32,7 @@ def ship(
     target = paths.own_policies() / f"{name}.safetensors"
     _refuse(target, replace)
     target.parent.mkdir(parents=True, exist_ok=True)
-    card = {"name": name, **_origin(source), **_scores(source, 100)}
+    card = {"name": name, **_origin(source), "episodes": EPISODES, "scores": scores(source, EPISODES)}
     part = target.with_name(f".{target.name}.part")
     shutil.copyfile(source, part)
     target.unlink(missing_ok=True)
@@ -65,7 +65,7 @@ def ship_ladder(
     if len(steps) < 2:
         raise UserError(f"{place}: fewer than two such snapshots; train.snapshot_every makes them")
     _refuse(folder, replace)
-    rungs = [{"step": step, **_scores(found[step], 10)} for step in steps]
+    rungs = [{"step": step, "episodes": 10, "scores": scores(found[step], 10)} for step in steps]
     card = {"name": name, **_origin(found[steps[0]]), "until": until, "rungs": rungs}
     part = folder.with_name(f".{name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -116,14 +116,3 @@ def _origin(policy: Path) -> dict[str, Any]:
     record = read_record(runs[0]) if runs else {}
     facts = {key: record.get(key) for key in ("command", "commit", "dirty", "versions")}
     return {"env": saved.env.id, **saved.card, **facts}
-
-
-def _scores(policy: Path, episodes: int) -> dict[str, Any]:
-    """What a policy returns by mean and by sampled actions, as far as it has both."""
-    saved = load_policy(policy)
-    scores = {}
-    for name, explore in (("mean", False), ("sampled", True)):
-        saved.policy.explore = explore
-        if saved.policy.samples == explore:
-            scores[name] = evaluate(saved, episodes, sampled=explore)
-    return {"episodes": episodes, "scores": scores}

@@ -4,6 +4,7 @@ import argparse
 import json
 import math
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,12 @@ def _add_publish(commands: Any) -> None:
         help="name to tell it from others of the same algorithm and environment",
     )
     p.add_argument("--replace", action="store_true", help="what is already there by that name")
+    p.add_argument(
+        "--episodes",
+        type=int,
+        default=100,
+        help="of each seed's last policy, for the card: fresh ones, mean and sampled actions (default 100; 0: none)",
+    )
     p.add_argument(
         "--policy",
         metavar="NAME",
@@ -190,6 +197,7 @@ def _first_at_bar(file: Path, args: argparse.Namespace) -> int | None:
 def publish(args: argparse.Namespace) -> int:
     """Make a curve, a policy or a ladder of policies part of the gallery, and print where it is."""
     from rlexp.report import publish, ship
+    from rlexp.report.played import play_seeds
 
     _check_publish(args)
     run = Path(args.folder)
@@ -200,13 +208,18 @@ def publish(args: argparse.Namespace) -> int:
         name = args.ladder
         path = ship.ship_ladder(run, name, args.seed, args.step, args.every, replace=replace)
     else:
-        path = publish.publish(run, args.variant, replace=replace)
+        played = None
+        if args.episodes:
+            played = partial(play_seeds, run, episodes=args.episodes, say=partial(print, file=sys.stderr))
+        path = publish.publish(run, args.variant, replace=replace, played=played)
     print(json.dumps({"entry": str(path)}) if args.json else path)
     return 0
 
 
 def _check_publish(args: argparse.Namespace) -> None:
     """Raises UserError for options that do not go together."""
+    if args.episodes < 0:
+        raise UserError(f"--episodes: must be ≥ 0, not {args.episodes}")
     given = [name for name in ("variant", "policy", "ladder") if getattr(args, name)]
     if len(given) > 1:
         raise UserError(f"--{given[1]}: one thing at a time; a curve, a --policy or a --ladder")
