@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rlexp.algos.dpo import DPO
-from rlexp.buffers import preferences
+from rlexp.buffers import pair_files, preferences
 from rlexp.buffers.trajectories import Trajectories
 from rlexp.cli.commands import pictures
 from rlexp.cli.commands import preferences as preference_commands
@@ -365,7 +365,7 @@ def test_learns_from_a_file_of_pairs(tmp_path):
     algo, _ = collected("algo.episodes_per_iteration=20", "algo.num_envs=20", "algo.validation_fraction=0.2")
     data = Trajectories(**{**algo.data, "logp_ET": None})
     found = preferences.label(data, "random", np.random.default_rng(0))
-    preferences.save_pairs(tmp_path / "pairs.safetensors", found)
+    pair_files.save_pairs(tmp_path / "pairs.safetensors", found)
     given = dpo(f"algo.preferences={tmp_path / 'pairs.safetensors'}")
     assert given.train_P2.tolist() == found.ordered_P2[:6].tolist()
     assert given.held_P2.tolist() == found.ordered_P2[6:].tolist()
@@ -465,9 +465,9 @@ def test_pairs_command_writes_what_training_reads(tmp_path, capsys):
     words = ("pairs", start, str(file), "--trajectories", "11", "--envs", "4", "--pairs", "8")
     assert typed(*words) == 0
     assert "8 pairs of 11 trajectories" in capsys.readouterr().out
-    again = preferences.load_pairs(file)
+    again = pair_files.load_pairs(file)
     typed(*words[:2], str(tmp_path / "same.safetensors"), *words[3:])
-    same = preferences.load_pairs(tmp_path / "same.safetensors")
+    same = pair_files.load_pairs(tmp_path / "same.safetensors")
     assert np.array_equal(again.trajectories.obs_ETO, same.trajectories.obs_ETO)
     assert again.first_P.tolist() == same.first_P.tolist()
     algo = dpo(f"policy.init={start}", f"algo.preferences={file}")
@@ -485,13 +485,50 @@ def test_pairs_command_writes_what_training_reads(tmp_path, capsys):
         typed("pairs", "dagger-bipedal", str(tmp_path / "x.safetensors"))
 
 
+@pytest.mark.parametrize("form", ["logistic", "square", "ipo"])
+def test_a_soft_label_is_the_expectation_of_the_loss(form):
+    algo, _ = collected(f"algo.loss_type={form}")
+    index_P2 = algo.train_P2[:4]
+    with torch.no_grad():
+        for weight in algo.actor.parameters():
+            weight += 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+        loss = {}
+        for name, pairs in (("first", index_P2), ("other", index_P2[:, ::-1])):
+            loss[name] = [algo.loss(algo.actor, algo._batch(pairs[i : i + 1].copy()))[0].item() for i in range(4)]
+        sure_P = np.array([1, 0.9, 0.5, 0.7], np.float32)
+        soft = algo.loss(algo.actor, algo._batch(index_P2, sure_P))[0].item()
+        hard = algo.loss(algo.actor, algo._batch(index_P2, np.ones(4, np.float32)))[0].item()
+        plain = algo.loss(algo.actor, algo._batch(index_P2))[0].item()
+    assert soft == pytest.approx(np.mean(sure_P * loss["first"] + (1 - sure_P) * loss["other"]), rel=1e-4)
+    assert hard == pytest.approx(plain, rel=1e-6)
+
+
+def test_soft_pairs_in_the_courses_form_are_learned_from(tmp_path, capsys):
+    """Half of the pairs held out; and a resumed algorithm has the same labels."""
+    start, file = saved(tmp_path / "start.safetensors", 0.0), tmp_path / "pair_data.pt"
+    assert typed("pairs", start, str(file), "--trajectories", "24", "--envs", "8", "--soft", "--temperature", "50") == 0
+    given = pair_files.load_pairs(file)
+    assert 0 < given.soft_P.min() <= given.soft_P.max() < 1
+    sizes = ("algo.num_pairs=6", "algo.batch_size=4", "train.budget=8")
+    words = (f"policy.init={start}", f"algo.preferences={file}", *sizes)
+    algo = dpo(*words)
+    assert algo.sure_P.tolist() == given.sure_P[:6].tolist()
+    assert algo.held_sure_P.tolist() == given.sure_P[6:].tolist()
+    told = algo.step().metrics
+    assert np.isfinite(told["loss/held_out"])
+    assert dpo(*words).step().metrics == told
+    hard = tmp_path / "hard.pt"
+    pair_files.save_pairs(hard, replace(given, soft_P=None))
+    assert dpo(f"policy.init={start}", f"algo.preferences={hard}", *sizes).step().metrics != told
+
+
 def test_pairs_that_training_cannot_read_are_one_line(tmp_path):
     start, file = saved(tmp_path / "start.safetensors", 0.0), tmp_path / "pairs.safetensors"
     typed("pairs", start, str(file), "--trajectories", "8", "--envs", "4")
-    given = preferences.load_pairs(file)
+    given = pair_files.load_pairs(file)
 
     def refused(said, pairs=given, **card):
-        preferences.save_pairs(file, replace(pairs, card={**pairs.card, **card}))
+        pair_files.save_pairs(file, replace(pairs, card={**pairs.card, **card}))
         with pytest.raises(UserError, match=f"algo.preferences={file}: {said}"):
             dpo(f"policy.init={start}", f"algo.preferences={file}", "algo.num_pairs=4")
 
@@ -503,7 +540,7 @@ def test_pairs_that_training_cannot_read_are_one_line(tmp_path):
     data.action[0, 0] = 7 if data.action.ndim == 2 else np.inf
     refused("its actions are not all")
     with pytest.raises(UserError, match="holds no pairs but policy"):
-        preferences.load_pairs(start)
+        pair_files.load_pairs(start)
 
 
 def test_panels_draw_what_iterations_do(tmp_path):

@@ -4,16 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from rlexp.buffers.preferences import (
-    Pairs,
-    bradley_terry,
-    fragments,
-    label,
-    load_pairs,
-    pairs,
-    preferred_probability,
-    save_pairs,
-)
+from rlexp.buffers.pair_files import load_pairs, save_pairs
+from rlexp.buffers.preferences import Pairs, bradley_terry, fragments, label, pairs, preferred_probability
 from rlexp.buffers.trajectories import Trajectories
 from rlexp.envs.make import describe, make
 from rlexp.envs.vector import VecEnv
@@ -222,6 +214,72 @@ def test_pairs_of_the_course_are_read(tmp_path):
     assert found.ordered_P2.tolist() == [[1, 0], [2, 3]]
 
 
+def numpys(steps: int, mark: float, per_dimension: bool = True) -> tuple[np.ndarray, ...]:
+    """A trajectory as a hand-out's loader has it: (states, rewards, actions, log-probabilities) in numpy's arrays."""
+    logp = np.full((steps, 2), -mark / 2) if per_dimension else np.full(steps, -mark, np.float32)
+    return np.full((steps, 8), mark), np.full(steps, mark), np.zeros((steps, 2), np.float32), logp
+
+
+@pytest.mark.parametrize("as_dicts", [True, False])
+@pytest.mark.parametrize("per_dimension", [True, False])
+def test_numpy_pairs_of_the_course_with_soft_labels(tmp_path, as_dicts, per_dimension):
+    rows = [
+        (numpys(5, 1.0, per_dimension), numpys(4, 2.0, per_dimension), np.float64(0.25)),
+        (numpys(3, 3.0, per_dimension), numpys(5, 4.0, per_dimension), 1),
+        (numpys(3, 5.0, per_dimension), numpys(5, 6.0, per_dimension), np.float32(0.5)),
+    ]
+    content = [dict(zip(("traj1", "traj2", "label"), row, strict=True)) for row in rows] if as_dicts else rows
+    torch.save(content, tmp_path / "pair_data.pt")
+    found = load_pairs(tmp_path / "pair_data.pt")
+    assert found.trajectories.length_E.tolist() == [5, 4, 3, 5, 3, 5]
+    assert found.trajectories.logp_ET[1].tolist() == [-2, -2, -2, -2, 0]
+    assert found.trajectories.reward_ET[2].tolist() == [3, 3, 3, 0, 0]
+    assert found.soft_P.tolist() == [0.25, 1, 0.5]
+    assert found.sure_P.tolist() == [0.75, 1, 0.5]
+    assert found.ordered_P2.tolist() == [[1, 0], [2, 3], [4, 5]]
+
+
+def test_pair_data_of_numpy_1(tmp_path):
+    file = tmp_path / "pair_data.pt"
+    row = {"traj1": numpys(5, 1.0), "traj2": numpys(5, 2.0), "label": np.float32(1)}
+    torch.save([row], file, _use_new_zipfile_serialization=False)  # of which names can be changed in their place
+    old = file.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+    assert b"numpy.core.multiarray" in old
+    file.write_bytes(old)
+    assert load_pairs(file).trajectories.return_E.tolist() == [5, 10]
+
+
+@pytest.mark.parametrize("discrete", [True, False])
+@pytest.mark.parametrize("soft", [True, False])
+def test_pairs_written_in_the_courses_form_come_back(tmp_path, discrete, soft):
+    action = rng(1).integers(3, size=(4, 6)) if discrete else rng(1).normal(size=(4, 6, 2)).astype(np.float32)
+    data = Trajectories(
+        rng(2).normal(size=(4, 6, 3)).astype(np.float32),
+        action,
+        rng(3).normal(size=(4, 6)).astype(np.float32),
+        np.array([6, 2, 6, 5]),
+        rng(4).normal(size=(4, 6)).astype(np.float32),
+    )
+    given = label(data, "random", rng(), soft=soft)
+    save_pairs(tmp_path / "pairs.pt", given)
+    save_pairs(tmp_path / "pairs.safetensors", given)
+    course = load_pairs(tmp_path / "pairs.pt")
+    own = load_pairs(tmp_path / "pairs.safetensors")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["pairs.pt", "pairs.safetensors"]
+    assert (own.soft_P is None) == (course.soft_P is None) == (not soft)
+    assert course.first_P.tolist() == own.first_P.tolist() == given.first_P.tolist()
+    if soft:
+        return_P2 = data.return_E[given.index_P2]
+        assert course.soft_P == pytest.approx(1 / (1 + np.exp(return_P2[:, 1] - return_P2[:, 0])), rel=1e-5)
+    for found in (course, own):
+        there = found.trajectories.take(found.index_P2.reshape(-1))
+        before = data.take(given.index_P2.reshape(-1))
+        assert there.length_E.tolist() == before.length_E.tolist()
+        for i, n in enumerate(there.length_E):
+            for name in ("obs_ETO", "action", "reward_ET", "logp_ET"):
+                assert getattr(there, name)[i, :n].tolist() == getattr(before, name)[i, :n].tolist()
+
+
 class Bomb:
     def __reduce__(self):
         return (open, ("/nonexistent/bomb", "w"))
@@ -232,9 +290,17 @@ class Bomb:
     [
         ([(course(5, 1.0), course(5, 2.0), 3)], "pair 0 .* label is 3"),
         ([(course(5, 1.0), 1)], "pair 0 is not"),
+        ([(course(5, 1.0), course(5, 2.0), float("nan"))], "pair 0 .* label is nan, not a probability"),
+        ([{"traj1": course(5, 1.0), "label": 1}], "pair 0 .* has no 'traj2' but 'traj1', 'label'"),
+        ([(course(5, 1.0), (*course(5, 2.0)[:3], np.array(["a"] * 5)), 1)], "cannot be read as pairs|a part of it is"),
+        ([(course(5, 1.0), (*course(5, 2.0)[:3], np.array([None] * 5)), 1)], "cannot be read as pairs|a part of it is"),
+        ([(course(5, 1.0), (*course(5, 2.0)[:3], np.zeros(4)), 1)], "5 actions, 4 logp"),
+        ([(course(5, 1.0), numpys(5, 1.0)[:3], 1)], "pair 0 is not"),
+        ([(course(0, 1.0), course(5, 1.0), 1)], "0 states"),
+        ([(course(5, 1.0), np.load, 1)], "cannot be read as pairs"),
         ([], "holds no pairs"),
         (torch.tensor(3.0), "is no list of pairs but a Tensor"),
-        (Bomb(), "cannot be read as pairs"),
+        (Bomb(), r"cannot be read as pairs \(Unsupported .*open"),
     ],
 )
 def test_other_files_are_one_line(tmp_path, content, message):

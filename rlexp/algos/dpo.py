@@ -12,6 +12,8 @@ policy, pairs them, labels each pair by a Bradley–Terry sample on the true ret
 The square form is β² times IPO's at β_ipo = β/(2z): one minimum, h = z/β, in another unit. A trajectory of 1000 steps
 has a log-ratio a thousand times one step's, so a β for sums and one for means differ by that factor.
 
+A soft label p, a probability, takes p times the loss of h and 1 − p times that of −h: the expectation over labels.
+
 π_ref is the policy that began the iteration. It enters by its log-probabilities of the iteration's data alone, taken
 when the data are, hence it cannot change within one. `iterations: 1` is offline DPO; with more of them each begins
 with fresh data, a new reference and a new Adam. The simulator executes clipped actions; log-probabilities are of the
@@ -32,7 +34,8 @@ from torch.nn.functional import logsigmoid
 
 from rlexp.algos.base import Algorithm, Progress, Task
 from rlexp.buffers.holdout import held_out_count
-from rlexp.buffers.preferences import Pairs, check_fragment, fragments, label, load_pairs, preferred_probability
+from rlexp.buffers.pair_files import load_pairs
+from rlexp.buffers.preferences import Pairs, check_fragment, fragments, label, preferred_probability
 from rlexp.buffers.trajectories import Trajectories
 from rlexp.envs.spec import task_of
 from rlexp.nn.actors import Actor, GaussianActor, on_cpu
@@ -136,6 +139,8 @@ class DPO(Algorithm):
         self.data: dict[str, Any] | None = None  # what it learns from; None while it collects
         self.train_P2 = np.empty((0, 2), np.int64)
         self.held_P2 = np.empty((0, 2), np.int64)
+        self.sure_P: np.ndarray | None = None  # where a file's labels are soft: of train_P2
+        self.held_sure_P: np.ndarray | None = None  # of held_P2
         if config.preferences is not None:
             with said_of(f"algo.preferences={config.preferences}"):
                 self._given(load_pairs(config.preferences))
@@ -182,7 +187,10 @@ class DPO(Algorithm):
         if self.config.reduction == "mean":
             ratio_P2 = ratio_P2 / valid_P2T.sum(-1)
         h_P = ratio_P2[:, 0] - ratio_P2[:, 1]
-        loss = self._loss_of(h_P)
+        loss_P = self._loss_of(h_P)
+        if "sure" in b:  # the expectation over the labels
+            loss_P = b["sure"] * loss_P + (1 - b["sure"]) * self._loss_of(-h_P)
+        loss = loss_P.mean()
         margin_P = self.config.beta * h_P
         kl_P2T = (log_ratio_P2T.exp() - 1 - log_ratio_P2T) * valid_P2T
         return loss, {
@@ -200,10 +208,10 @@ class DPO(Algorithm):
     def _loss_of(self, h_P: Tensor) -> Tensor:
         c = self.config
         if c.loss_type == "square":
-            return (c.beta * h_P - c.target_margin).square().mean()
+            return (c.beta * h_P - c.target_margin).square()
         if c.loss_type == "ipo":
-            return (h_P - 1 / (2 * c.beta)).square().mean()  # Azar, (17)
-        return -logsigmoid(c.beta * h_P).mean()  # Rafailov, (7)
+            return (h_P - 1 / (2 * c.beta)).square()  # Azar, (17)
+        return -logsigmoid(c.beta * h_P)  # Rafailov, (7)
 
     def step(self) -> Progress:
         return self._collect() if self.data is None else self._epoch()
@@ -295,7 +303,11 @@ class DPO(Algorithm):
         data = given.trajectories
         train_P2 = given.ordered_P2[:n]
         held_P2 = given.ordered_P2[n:]
-        held_P2 = held_P2[~np.isin(held_P2, train_P2).any(1)]
+        apart_P = ~np.isin(held_P2, train_P2).any(1)
+        held_P2 = held_P2[apart_P]
+        if given.sure_P is not None:
+            self.sure_P = given.sure_P[:n]
+            self.held_sure_P = given.sure_P[n:][apart_P]
         obs = torch.from_numpy(self._see(data.obs_ETO))
         action = torch.from_numpy(data.action)
         with torch.no_grad():  # of the policy to be trained, whoever sampled them
@@ -335,9 +347,10 @@ class DPO(Algorithm):
         its data."""
         c = self.config
         losses = []
-        order_P2 = self.rng.permutation(self.train_P2)
-        for start in range(0, len(order_P2), c.batch_size):
-            batch = self._batch(order_P2[start : start + c.batch_size])
+        order_P = self.rng.permutation(len(self.train_P2))
+        for start in range(0, len(order_P), c.batch_size):
+            row_B = order_P[start : start + c.batch_size]
+            batch = self._batch(self.train_P2[row_B], _rows(self.sure_P, row_B))
             losses.append(self.learner.update(batch))
             self._keep_std_above()
         metrics = {**mean_metrics(losses), **self._held_out()}
@@ -361,8 +374,9 @@ class DPO(Algorithm):
         size = self.config.batch_size
         found = []  # (pairs, metrics) of each minibatch
         for start in range(0, total, size):
-            index_P2 = self.held_P2[start : start + size]
-            metrics = self.learner.measure(self._batch(index_P2))
+            rows = slice(start, start + size)
+            index_P2 = self.held_P2[rows]
+            metrics = self.learner.measure(self._batch(index_P2, _rows(self.held_sure_P, rows)))
             found.append((len(index_P2), metrics))
         if not found:
             return {}
@@ -377,8 +391,8 @@ class DPO(Algorithm):
     def _see(self, obs: np.ndarray) -> np.ndarray:
         return obs if self.normaliser is None else self.normaliser(obs)
 
-    def _batch(self, index_P2: np.ndarray) -> dict[str, Tensor]:
-        """Columns (P, 2, T, …) of these pairs."""
+    def _batch(self, index_P2: np.ndarray, sure_P: np.ndarray | None = None) -> dict[str, Tensor]:
+        """Columns (P, 2, T, …) of these pairs and, where their labels are soft, how sure they are (P,)."""
         assert self.data is not None
         step_T = np.arange(self.data["reward_ET"].shape[1])
         length_P2 = self.data["length_E"][index_P2]
@@ -389,6 +403,8 @@ class DPO(Algorithm):
             "logp": self.data["logp_ET"][index_P2],
             "valid": valid_P2T.astype(np.float32),
         }
+        if sure_P is not None:
+            columns["sure"] = sure_P
         return {name: torch.from_numpy(column) for name, column in columns.items()}
 
     def state_metrics(self) -> dict[str, float]:
@@ -399,3 +415,7 @@ class DPO(Algorithm):
 
     def policy(self, *, explore: bool = False) -> ActorPolicy:
         return ActorPolicy(self.actor, self.task.spec, self.normaliser, explore)
+
+
+def _rows(column_P: np.ndarray | None, rows: Any) -> np.ndarray | None:
+    return None if column_P is None else column_P[rows]

@@ -1,4 +1,4 @@
-"""Preferences over trajectories: pairing, labelling, cutting, and files of labelled pairs.
+"""Preferences over trajectories: pairing, labelling, cutting.
 
 A pair is labelled by a sample of the Bradley–Terry model (Bradley & Terry 1952) on the true returns R:
 
@@ -12,15 +12,12 @@ Shapes: E trajectories of at most T steps, N pieces of equal length, P pairs, O 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from rlexp.buffers.trajectories import Trajectories
 from rlexp.envs.spec import EnvConfig
-from rlexp.util import checkpoint
 from rlexp.util.errors import UserError
 
 
@@ -105,11 +102,17 @@ class Pairs:
     index_P2: np.ndarray  # int64 into `trajectories`
     first_P: np.ndarray  # bool: the first of the two is preferred
     card: dict[str, Any] = field(default_factory=dict)  # where they come from
+    soft_P: np.ndarray | None = None  # float32: probability that the first is; None: labels are sure
 
     @property
     def ordered_P2(self) -> np.ndarray:
         """The same indices, the preferred one first."""
         return np.where(self.first_P[:, None], self.index_P2, self.index_P2[:, ::-1])
+
+    @property
+    def sure_P(self) -> np.ndarray | None:
+        """Probability, from 0.5, that the first of `ordered_P2` is the preferred one; None: labels are sure."""
+        return None if self.soft_P is None else np.maximum(self.soft_P, 1 - self.soft_P)
 
     def tree(self) -> dict[str, Any]:
         """As plain data, for files: `Pairs.from_tree` makes the same of it again."""
@@ -127,70 +130,16 @@ def label(
     temperature: float = 1.0,
     standardise: bool = False,
     count: int | None = None,
+    *,
+    soft: bool = False,
 ) -> Pairs:
-    """Pairs of `data` with Bradley–Terry labels on their true returns."""
+    """Pairs of `data` with Bradley–Terry labels on their true returns: samples or, with `soft`, the probabilities."""
     return_E = data.return_E
     index_P2 = pairs(return_E, how, rng, count)
-    first_P = bradley_terry(return_E[index_P2[:, 0]], return_E[index_P2[:, 1]], temperature, rng, standardise)
+    return_P2 = return_E[index_P2]
     card = {"pairing": how, "temperature": temperature, "standardise": standardise}
+    if soft:
+        p_P = preferred_probability(return_P2[:, 0], return_P2[:, 1], temperature, standardise=standardise)
+        return Pairs(data, index_P2, p_P >= 0.5, card, p_P.astype(np.float32))
+    first_P = bradley_terry(return_P2[:, 0], return_P2[:, 1], temperature, rng, standardise)
     return Pairs(data, index_P2, first_P, card)
-
-
-def save_pairs(path: Path, given: Pairs) -> None:
-    """Write labelled pairs as one safetensors file; raises OSError."""
-    checkpoint.save(path, {"pairs": given.tree()})
-
-
-def load_pairs(path: str | Path) -> Pairs:
-    """Labelled pairs from a file of `save_pairs`, or from a `.pt` file in the course's form. Raises UserError."""
-    path = Path(path)
-    if path.suffix in (".pt", ".pth"):
-        return _course_pairs(path)
-    return Pairs.from_tree(checkpoint.load(path, "pairs"))
-
-
-def _course_pairs(path: Path) -> Pairs:
-    """A list of (trajectory, trajectory, label); a trajectory is (obs, reward, action, log-probability), each a tensor
-    of T steps; the label is 1 where the first is preferred, 0 or −1 where the second is. Executes nothing."""
-    try:
-        rows = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except Exception as error:  # torch's many errors, refusals to execute code among them
-        raise UserError(f"{path}: cannot be read as pairs ({' '.join(str(error).split())[:150]})") from None
-    if not isinstance(rows, list | tuple):
-        raise UserError(f"{path}: is no list of pairs but a {type(rows).__name__}")
-    singles: list[Trajectories] = []
-    first = []
-    for place, row in enumerate(rows):
-        try:
-            *two, mark = row
-            left, right = two
-            singles += [_course_trajectory(left), _course_trajectory(right)]
-            value = float(mark)
-            if value not in (1.0, 0.0, -1.0):
-                raise ValueError(f"its label is {value:g}, not 1, 0 or -1")
-            first.append(value > 0)
-        except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-            raise UserError(
-                f"{path}: pair {place} is not (trajectory, trajectory, label), "
-                f"a trajectory being (obs, reward, action, logp): {error}"
-            ) from None
-    if not singles:
-        raise UserError(f"{path}: holds no pairs")
-    try:
-        data = Trajectories.join(singles)
-    except ValueError as error:
-        raise UserError(f"{path}: its trajectories do not go together ({error})") from None
-    return Pairs(data, np.arange(len(singles)).reshape(-1, 2), np.array(first), {"source": path.name})
-
-
-def _course_trajectory(parts: Any) -> Trajectories:
-    obs, reward, action, logp = (torch.as_tensor(part).detach() for part in parts)
-    steps = len(reward)
-    if not len(obs) == len(action) == len(logp) == steps:
-        raise ValueError(f"it has {len(obs)} observations, {steps} rewards, {len(action)} actions, {len(logp)} logp")
-    flat = [x.reshape(1, steps).float().numpy() for x in (reward, logp)]
-    discrete = not action.is_floating_point()
-    act = action.reshape(1, steps).long() if discrete else action.reshape(1, steps, -1).float()
-    return Trajectories(obs.reshape(1, steps, -1).float().numpy(), act.numpy(), flat[0], np.array([steps]), flat[1])

@@ -64,7 +64,11 @@ def _add_pairs(commands: Any) -> None:
         "policy",
         help="run folder, policy file or shipped name; its sampled actions are played",
     )
-    p.add_argument("file", type=Path, help="where to write, ending in .safetensors")
+    p.add_argument(
+        "file",
+        type=Path,
+        help="where to write, ending in .safetensors; or in .pt: a list of {traj1, traj2, label}",
+    )
     p.add_argument("--trajectories", type=int, default=512, help="episodes to play (default 512)")
     p.add_argument("--pairs", type=int, help="labelled pairs (default: each trajectory in one)")
     p.add_argument(
@@ -78,6 +82,11 @@ def _add_pairs(commands: Any) -> None:
         type=float,
         default=1.0,
         help="of the Bradley-Terry labels (default 1)",
+    )
+    p.add_argument(
+        "--soft",
+        action="store_true",
+        help="labels are Bradley-Terry probabilities, not samples",
     )
     p.add_argument(
         "--standardise",
@@ -205,7 +214,7 @@ def pairs(args: argparse.Namespace) -> int:
     """Play, pair, label, and write the file."""
     import numpy as np
 
-    from rlexp.buffers import preferences
+    from rlexp.buffers import pair_files, preferences
     from rlexp.policies.files import find_policy
     from rlexp.util import seeding
 
@@ -220,10 +229,11 @@ def pairs(args: argparse.Namespace) -> int:
         args.temperature,
         args.standardise,
         args.pairs,
+        soft=args.soft,
     )
     facts = {"policy": str(args.policy), "env": saved.env.id, "seed": args.seed}
-    labelled = preferences.Pairs(data, found.index_P2, found.first_P, {**found.card, **facts})
-    preferences.save_pairs(args.file, labelled)
+    labelled = replace(found, card={**found.card, **facts})
+    pair_files.save_pairs(args.file, labelled)
     what = f"{len(found.first_P)} pairs of {len(data)} trajectories"
     returns = f"return {data.return_E.mean():.1f} ± {data.return_E.std(ddof=1):.1f}"
     print(f"{args.file}: {what}, {returns}")
@@ -244,8 +254,8 @@ def _check_pairs(args: argparse.Namespace) -> None:
         if not is_fine:
             raise UserError(f"--{name}: {getattr(args, name)} is out of range")
     file = args.file
-    if file.suffix != ".safetensors":
-        raise UserError(f"{file}: the file's name must end in .safetensors")
+    if file.suffix not in (".safetensors", ".pt"):
+        raise UserError(f"{file}: the file's name must end in .safetensors or .pt")
     if not file.parent.is_dir():
         raise UserError(f"{file}: there is no folder {file.parent}")
     if file.exists() and not args.replace:
