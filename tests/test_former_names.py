@@ -83,7 +83,7 @@ def test_a_command_line_is_translated(typed, read, capsys):
         ("algo.envs=16 algo.num_envs=8", r"algo\.envs: is the former name of algo\.num_envs; give one of them"),
         (
             "-m algo=vpg,cmaes algo.episodes=4",
-            r"algo\.episodes: means algo\.num_episodes of cmaes, algo\.num_envs of vpg",
+            r"algo\.episodes: is now called algo\.num_episodes of cmaes, algo\.num_envs of vpg",
         ),
     ],
 )

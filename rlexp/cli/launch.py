@@ -7,6 +7,7 @@ Only hydra and the standard library are imported at the top, so that --help and 
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -271,10 +272,15 @@ def execute(work: "Work", engine: "Engine") -> int:
             stop = caught
     _undisturbed(lambda: recorder.attempt(lambda: work.close(stop is not None, recorder.steps)))
     if stop is not None:
-        say(f"interrupted; continue with: {program()} resume={work.path}")
+        say(f"interrupted; continue with: {shlex.join([*program().split(), f'resume={work.path}', *_how()])}")
         raise stop
     say(work.report())
     return 1 if work.failed() else 0
+
+
+def _how() -> list[str]:
+    """The words typed that say how a run is executed, which its folder does not: its engine, and what is trusted."""
+    return [word for word in sys.argv[1:] if re.match(r"(engine|workers|trust)[.=]", word)]
 
 
 def _undisturbed(action: "Callable[[], None]") -> None:

@@ -125,8 +125,8 @@ def _name_today(key: str, algorithms: set[str]) -> str:
         return key
     names = {algorithm: FORMER.get(algorithm, {}).get(old, old) for algorithm in sorted(algorithms)}
     if len(set(names.values())) > 1:
-        said = ", ".join(f"algo.{name} of {algorithm}" for algorithm, name in names.items())
-        raise UserError(f"{key}: means {said}; run these algorithms apart")
+        said = ", ".join(f"algo.{name} of {algorithm}" for algorithm, name in names.items() if name != old)
+        raise UserError(f"{key}: is now called {said}; run these algorithms apart")
     return f"algo.{next(iter(names.values()), old)}"
 
 
