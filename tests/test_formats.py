@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from rlexp.buffers.dataset import Dataset
-from rlexp.datasets import formats, unpickle
+from rlexp.datasets import formats
 from rlexp.datasets.load import BufferConfig, load
 from rlexp.envs.make import describe
+from rlexp.util import unpickle
 from rlexp.util.errors import UserError
 from tests.helpers import built
 from tests.test_dataset import episodes, same

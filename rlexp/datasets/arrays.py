@@ -9,10 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlexp.buffers.dataset import Dataset
-
-
-class Wrong(Exception):
-    """A file can be read, and what it holds is wrong."""
+from rlexp.util.unpickle import Wrong
 
 
 def flat(name: str, arrays: Mapping[str, np.ndarray], limit: int | None = None) -> Dataset:

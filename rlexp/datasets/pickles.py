@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from rlexp.buffers.dataset import Dataset
-from rlexp.datasets import arrays, keys, unpickle
+from rlexp.datasets import arrays, keys
 from rlexp.datasets.arrays import Wrong
+from rlexp.util import unpickle
 
 
 def read(path: Path) -> Dataset:

@@ -93,7 +93,10 @@ def find_policy(where: str, which: str = "final") -> list[Path]:
 def digest(where: str) -> dict[str, str]:
     """The name of the file that `where` means, and a word that is the same for the same content."""
     path = find_policy(where)[0]
-    return {"name": path.name, "digest": hashlib.sha256(path.read_bytes()).hexdigest()[:16]}
+    content = hashlib.sha256()
+    for file in foreign.files(path):
+        content.update(file.read_bytes())
+    return {"name": path.name, "digest": content.hexdigest()[:16]}
 
 
 def seed_number(folder: Path) -> int:

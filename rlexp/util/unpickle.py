@@ -1,14 +1,34 @@
-"""Reading pickles of numpy arrays in plain containers without executing anything: no other class is admitted."""
+"""Reading pickles of numpy arrays in plain containers without executing anything: no other class is admitted.
+
+Where a file is known to hold objects of others' classes, a `Stub` takes the place of each, which does nothing.
+"""
 
 import mmap
 import pickle
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from rlexp.datasets.arrays import Wrong
+
+class Wrong(Exception):
+    """A file can be read, and what it holds is wrong."""
+
+
+class Stub:
+    """Stands for an object of somebody else's class, or what a function of theirs would return: it keeps its state."""
+
+    state: Mapping[str, Any] = MappingProxyType({})
+
+    def __init__(self, *_: Any):
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.__dict__["state"] = state
 
 
 class Dtype:
@@ -78,21 +98,25 @@ _Python: Any = pickle._Unpickler  # the faster one makes as long a list as a fil
 
 
 class Unpickler(_Python):
-    def __init__(self, content: Any, size: int = 100_000_000):
-        """`size`: of the file, in bytes."""
+    """`size`: of the file, in bytes. `stubs`: a pattern of the modules whose classes and functions become `Stub`s."""
+
+    def __init__(self, content: Any, size: int = 100_000_000, stubs: str | None = None):
         super().__init__(content)
         self.copied = 0
         self.most = SLACK + 4 * size
+        self.stubs = stubs
 
     def find_class(self, module: str, name: str) -> Any:
         module = {"__builtin__": "builtins"}.get(module, module)
         if (module, name) not in _ADMITTED:
+            if self.stubs is not None and re.fullmatch(self.stubs, module):
+                return Stub
             raise Wrong(f"asks for {module}.{name}; only numpy arrays in plain containers are read, for safety")
         return _ADMITTED[module, name]
 
     def load_build(self) -> None:
         """Python's own sets attributes on whatever the file names, on functions and classes too."""
-        if not isinstance(self.stack[-2], Array | Dtype):
+        if not isinstance(self.stack[-2], Array | Dtype | Stub):
             raise Wrong("sets attributes of what is no array")
         pickle._Unpickler.load_build(self)  # type: ignore[attr-defined]
 
@@ -115,11 +139,12 @@ class Unpickler(_Python):
     dispatch[pickle.REDUCE[0]] = load_reduce
 
 
-def load(path: Path) -> Any:
-    """What a pickle holds; arrays are `Array`s. Raises Wrong for what is not admitted, and what broken bytes raise."""
+def load(path: Path, stubs: str | None = None) -> Any:
+    """What a pickle holds; arrays are `Array`s, and what is of a module that fits the pattern `stubs` a `Stub`. Raises
+    Wrong for what is not admitted, and what broken bytes raise."""
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         size = len(content)
-        found = Unpickler(content, size).load()  # of a map one cannot read, or make room for, more than there is
+        found = Unpickler(content, size, stubs).load()  # of a map one cannot read, or make room for, more than there is
     if _expanded(found, {}) > SLACK + 16 * size:
         raise Wrong("names the same lists so often that they would fill the memory")
     return found
