@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 import pytest
 
-from rlexp.datasets import formats, store, unpickle
+from rlexp.datasets import formats, store
+from rlexp.util import unpickle
 from rlexp.util.errors import UserError
 
 N = 20
