@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 
 from rlexp.envs.make import describe
-from rlexp.experiment.compose import choices, compose
+from rlexp.experiment.compose import add_config_dir
 from rlexp.experiment.config import RunConfig, build
 from rlexp.experiment.events import Event
+from rlexp.experiment.hydra_errors import composed, no_such
 from rlexp.experiment.probe import probe
 from rlexp.experiment.task import make_task
 from rlexp.experiment.train import run_seed
@@ -30,32 +31,38 @@ from rlexp.loggers.jsonl import read
 from rlexp.policies.base import Policy
 from rlexp.policies.files import load_policy, save_policy
 from rlexp.rollout.evaluation import evaluate
-from rlexp.util import checkpoint, seeding
+from rlexp.util import checkpoint, configs, seeding
 from rlexp.util.errors import UserError
 
 BUDGETS = {"env_steps": 20_000, "updates": 20}  # on the line world, by the algorithm's clock
 QUIET = ("video=none", "logger=none")
 
 
-def check_algorithm(name: str, *overrides: str) -> None:
+def check_algorithm(name: str, *overrides: str, config_dir: str | Path | None = None) -> None:
     """Check that the algorithm `algo=name`, rlexp's or a plugin's, keeps the contract of `rlexp.algos.base.Algorithm`.
 
     It composes with every environment or says why not; refuses options that it has not and values out of range; is
     deterministic, and differs between seeds; learns its toy; resumes exactly after a stop; evaluation and saving change
     nothing of it; its policies survive being saved. `overrides` are further options of its toy runs, such as
-    'algo.lr=0.1'. Takes about a minute. Raises AssertionError where the contract is broken."""
-    for check in CHECKS:
-        with tempfile.TemporaryDirectory() as folder:
-            check(name, Path(folder), *overrides)
+    'algo.lr=0.1'; `config_dir` holds configs of your own, as --config-dir. Takes about a minute. Raises AssertionError
+    where the contract is broken, UserError where there is no such algorithm or option."""
+    with configs.forgetting():
+        if config_dir is not None:
+            add_config_dir(str(config_dir))
+        if name not in configs.choices("algo"):
+            raise UserError(no_such("algo", name))
+        for check in CHECKS:
+            with tempfile.TemporaryDirectory() as folder:
+                check(name, Path(folder), *overrides)
 
 
 def toy(name: str, *overrides: str) -> RunConfig:
     """A short and quiet run of an algorithm on the line world; or its own experiment <name>_toy, where there is one."""
-    if f"{name}_toy" in choices("experiment"):
-        return build(compose([f"+experiment={name}_toy", *QUIET, *overrides]))
-    budget = BUDGETS[build(compose([f"algo={name}"])).algo_class.clock]
+    if f"{name}_toy" in configs.choices("experiment"):
+        return build(composed([f"+experiment={name}_toy", *QUIET, *overrides]))
+    budget = BUDGETS[build(composed([f"algo={name}"])).algo_class.clock]
     words = [f"algo={name}", "env=lineworld", f"train.budget={budget}", "train.eval_episodes=50"]
-    return build(compose([*words, *QUIET, *overrides]))
+    return build(composed([*words, *QUIET, *overrides]))
 
 
 def train(run: RunConfig, folder: Path, seed: int = 0, stop_after: int | None = None) -> list[Event]:
@@ -77,11 +84,11 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 def check_composes(name: str, folder: Path, *overrides: str) -> None:
     """It composes with every environment, or says in one line why not; its toy can start."""
-    for env in choices("env"):
+    for env in configs.choices("env"):
         given = ["env.id=CartPole-v1"] if env == "gym" else []
         said, run = "", None
         try:
-            run = build(compose([f"algo={name}", f"env={env}", *given]))
+            run = build(composed([f"algo={name}", f"env={env}", *given]))
         except UserError as error:
             said = str(error)
         assert "\n" not in said, f"env={env}: an error is one line, not {said}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from rlexp.cli import main
 from rlexp.experiment import former_names
@@ -245,7 +246,10 @@ def test_a_run_without_a_logger_is_tracked_afterwards_and_numbers_are_the_same(n
     [
         (["nowhere", "--to", "tensorboard"], "nowhere: no run or study folder"),
         (["{run}", "--to", "tensorbord"], "logger=tensorbord: no such logger; did you mean 'tensorboard'?"),
-        (["{run}", "--to", "none"], "logger=none: is 0 loggers; name one"),
+        (["{run}", "--to", "none"], "--to none: is 0 loggers; name one"),
+        (["{run}", "--to", "wandb,tensorboard"], "--to wandb,tensorboard: takes one logger; track once for each"),
+        (["{run}", "--to", "tensorboard", "--option", "x"], "--option x: takes KEY=VALUE, as in conf/logger/"),
+        (["{run}", "--to", "mine", "--config-dir", "nowhere"], "--config-dir: there is no folder 'nowhere'"),
         (["{run}", "--to", "tensorboard", "--option", "flush=3"], "did you mean 'logger.tensorboard.flush_every'?"),
         (["{run}"], "the following arguments are required: --to"),
     ],
@@ -260,10 +264,12 @@ def test_mistakes_in_track_cost_one_line(words, line, tmp_path, capsys):
 
 
 def test_a_tracker_that_cannot_be_written_is_a_mistake_in_track(tmp_path, capsys):
-    train(built("logger=none", *SEARCH), tmp_path / "run" / "seed_0")
+    config = built("logger=none", *SEARCH)
+    train(config, tmp_path / "run" / "seed_0")
     (tmp_path / "run" / "seed_0" / "tensorboard").write_text("")  # no folder
-    (tmp_path / "run" / "config.yaml").write_text("seeds: [0]\n")
-    (tmp_path / "run" / "run.json").write_text('{"seeds": {"0": {"status": "done"}}}')
+    (tmp_path / "run" / "config.yaml").write_text(OmegaConf.to_yaml(config.plain))
+    record = {"clock": "updates", "seeds": {"0": {"status": "done", "step": 30}}}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
     assert main.main(["track", str(tmp_path / "run"), "--to", "tensorboard"]) == 2
     assert "seed_0: logger tensorboard is given up: FileExistsError" in capsys.readouterr().err
 

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import rlexp
+from rlexp.cli import main
 from rlexp.cli.notebook import TrainedRun, written
 from rlexp.experiment import train as training
+from rlexp.util import configs, paths
 from rlexp.util.errors import UserError
 from tests.helpers import QUIET, command, metrics
 
@@ -67,6 +69,9 @@ def test_the_notebook_keeps_its_chance_threads_and_words(tmp_path, monkeypatch):
         (["-m"], {}, "-m: a notebook takes options"),
         (["ppo"], {}, "ppo: a notebook takes options"),
         (["+study=swimmer_dpo"], {}, "rlexp train +study=swimmer_dpo"),
+        (["seeds=[0]"], {"seeds": [1]}, "seeds: stands in a word and in seeds=[1]; give one of them"),
+        (["--config-dir", "x"], {}, "--config-dir: is an argument here, train(..., config_dir='mine')"),
+        ([], {"config_dir": "nowhere"}, "--config-dir: there is no folder 'nowhere'"),
         ([], {"seeds": [-1]}, "seeds: -1 is not a whole number"),
         ([], {"seeds": object}, "is no number, word, list or dict"),
         ([], {"resume": "nowhere"}, "resume=nowhere: no run folder"),
@@ -79,6 +84,37 @@ def test_a_mistake_is_one_line_and_leaves_nothing(words, options, said, tmp_path
     assert said in str(error.value)
     assert len(str(error.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A folder with an environment and a logger of one's own, for --config-dir."""
+    monkeypatch.chdir(tmp_path)
+    for group, name, text in (
+        ("env", "short", (paths.CONF / "env" / "lineworld.yaml").read_text()),
+        ("logger", "slow", "slow: {_target_: rlexp.loggers.tensorboard.TensorBoard, flush_every: 600}\n"),
+    ):
+        (tmp_path / "mine" / group).mkdir(parents=True)
+        (tmp_path / "mine" / group / f"{name}.yaml").write_text(text)
+    with configs.forgetting():
+        yield tmp_path / "mine"
+
+
+def test_configs_of_ones_own_are_found_by_every_command(mine, capsys):
+    words = ["env=short", "train.budget=2048", "train.eval_episodes=2", *QUIET]
+    run = rlexp.train(*words, config_dir=mine, seeds=[0])
+    assert run.record["command"].startswith(f"rlexp train --config-dir {mine} env=short")
+    again = rlexp.train(resume=run.folder, config_dir=mine, logger="slow", **{"train.budget": 4096})
+    assert list(again.config["logger"]) == ["slow"]
+    with pytest.raises(UserError, match="no such env"):
+        rlexp.train(*words)
+    for words in (["track", run.folder, "--to", "slow"], ["data", "import", "x.npz", "mine", "--env", "short"]):
+        with configs.forgetting():
+            assert main.main([str(word) for word in words]) == 2
+            refused = capsys.readouterr().err
+            assert "no such logger" in refused or "no environment 'short'" in refused
+            main.main([*map(str, words), f"--config-dir={mine}"])
+            assert capsys.readouterr().err in ("", "error: x.npz: no such file\n")
 
 
 def test_a_notebook_shows_a_mistake_without_traceback():

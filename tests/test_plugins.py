@@ -11,7 +11,9 @@ import textwrap
 
 import pytest
 
+from rlexp.testing import check_algorithm
 from rlexp.util import checkpoint
+from rlexp.util.errors import UserError
 from tests.helpers import ROOT
 
 QUICK = ["seeds=[0]", "video=none", "logger=none", "train.eval_episodes=5"]
@@ -132,6 +134,13 @@ def test_a_plugins_engine_runs_new_and_resumed_runs(site, tmp_path):
 def test_a_plugins_algorithm_passes_the_contract_tests(site, tmp_path):
     code = "import sys; from rlexp.testing import check_algorithm; assert 'pytest' not in sys.modules; "
     good("-c", code + "check_algorithm('reinforce')", cwd=tmp_path, site=site)
+
+
+def test_the_contract_tests_of_what_is_not_there_are_one_line():
+    with pytest.raises(UserError, match="algo=cmaess: no such algo; did you mean 'cmaes'"):
+        check_algorithm("cmaess")
+    with pytest.raises(UserError, match=r"algo\.popsiz: unknown option; did you mean"):
+        check_algorithm("cmaes", "algo.popsiz=3")
 
 
 def test_the_contract_tests_find_state_that_is_not_named(tmp_path):

@@ -137,7 +137,7 @@ def _check_flags(words: list[str]) -> None:
 
 def _refuse_bare(word: str) -> NoReturn:
     """Raise UserError for a word without a key, with the groups that have such a choice."""
-    from rlexp.experiment.compose import choices, groups
+    from rlexp.util.configs import choices, groups
 
     options = [f"{group}={word}" for group in groups() if word in choices(group)]
     hint = did_you_mean(next(iter(options), None))
@@ -154,7 +154,7 @@ def ordered(words: list[str]) -> list[str]:
 def _check_groups(words: list[str]) -> None:
     """A group is chosen by a word, `logger` also by a list: of true, null, a number or another list Hydra makes a
     traceback."""
-    from rlexp.experiment.compose import choices, groups
+    from rlexp.util.configs import choices, groups
 
     known = groups()
     for word in words:

@@ -36,6 +36,9 @@ COMMANDS = (
 LOADING = ("eval", "publish", "chunks", "targets", "pairs", "sigma", "novices", "reward")
 
 
+EVERYWHERE = "every command takes --config-dir DIR: a folder with configs of your own, DIR/env/mine.yaml and so on"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run `rlexp argv`; returns the exit code: 0, 1 (doctor found a fault), 2 (the user can mend it).
 
@@ -44,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["train"]:
         return _train(words[1:])
-    parser = Parser(prog="rlexp", description=__doc__)
+    parser = Parser(prog="rlexp", description=__doc__, epilog=EVERYWHERE)
     commands = parser.add_subparsers(dest="command", required=True)
     about = "train an algorithm on an environment, as main.py does"
     how = "`rlexp train --help` says what can be typed"
@@ -61,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run(parser: argparse.ArgumentParser, words: list[str]) -> int:
     """Run the command that `words` are. Returns the exit code."""
     try:
-        args = parser.parse_args(words)
+        args = parser.parse_args(_without_config_dirs(words))
         _check(args)
         if vars(args).get("trust"):
             trust.admit_all()
@@ -76,6 +79,15 @@ def _run(parser: argparse.ArgumentParser, words: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _without_config_dirs(words: list[str]) -> list[str]:
+    """`words` without --config-dir, which is obeyed. Raises UserError where there is no such folder."""
+    if not any(word.startswith(("--config-dir", "-cd")) for word in words):
+        return words
+    from rlexp.experiment.compose import take_config_dirs
+
+    return take_config_dirs(words)
 
 
 def _train(words: list[str]) -> int:

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from rlexp.cli import launch
-from rlexp.experiment import compose, former_names, hydra_errors, plan
+from rlexp.experiment import compose, former_names, plan
+from rlexp.experiment.compose import CONFIG_DIR
 from rlexp.experiment.config import make_engine
+from rlexp.experiment.hydra_errors import composed
 from rlexp.policies.files import Saved, load_policy
 from rlexp.report.history import Run
-from rlexp.util import seeding
+from rlexp.util import configs, seeding
 from rlexp.util.errors import UserError
 
 NOT_WORDS = ("true", "false", "null", "nan", "inf")  # without quotes
@@ -66,20 +66,29 @@ class TrainedRun(Run):
         return f"seed {seed} {facts['status']} ({facts['message']})"
 
 
-def train(*words: str, **options: Any) -> TrainedRun:
+def train(*words: str, config_dir: str | Path | None = None, **options: Any) -> TrainedRun:
     """Train as `rlexp train *words` does, e.g. train("algo=ppo", "env=cartpole", seeds=[0]), and return the run.
 
-    `options` are words too: `seeds=[0]`, `resume="runs/DAY/RUN"`, `**{"algo.lr": 1e-3}`. Folders are relative to the
-    current one. Raises UserError for a mistake, before anything is written; KeyboardInterrupt leaves a run that
-    `resume` continues. A seed that fails is a warning in the output, and a status in the run.
+    `options` are words too: `seeds=[0]`, `resume="runs/DAY/RUN"`, `**{"algo.lr": 1e-3}`. `config_dir` holds configs of
+    your own, as --config-dir. Folders are relative to the current one. Raises UserError for a mistake, before anything
+    is written; KeyboardInterrupt leaves a run that `resume` continues. A seed that fails is a warning in the output,
+    and a status in the run.
     """
     typed = [*words, *(_word(key, value) for key, value in options.items())]
     for word in typed:
+        if word.startswith(CONFIG_DIR):
+            raise UserError("--config-dir: is an argument here, train(..., config_dir='mine')")
         if word.startswith("-") or not re.match(r"[^=]+=", word):
             raise UserError(f"{word}: a notebook takes options, key=value, and no flags")
         if word.startswith("+study="):
             raise UserError(f"{word}: a study is several runs; start it on the command line: rlexp train {word}")
-    with _as_typed(typed), _own_chance_and_threads():
+    twice = {word.partition("=")[0] for word in words} & set(options)
+    if twice:
+        key = min(twice)
+        raise UserError(f"{key}: stands in a word and in {key}={options[key]!r}; give one of them")
+    if config_dir is not None:
+        typed = ["--config-dir", str(config_dir), *typed]
+    with _as_typed(typed), _own_chance_and_threads(), configs.forgetting():
         return TrainedRun.read(_run(former_names.translated(compose.take(typed))).resolve())
 
 
@@ -115,13 +124,10 @@ def _run(words: list[str]) -> Path:
     if resumed:
         launch.resume(words)
         return resumed[-1]
-    try:
-        launch._check_groups(words)
-        composed = compose.compose(words)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(hydra_errors.hydra_error(error, words)) from None
-    work = plan.single(composed)
-    launch.execute(work, make_engine(OmegaConf.to_container(composed.engine, resolve=True)))
+    launch._check_groups(words)
+    config = composed(words)
+    work = plan.single(config)
+    launch.execute(work, make_engine(OmegaConf.to_container(config.engine, resolve=True)))
     return work.path
 
 

@@ -1,29 +1,27 @@
 """Environments by name: those that have a config, and any other that Gymnasium knows."""
 
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 
 from rlexp.envs.spec import EnvConfig, register
-from rlexp.util import paths, plugins
-from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util import configs
+from rlexp.util.errors import UserError, did_you_mean, nearest, said_of
+from rlexp.util.files import read_yaml
+from rlexp.util.params import typed
 
 
 def files() -> dict[str, Path]:
-    """conf/env/<name>.yaml of each environment that has one, ours or a plugin's, by name."""
-    confs = [paths.CONF, *(plugin.conf() for plugin in plugins.installed())]
-    found = {file.stem: file for conf in confs if conf for file in (conf / "env").glob("*.yaml")}
+    """conf/env/<name>.yaml of each environment that has one, whoever's it is, by name."""
+    found = {file.stem: file for _, folder in configs.folders() for file in (folder / "env").glob("*.yaml")}
     found.pop("gym", None)  # which has no id of its own
     return found
 
 
 def from_conf(file: Path) -> EnvConfig:
-    """The environment that a config describes."""
-    from omegaconf import OmegaConf
-
-    plain: Any = OmegaConf.to_container(OmegaConf.load(file))
-    return EnvConfig(**plain)
+    """The environment that a config describes. Raises UserError for a mistake in it."""
+    with said_of(str(file)):
+        return typed(EnvConfig, read_yaml(file), "env")
 
 
 def environment(name: str) -> EnvConfig:

@@ -19,20 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 from yaml import YAMLError
 
-from rlexp.util import paths, plugins, trust
+from rlexp.util import paths, trust
+from rlexp.util.configs import config_dirs, folders
 from rlexp.util.errors import UserError
 from rlexp.util.files import read_text, yaml_mistake
 
-_config_dirs: list[Path] = []  # given with --config-dir to this process
-
-
-def folders() -> list[tuple[str, Path]]:
-    """(whose, folder) of all configs, ours first. Raises UserError for a plugin that is not there."""
-    found = [("rlexp", paths.CONF)]
-    for plugin in plugins.installed():
-        if folder := plugin.conf():
-            found.append((f"plugin {plugin.name}", folder))
-    return found + [(f"--config-dir {folder}", folder) for folder in _config_dirs]
+CONFIG_DIR = ("--config-dir", "-cd")
 
 
 def check() -> None:
@@ -53,34 +45,29 @@ def check() -> None:
                 raise UserError(f"{whose}: {name} is already one of {other}'s configs; give it another name")
 
 
-def groups() -> list[str]:
-    """Names of all groups: algo, env, and so on."""
-    return sorted({group.name for _, folder in folders() for group in folder.iterdir() if group.is_dir()})
-
-
-def choices(group: str) -> list[str]:
-    """Names of all configs of a group, whoever's they are; none for what is no group."""
-    return sorted(file.stem for _, folder in folders() for file in (folder / group).glob("*.yaml"))
-
-
-def find(group: str, choice: str) -> Path | None:
-    """The file of a choice, or None."""
-    files = (folder / group / f"{choice}.yaml" for _, folder in folders())
-    return next((file for file in files if file.is_file()), None)
-
-
 def take(words: Sequence[str]) -> list[str]:
     """The command line without --config-dir and trust=true, which are obeyed for the rest of this process. Raises
     UserError where they are wrong."""
-    rest, left = [], iter(words)
+    rest = take_config_dirs(words)
+    for word in rest:
+        if word.startswith("trust="):
+            _trust(word.removeprefix("trust="))
+    return [word for word in rest if not word.startswith("trust=")]
+
+
+def take_config_dirs(words: Sequence[str]) -> list[str]:
+    """The command line without --config-dir, whose folders are searched for the rest of this process. Raises
+    UserError where there is none such."""
+    rest = []
+    left = iter(words)
     for word in left:
         flag, equals, value = word.partition("=")
-        if flag in ("--config-dir", "-cd"):
-            add_config_dir(value if equals else next(left, ""))
-        elif flag == "trust":
-            _trust(value)
-        else:
+        if flag not in CONFIG_DIR:
             rest.append(word)
+        elif equals:
+            add_config_dir(value)
+        else:
+            add_config_dir(next(left, ""))
     return rest
 
 
@@ -91,8 +78,8 @@ def add_config_dir(folder: str) -> None:
     if not folder or not place.is_dir():
         raise UserError(f"--config-dir: there is no folder '{folder}'")
     place = place.resolve()
-    if place not in _config_dirs:
-        _config_dirs.append(place)
+    if place not in config_dirs:
+        config_dirs.append(place)
     check()
     trust.admit(_named_in(place))
 
@@ -115,17 +102,16 @@ def _trust(value: str) -> None:
         trust.admit_all()
 
 
-def compose(words: Iterable[str], config_dirs: Iterable[Path] = ()) -> DictConfig:
+def compose(words: Iterable[str]) -> DictConfig:
     """The composed config of `python main.py *words`. Raises UserError or Hydra's errors."""
-    with _also(config_dirs):
-        register()
-        before = GlobalHydra.instance().hydra  # that of main.py, where a study or a sweep composes its parts
-        GlobalHydra.instance().clear()
-        try:
-            with hydra.initialize_config_dir(str(paths.CONF), version_base="1.3"), mistakes_named():
-                return hydra.compose("config", list(words))
-        finally:
-            GlobalHydra.instance().hydra = before
+    register()
+    before = GlobalHydra.instance().hydra  # that of main.py, where a study or a sweep composes its parts
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(paths.CONF), version_base="1.3"), mistakes_named():
+            return hydra.compose("config", list(words))
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 @contextmanager
@@ -154,17 +140,6 @@ def _check_readable(file: Path) -> None:
         raise UserError(yaml_mistake(file, error)) from None
     if not isinstance(node, DictConfig):
         raise UserError(f"{file}: is no mapping of keys to values")
-
-
-@contextmanager
-def _also(config_dirs: Iterable[Path]) -> Iterator[None]:
-    before = list(_config_dirs)
-    try:
-        for folder in config_dirs:
-            add_config_dir(str(folder))
-        yield
-    finally:
-        _config_dirs[:] = before
 
 
 def register() -> None:

@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rlexp.experiment import compose
-from rlexp.util import paths
+from rlexp.util import configs, paths
 from rlexp.util.errors import UserError
 from rlexp.util.files import read_text
 from rlexp.util.former_keys import FORMER, algorithm_of, given_twice
@@ -89,7 +88,7 @@ def algorithms_of(words: Iterable[str]) -> set[str]:
     if "algo" in chosen:
         return _named(chosen["algo"])
     for group in ("experiment", "study"):
-        texts = [_text(compose.find(group, choice)) for choice in chosen.get(group, [])]
+        texts = [_text(configs.find(group, choice)) for choice in chosen.get(group, [])]
         names = re.findall(r"(?:override /|\b)algo(?:: |=)(\w+)", "\n".join(texts))
         if names:
             return _named(names)
@@ -98,7 +97,7 @@ def algorithms_of(words: Iterable[str]) -> set[str]:
 
 def _named(choices: Iterable[str]) -> set[str]:
     """The algorithms that these choices of group `algo` configure."""
-    return _targets(compose.find("algo", choice) for choice in choices)
+    return _targets(configs.find("algo", choice) for choice in choices)
 
 
 def _targets(files: Iterable[Path | None]) -> set[str]:

@@ -2,14 +2,24 @@
 
 import re
 import sys
+from collections.abc import Sequence
 
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlexp.experiment.compose import choices, compose, groups
-from rlexp.util.errors import did_you_mean, nearest
+from rlexp.experiment.compose import compose
+from rlexp.util.configs import choices, groups
+from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.params import all_keys, nearest_key
+
+
+def composed(words: Sequence[str]) -> DictConfig:
+    """The config that `words` compose. Raises UserError, for what Hydra finds wrong with them too."""
+    try:
+        return compose(words)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(hydra_error(error, list(words))) from None
 
 
 def hydra_error(error: Exception, words: list[str] | None = None) -> str:

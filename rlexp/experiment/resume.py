@@ -9,7 +9,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlexp.engines.base import Engine
 from rlexp.experiment import hydra_errors, overrides, status
-from rlexp.experiment.compose import find
 from rlexp.experiment.config import RunConfig, build, make_engine, seed_list, stored
 from rlexp.experiment.essentials import FREE_ON_RESUME, difference, digest
 from rlexp.experiment.folder import Folder
@@ -20,6 +19,7 @@ from rlexp.loggers import jsonl
 from rlexp.report import history
 from rlexp.report.records import read_config, read_record
 from rlexp.util import checkpoint
+from rlexp.util.configs import find
 from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.files import read_yaml
 from rlexp.util.params import all_keys, nearest_key

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from rlexp.experiment import hydra_errors
-from rlexp.experiment.compose import compose
+from rlexp.experiment.hydra_errors import composed, no_such
 from rlexp.loggers.base import LoggedSeed, Status
 from rlexp.loggers.make import Chosen, Loggers, chosen
 from rlexp.report.history import Run
+from rlexp.util import configs
 from rlexp.util.errors import UserError
 
 
@@ -30,17 +28,21 @@ class Tracked:
 
 def group(name: str, words: list[str]) -> dict[str, Any]:
     """A group of the config that is composed of `words` (logger=NAME, logger.NAME.OPTION=VALUE). Raises UserError."""
-    try:
-        return OmegaConf.to_container(compose(words)[name], resolve=True)  # type: ignore[return-value]
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(hydra_errors.hydra_error(error, words)) from None
+    return OmegaConf.to_container(composed(words)[name], resolve=True)  # type: ignore[return-value]
 
 
 def logger_named(name: str, options: list[str]) -> Chosen:
     """The logger conf/logger/`name`.yaml with `options` (KEY=VALUE). Raises UserError."""
+    if "," in name:
+        raise UserError(f"--to {name}: takes one logger; track once for each, --to {name.split(',')[0]} first")
+    if name not in configs.choices("logger"):
+        raise UserError(no_such("logger", name))
+    for option in options:
+        if "=" not in option:
+            raise UserError(f"--option {option}: takes KEY=VALUE, as in conf/logger/{name}.yaml")
     found = chosen(group("logger", [f"logger={name}", *(f"logger.{name}.{option}" for option in options)]))
     if len(found) != 1:
-        raise UserError(f"logger={name}: is {len(found)} loggers; name one")
+        raise UserError(f"--to {name}: is {len(found)} loggers; name one")
     return found[0]
 
 
