@@ -97,7 +97,7 @@ def _shown(name: str, folder: Path) -> "Shown":
 
 def _differences(config: dict[str, Any]) -> "list[Difference] | None":
     """Options whose value is not what `algo=... env=...` alone would give; None where that cannot be said."""
-    from rlexp.experiment.compose import choices, compose
+    from rlexp.util.configs import choices, compose
     from rlexp.experiment.config import build
     from rlexp.report.naming import names
 
