@@ -97,9 +97,10 @@ def _shown(name: str, folder: Path) -> "Shown":
 
 def _differences(config: dict[str, Any]) -> "list[Difference] | None":
     """Options whose value is not what `algo=... env=...` alone would give; None where that cannot be said."""
-    from rlexp.util.configs import choices, compose
+    from rlexp.experiment.compose import compose
     from rlexp.experiment.config import build
     from rlexp.report.naming import names
+    from rlexp.util.configs import choices
 
     algorithm, environment = names(config)
     words = [f"algo={algorithm}", f"env={environment}"]
