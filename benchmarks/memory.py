@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 RUNS = {
     "ppo": ["algo=ppo", "env=cartpole", "train.budget=1000000000", "train.save_every=200000"],
-    "dpo": ["algo=dpo", "env=swimmer", "train.budget=1000000", "algo.iterations=1000", "train.save_every=500"],
+    "dpo": ["algo=dpo", "env=swimmer", "train.budget=384000", "algo.iterations=1000", "train.save_every=500"],
 }
 
 
