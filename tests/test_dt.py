@@ -539,3 +539,14 @@ def test_targets_command(tmp_path, capsys, monkeypatch):
     save_policy(tmp_path / "0.safetensors", DTPolicy(net, dt.Normaliser(2), 5, 1.0, 0.0, 0.0), env, {})
     with pytest.raises(UserError, match="the best return in the data is 0; say with --returns"):
         call(tmp_path / "0.safetensors")
+
+
+@pytest.mark.parametrize(("native", "chosen"), [(True, "bfloat16"), (False, "float32")])
+def test_the_precision_is_chosen_by_the_machine_and_stored(native, chosen, monkeypatch):
+    monkeypatch.setattr(dt, "has_bfloat16", lambda device: native)
+    run = built("+experiment=dt_toy", "algo.precision=auto")
+    assert run.plain["algo"]["precision"] == run.algo.precision == chosen
+    assert run.algo_class.advice(run.algo, "cpu") is None
+    asked = built("+experiment=dt_toy", "algo.precision=bfloat16")
+    advice = asked.algo_class.advice(asked.algo, "cpu")
+    assert (advice is None) is native

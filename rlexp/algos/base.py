@@ -107,6 +107,19 @@ class Algorithm(ABC):
     def check(cls, config: Any, budget: int) -> None:
         """Raise `params.OutOfRange` for values that are each in range but do not go together."""
 
+    @classmethod
+    def resolve(cls, options: dict[str, Any], device: str) -> dict[str, Any]:
+        """The options with what depends on the machine decided, so that the stored config says what it was.
+
+        device: train.device, cpu or cuda
+        """
+        return options
+
+    @classmethod
+    def advice(cls, config: Any, device: str) -> str | None:
+        """A line to be said before training where an option does not suit the machine; None where all do."""
+        return None
+
     @abstractmethod
     def step(self) -> Progress:
         """One unit of work: a rollout and its updates, a generation, a round. A few seconds at most, so that progress

@@ -47,6 +47,7 @@ from rlexp.nn.learner import Batch, Learner, mean_metrics
 from rlexp.policies.base import Policy
 from rlexp.util.errors import UserError
 from rlexp.util.params import OutOfRange, Params, param
+from rlexp.util.processor import has_bfloat16
 
 # which tokens' outputs are read
 STATES = slice(1, None, 3)
@@ -343,7 +344,10 @@ class DT(Algorithm):
         )
         batch_size: int = param("windows per update, drawn with replacement", unit="windows", ge=1)
         log_every: int = param("updates per row of metrics", unit="updates", ge=1)
-        precision: str = param("of products; weights stay float32", choices=("float32", "bfloat16"))
+        precision: str = param(
+            "of products; weights stay float32; auto: bfloat16 where that is native, else float32",
+            choices=("auto", "float32", "bfloat16"),
+        )
 
     clock = "updates"
     compiles = True
@@ -351,6 +355,23 @@ class DT(Algorithm):
     needs = frozenset({"data"})
     devices = frozenset({"cpu", "cuda"})
     state = ("learner", "rng", "updates")
+
+    @classmethod
+    def resolve(cls, options: dict[str, Any], device: str) -> dict[str, Any]:
+        if options.get("precision") != "auto":
+            return options
+        if has_bfloat16(device):
+            return {**options, "precision": "bfloat16"}
+        return {**options, "precision": "float32"}
+
+    @classmethod
+    def advice(cls, config: Config, device: str) -> str | None:
+        if config.precision != "bfloat16" or has_bfloat16(device):
+            return None
+        return (
+            "warning: this processor has no native bfloat16, so that it is several times slower "
+            "than float32; algo.precision=auto chooses"
+        )
 
     def __init__(self, config: Config, task: Task):
         assert task.data is not None

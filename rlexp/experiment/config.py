@@ -171,6 +171,7 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         import torch
 
         train["device"] = "cuda" if "cuda" in algo_class.devices and torch.cuda.is_available() else "cpu"
+    body = algo_class.resolve(body, str(train.get("device")))
     env = typed(EnvConfig, plain["env"], "env")
     trainc = typed(TrainConfig, train, "train")
     algo = typed(algo_class.Config, body, "algo")

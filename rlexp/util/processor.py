@@ -27,6 +27,15 @@ def facts() -> dict[str, Any]:
     }
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether `device` (cpu or cuda) has bfloat16 natively; elsewhere it is emulated, and slow. Imports torch."""
+    if device == "cpu":
+        return bool(facts()["bfloat16"])
+    import torch
+
+    return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def name() -> str:
     """The processor's name."""
     return _field(_info(), "model name") or platform.processor() or platform.machine()

@@ -106,7 +106,10 @@ def _processor() -> Check:
     from rlexp.util import processor
 
     threads = f"torch uses {torch.get_num_threads()} threads unless told (train.threads)"
-    note = f"{processor.name()}, {os.cpu_count()} cores, {threads}"
+    bfloat16 = "no native bfloat16"
+    if processor.has_bfloat16("cpu"):
+        bfloat16 = "native bfloat16"
+    note = f"{processor.name()}, {os.cpu_count()} cores, {bfloat16}, {threads}"
     return Check("processor", True, note, required=True)
 
 
