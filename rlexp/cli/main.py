@@ -11,6 +11,7 @@ from rlexp.cli.commands import (
     check,
     chunks,
     compare,
+    courses,
     data,
     doctor,
     evaluate,
@@ -30,7 +31,7 @@ from rlexp.util.output import steady
 # In the order of `rlexp --help`.
 COMMANDS = (
     *(evaluate, check, runs, refresh, compare, report, pictures, targets, chunks, preferences, rlhf, data),
-    *(track, doctor),
+    *(courses, track, doctor),
 )
 # Those that load policies, which may name code.
 LOADING = ("eval", "publish", "chunks", "targets", "pairs", "sigma", "novices", "reward")

@@ -22,7 +22,12 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
     mean = float(np.mean(values))
     if n < 2:
         return mean, math.nan
-    return mean, t_quantile(confidence, n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
+    return mean, half_width(float(np.std(values, ddof=1)), n, confidence)
+
+
+def half_width(std: float, n: int, confidence: float = 0.95) -> float:
+    """Half the width of the Student-t interval of a mean of n ≥ 2 values with this standard deviation (ddof 1)."""
+    return t_quantile(confidence, n - 1) * std / math.sqrt(n)
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:
