@@ -21,7 +21,7 @@ WORDS = ["algo=cmaes", "env=sphere", "seeds=[0,1]", "train.budget=10", "train.sa
 def finished(tmp_path_factory):
     """A run of ten updates that has ended."""
     work = plan.single(compose([*WORDS, f"runs={tmp_path_factory.mktemp('runs')}"]))
-    assert execute(work, Serial()) == 0
+    assert execute(work, Serial(Serial.Config())) == 0
     return work.path
 
 
@@ -89,11 +89,11 @@ def test_the_checkpoint_before_stands_in_for_a_broken_one(harm, run, finished, c
     else:
         newest.unlink()
     whole = shutil.copytree(finished, run.parent / "whole")
-    assert execute(longer(run), Serial()) == 0
+    assert execute(longer(run), Serial(Serial.Config())) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     assert len(said) == 1
     assert "seed 0 goes on from step 8" in said[0]
-    assert execute(longer(whole), Serial()) == 0
+    assert execute(longer(whole), Serial(Serial.Config())) == 0
     assert metrics(run / "seed_0")[-1] == metrics(whole / "seed_0")[-1]
 
 
@@ -128,4 +128,4 @@ def test_runs_without_digests_are_resumed_as_before(run):
     record = json.loads((run / "run.json").read_text())
     del record["config_digest"]
     (run / "run.json").write_text(json.dumps(record))
-    assert execute(longer(run), Serial()) == 0
+    assert execute(longer(run), Serial(Serial.Config())) == 0

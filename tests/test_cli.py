@@ -28,8 +28,8 @@ def run(tmp_path_factory):
     work = Work(place, [(Folder(place, config.plain, "env_steps"), config)])
     work.begin()
     recorder = Recorder(work.folders())
-    Serial().run(one_by_one(work.jobs()), recorder)
-    work.close(interrupted=False, steps=recorder.steps)
+    Serial(Serial.Config()).run(one_by_one(work.jobs()), recorder)
+    work.close(whole=True)
     return place
 
 

@@ -2,18 +2,27 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
 
+from rlexp.cli.launch import execute
 from rlexp.engines.base import one_by_one
 from rlexp.engines.processes import Processes
 from rlexp.engines.serial import Serial
+from rlexp.experiment import plan, status
+from rlexp.experiment.compose import compose
+from rlexp.experiment.config import make_engine
+from rlexp.experiment.resume import resume
+from rlexp.experiment.train import Training
+from rlexp.report.records import read_record
 from rlexp.util.errors import UserError
+from rlexp.util.params import Params, param
 from tests.helpers import QUIET, command, metrics
 
-ENGINES = [Serial(), Processes(2)]
+ENGINES = [Serial(Serial.Config()), Processes(Processes.Config(workers=2))]
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ def test_a_job_that_fails_says_so_last_and_the_others_go_on(engine, how, said):
 
 def test_a_process_that_dies_is_one_failed_job():
     bad, good = Count(4, 2, "die"), Count(3)
-    assert told(Processes(1), [bad, good]) == {
+    assert told(Processes(Processes.Config(workers=1)), [bad, good]) == {
         bad: [0, 1, "WorkerDied: worker process ended with code -9"],
         good: [0, 1, 2],
     }
@@ -91,7 +100,92 @@ def test_what_the_handler_raises_ends_all(engine):
 @pytest.mark.parametrize("workers", [0, -1, 1.5, True, "two"])
 def test_workers_are_a_whole_number(workers):
     with pytest.raises(UserError, match=r"workers: .* is not a whole number ≥ 1"):
-        Processes(workers)
+        Processes(Processes.Config(workers=workers))
+
+
+SEARCH = ["algo=cmaes", "env=sphere", "seeds=[0,1]", "train.budget=4", *QUIET]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"workers": "abc"}, "engine.workers: 'abc' is not a whole number or null"),
+        ({"workers": 2, "threads": 0}, "engine.threads: must be ≥ 1"),
+        ({"wokers": 2}, "engine.wokers: unknown option; did you mean 'engine.workers'"),
+    ],
+)
+def test_options_of_engines_are_typed(options, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        make_engine({"_target_": "rlexp.engines.processes.Processes", **options})
+
+
+class Faulty(Serial):
+    """An engine of somebody's, with mistakes in it."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Params):
+        after: int = param("messages that it still hands on; -1: does not even begin")
+
+    def __init__(self, config):
+        self.left = config.after
+        if self.left < 0:
+            len(self.left)
+
+    def run(self, next_job, handle):
+        def some(job, message):
+            self.left -= 1
+            if self.left < 0:
+                raise ZeroDivisionError("an engine's own")
+            handle(job, message)
+
+        super().run(next_job, some)
+
+
+def test_an_engine_that_cannot_begin_is_one_line():
+    with pytest.raises(UserError, match=r"engine Faulty cannot begin: .*test_engines.py, line \d+: TypeError: object"):
+        make_engine({"_target_": "tests.test_engines.Faulty", "after": -1})
+
+
+@pytest.mark.parametrize("after", [0, 3, 9])
+def test_an_engine_that_fails_is_one_line_and_the_record_is_whole(after, tmp_path, capsys):
+    work = plan.single(compose([*SEARCH, f"runs={tmp_path}"]))
+    assert execute(work, Faulty(Faulty.Config(after=after))) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: engine Faulty has failed: ")
+    assert "ZeroDivisionError: an engine's own; continue with: " in said
+    assert said.count("\n") == 1
+    record = read_record(work.path)
+    states = [facts["status"] for facts in record["seeds"].values()]
+    done = states.count("done")
+    assert (record["final"]["n"], record["final"]["failed"], record["final"]["unfinished"]) == (done, 0, 2 - done)
+    assert record["finished"] is None
+    assert "Traceback" in (work.path / "train.log").read_text()
+    assert (work.path / "summary.md").is_file()
+    assert execute(resume(work.path, []), Serial(Serial.Config())) == 0
+
+
+def test_the_counters_of_an_interrupted_seed_are_of_one_moment(tmp_path, monkeypatch):
+    evaluate = Training._iterate
+    calls = []
+
+    def stop_after_the_row(training):
+        event = evaluate(training)
+        calls.append(event)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return event
+
+    monkeypatch.setattr(Training, "_iterate", stop_after_the_row)
+    work = plan.single(compose([*SEARCH, f"runs={tmp_path}"]))
+    with pytest.raises(KeyboardInterrupt):
+        execute(work, Serial(Serial.Config()))
+    last = metrics(work.path / "seed_0")[-1]
+    facts = status.read(work.path / "seed_0")
+    assert {name: facts[name] for name in ("step", "env_steps", "updates")} == {
+        name: last[name] for name in ("step", "env_steps", "updates")
+    }
+    assert (facts["status"], facts["message"]) == ("interrupted", "interrupted at step 3")
+    assert status.read(work.path / "seed_1")["message"] == "not begun"
 
 
 def test_main_with_an_engine_is_main_mp_and_the_seeds_files_are_the_truth(tmp_path):

@@ -137,7 +137,9 @@ def test_episodes_of_every_length_are_kept(place, monkeypatch):
 def test_no_more_processes_than_shards(place, small_shards):
     plan = generate.Plan(LINE, [Share(place / "policies" / "good.safetensors", 900, None, True)], 0)
     seen = []
-    generate.fill(plan, Processes(50), lambda: seen.append(len(multiprocessing.active_children())))
+    generate.fill(
+        plan, Processes(Processes.Config(workers=50)), lambda: seen.append(len(multiprocessing.active_children()))
+    )
     assert max(seen) == 2, "three shards fill it, the first of them from this process"
 
 
@@ -152,14 +154,14 @@ def test_a_worker_that_fails_or_dies_is_said(place):
     wrong = Share(policy_file(place / "policies" / "hop.safetensors", HOPPER), 100, None, False)
     plan = generate.Plan(LINE, [wrong], 0)
     with pytest.raises(RuntimeError, match=r"mat1|shape"):
-        Processes(1).run(plan.next, generate.handler(plan, lambda: None))
+        Processes(Processes.Config(workers=1)).run(plan.next, generate.handler(plan, lambda: None))
 
     def kill():
         for process in multiprocessing.active_children():
             process.kill()
 
     with pytest.raises(UserError, match="ended with code -9, perhaps for want of memory"):
-        generate.fill(generate.Plan(LINE, [share], 0), Processes(2), kill)
+        generate.fill(generate.Plan(LINE, [share], 0), Processes(Processes.Config(workers=2)), kill)
     assert not multiprocessing.active_children()
 
 

@@ -327,16 +327,16 @@ def test_an_episode_without_end_is_said_and_a_limit_gives_it_one(tmp_path, monke
 def test_a_second_signal_does_not_keep_the_record_from_being_closed(number, tmp_path, monkeypatch):
     real = Work.close
 
-    def close(work, interrupted, steps):
+    def close(work, whole):
         os.kill(os.getpid(), number)
-        real(work, interrupted, steps)
+        real(work, whole)
 
     monkeypatch.setattr(Work, "close", close)
     run = toy("vpg")
     work = Work(tmp_path, [(Folder(tmp_path, run.plain, "env_steps"), run)])
     before = signal.signal(number, _terminate)
     try:
-        assert execute(work, Serial()) == 0
+        assert execute(work, Serial(Serial.Config())) == 0
         assert signal.getsignal(number) == _terminate
     finally:
         signal.signal(number, before)

@@ -10,13 +10,15 @@ import re
 import shlex
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from rlexp.util import paths
+from rlexp.util import configs, paths
 from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.files import read_text
 from rlexp.util.output import steady
+from rlexp.util.plugins import said_with_place
 from rlexp.util.processes import limit_threads
 
 if TYPE_CHECKING:
@@ -260,6 +262,7 @@ def execute(work: "Work", engine: "Engine") -> int:
         say(note)
     recorder = Recorder(work.folders())
     stop: KeyboardInterrupt | None = None
+    broken: BaseException | None = None
     with Board(jobs, work.budgets(), work.clock, arms=work.is_study) as board:
 
         def handle(job: "SeedJob", event: "Event") -> None:
@@ -270,17 +273,27 @@ def execute(work: "Work", engine: "Engine") -> int:
             engine.run(one_by_one(jobs), handle)
         except KeyboardInterrupt as caught:
             stop = caught
-    _undisturbed(lambda: recorder.attempt(lambda: work.close(stop is not None, recorder.steps)))
+        except (Exception, SystemExit) as caught:  # of the engine itself: a job's own is a message
+            broken = caught
+    _undisturbed(lambda: recorder.attempt(lambda: work.close(whole=stop is None and broken is None)))
+    again = shlex.join([*program().split(), f"resume={work.path}", *_how()])
     if stop is not None:
-        say(f"interrupted; continue with: {shlex.join([*program().split(), f'resume={work.path}', *_how()])}")
+        say(f"interrupted; continue with: {again}")
         raise stop
+    if broken is not None:
+        recorder.attempt(lambda: work.say("".join(traceback.format_exception(broken))))
+        say(work.report())
+        name = type(engine).__name__
+        print(f"error: engine {name} has failed: {said_with_place(broken)}; continue with: {again}", file=sys.stderr)
+        return 1
     say(work.report())
     return 1 if work.failed() else 0
 
 
 def _how() -> list[str]:
     """The words typed that say how a run is executed, which its folder does not: its engine, and what is trusted."""
-    return [word for word in sys.argv[1:] if re.match(r"(engine|workers|trust)[.=]", word)]
+    words = [word for word in sys.argv[1:] if re.match(r"(engine|workers|trust)[.=]", word)]
+    return [f"--config-dir={folder}" for folder in configs.config_dirs] + words
 
 
 def _undisturbed(action: "Callable[[], None]") -> None:

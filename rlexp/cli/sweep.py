@@ -48,6 +48,7 @@ class Summary(Callback):
         print(f"{place / 'summary.md'}\n{self._table(place)}")
 
     def _table(self, place: Path) -> str:
+        from rlexp.experiment.tables import not_finished
         from rlexp.report.records import read_record
 
         lines = ["| options | run | seeds | return mean | 95 % t-interval | score |", "|---|---|---|---|---|---|"]
@@ -63,10 +64,11 @@ class Summary(Callback):
                 lines.append(f"| {options} | {run} | {final.get('n', '')} | see its folder | | |")
                 continue
             mean, half = final["return_mean"]["mean"], final["return_mean"]["t95"]
-            failed = f" ({final['failed']} not finished)" if final["failed"] else ""
             interval = "" if half is None else f"{mean - half:.1f} to {mean + half:.1f}"
             score = f"{final['score']['mean']:.1f}" if "score" in final else ""
-            lines.append(f"| {options} | {run} | {final['n']}{failed} | {mean:.1f} | {interval} | {score} |")
+            lines.append(
+                f"| {options} | {run} | {final['n']}{not_finished(final)} | {mean:.1f} | {interval} | {score} |"
+            )
         text = "\n".join(lines) + "\n"
         (place / "summary.md").write_text(text)
         return text

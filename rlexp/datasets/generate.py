@@ -123,8 +123,8 @@ def handler(plan: "Plan", tell: Callable[[], None]) -> Handle:
 def _engine(processes: int | None) -> Engine:
     """What plays the shards; None: as many processes as there are cores."""
     if processes == 1 or multiprocessing.current_process().daemon:  # a daemon may have no children
-        return Serial()
-    return Processes(processes)
+        return Serial(Serial.Config())
+    return Processes(Processes.Config(workers=processes))
 
 
 def _said_of_memory(error: BaseException) -> BaseException:

@@ -6,7 +6,10 @@ An engine decides where and when; what a job computes does not depend on it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+from rlexp.util.params import Params
 
 
 class Job(Protocol):
@@ -24,7 +27,14 @@ Handle = Callable[[Any, Any], None]  # given a job and one of its messages, in t
 
 
 class Engine(ABC):
-    """Runs jobs. Made with the options that stand beside `_target_` in conf/engine/<name>.yaml."""
+    """Runs jobs. Made of the options that stand beside `_target_` in conf/engine/<name>.yaml, checked."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Params):
+        """The options of the engine's yaml, each declared with `param`."""
+
+    def __init__(self, config: Any):
+        self.config = config
 
     @abstractmethod
     def run(self, next_job: NextJob, handle: Handle) -> None:

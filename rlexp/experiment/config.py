@@ -31,6 +31,7 @@ from rlexp.util import paths, targets, trust
 from rlexp.util.errors import UserError, did_you_mean, said_of
 from rlexp.util.former_keys import renamed
 from rlexp.util.params import OutOfRange, Params, all_keys, nearest_key, param, typed
+from rlexp.util.plugins import said_with_place
 from rlexp.util.processes import require_workers
 
 
@@ -138,10 +139,13 @@ def make_engine(node: Any) -> Engine:
     """The engine that the group `engine` describes. Raises UserError where there is none, or its options are wrong."""
     options = dict(node) if isinstance(node, dict) else {}
     engine = targets.find(options.pop("_target_", None), Engine, "engine._target_")
+    config = typed(engine.Config, options, "engine")
     try:
-        return engine(**options)
-    except TypeError as error:
-        raise UserError(f"engine: {error}") from None
+        return engine(config)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"engine {engine.__name__} cannot begin: {said_with_place(error)}") from None
 
 
 def build(config: DictConfig | dict[str, Any]) -> RunConfig:

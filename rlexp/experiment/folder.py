@@ -92,6 +92,13 @@ class Folder:
             for seed in self.config["seeds"]
         }
 
+    def counters(self, seed: int | str) -> dict[str, Any]:
+        """How far a seed's metrics go: the counters of their last row; none where there is no row."""
+        rows = jsonl.read(self.seed(seed) / "metrics.jsonl")
+        if not rows:
+            return {}
+        return {name: rows[-1][name] for name in jsonl.COUNTERS}
+
     def begin(self) -> None:
         """Take the folder: nobody else may work in it, and its record says what is about to be done."""
         self._lock()

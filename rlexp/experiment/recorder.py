@@ -18,7 +18,6 @@ class Recorder:
     def __init__(self, folders: dict[Path, Folder]):
         self.folders = folders
         self.complained = False
-        self.steps: dict[tuple[Path, int], int] = {}  # that a running seed has reached
         self.tables: dict[Path, float] = {}  # when they were made
         self.pictures: dict[Path, float] = {}
 
@@ -38,8 +37,6 @@ class Recorder:
 
     def _keep(self, job: Any, event: Event) -> None:
         folder = self.folders[job.run_folder]
-        if "step" in event.data:
-            self.steps[job.run_folder, job.seed] = event.data["step"]
         self._say(folder, event)
         ended = event.kind in ("done", "failed")
         now = time.monotonic()

@@ -35,9 +35,12 @@ def finals(seeds: Seeds) -> dict[str, dict[str, float]]:
 
 
 def aggregate(seeds: Seeds) -> dict[str, Any]:
-    """Mean over seeds of each final score, with its 95 % t-interval; `n` finished, and how many did not (`failed`)."""
+    """Mean over seeds of each final score, with its 95 % t-interval; `n` finished, how many `failed`, and how
+    many did neither yet (`unfinished`)."""
     found = list(finals(seeds).values())
-    out: dict[str, Any] = {"n": len(found), "failed": len(seeds) - len(found)}
+    failed = [seed for seed, facts in seeds.items() if facts["status"] == "failed"]
+    unfinished = len(seeds) - len(found) - len(failed)
+    out: dict[str, Any] = {"n": len(found), "failed": len(failed), "unfinished": unfinished}
     for name in found[0] if found else ():
         mean, half = stats.t_interval([final[name] for final in found])
         out[name] = {"mean": mean, "t95": half if len(found) > 1 else None}
@@ -87,12 +90,19 @@ def _means(total: dict[str, Any]) -> list[str]:
     if n == 0:
         return ["No seed has finished."]
     seeds = "1 seed" if n == 1 else f"{n} seeds"
-    missing = f" ({total['failed']} not finished)" if total["failed"] else ""
-    lines = [f"Mean over {seeds}{missing}:"]
+    lines = [f"Mean over {seeds}{not_finished(total)}:"]
     for name in ("return_mean", "score", "success_rate"):
         if name in total:
             lines.append(f"- {name.replace('_', ' ')}: {total[name]['mean']:.4g}{_spread(name, total[name])}")
     return lines
+
+
+def not_finished(total: dict[str, Any]) -> str:
+    """What a line says of the seeds beyond those that have finished; runs of before had both kinds in `failed`."""
+    missing = total["failed"] + total.get("unfinished", 0)
+    if missing == 0:
+        return ""
+    return f" ({missing} not finished)"
 
 
 def _spread(name: str, total: dict[str, Any]) -> str:

@@ -58,21 +58,27 @@ class Work:
                 shutil.rmtree(self.path, ignore_errors=True)
             raise
 
-    def close(self, interrupted: bool, steps: dict[tuple[Path, int], int]) -> None:
-        """Bring every record up to date; seeds that did not end are interrupted, at the step in `steps` if any. Then
-        the folders are free for others."""
+    def close(self, whole: bool) -> None:
+        """Bring every record up to date; seeds that did not end are interrupted, at the last row of their metrics. Then
+        the folders are free for others. `whole`: nothing ended the engine before its jobs."""
         for folder, _ in self.runs:
             for seed, facts in folder.seeds().items():
                 if facts["status"] in ("running", "waiting"):
-                    step = steps.get((folder.path.resolve(), int(seed)), facts["step"])
-                    began = facts["status"] == "running"
-                    message = f"interrupted at step {step:,}" if began else "not begun"
-                    status.update(folder.seed(seed), status="interrupted", message=message, step=step)
+                    reached = {"step": facts["step"], **folder.counters(seed)}
+                    message = "not begun"
+                    if facts["status"] == "running":
+                        message = f"interrupted at step {reached['step']:,}"
+                    status.update(folder.seed(seed), status="interrupted", message=message, **reached)
             folder.record["seconds"] += time.perf_counter() - self.started
-            folder.record["finished"] = None if interrupted else now()
+            folder.record["finished"] = now() if whole else None
             folder.refresh(draw=True)
             folder.release()
         self.sum_up()
+
+    def say(self, text: str) -> None:
+        """`text` in every folder's train.log."""
+        for folder, _ in self.runs:
+            folder.say(text)
 
     def sum_up(self) -> None:
         """A study's own table and picture."""
@@ -108,11 +114,12 @@ def _arm(arm: str, seeds: dict[str, dict[str, Any]], name: str) -> str:
     """An arm's row in the table of a study: how its seeds' final `name` came out."""
     values = [final[name] for final in tables.finals(seeds).values() if name in final]
     total = tables.aggregate(seeds)
+    missing = len(seeds) - total["n"]
     if not values:
-        return f"| {arm} | 0 | | | | | {total['failed']} |"
+        return f"| {arm} | 0 | | | | | {missing} |"
     mean = total[name]["mean"]
     half = total[name]["t95"]
     ends = "" if half is None else tables.interval(name, mean, half)
     cells = [arm, str(len(values)), f"{mean:.4g}", ends]
-    cells += [f"{min(values):.4g}", f"{max(values):.4g}", str(total["failed"])]
+    cells += [f"{min(values):.4g}", f"{max(values):.4g}", str(missing)]
     return "| " + " | ".join(cells) + " |"

@@ -91,7 +91,7 @@ def _import(name: str) -> ModuleType:
             raise UserError(f"there is no module '{name}'") from None
         if name.split(".")[0] == "rlexp":
             raise
-        raise UserError(f"'{name}' cannot be imported: {_said(error)}") from None
+        raise UserError(f"'{name}' cannot be imported: {said_with_place(error)}") from None
 
 
 def _spec(name: str) -> ModuleSpec | None:
@@ -105,12 +105,13 @@ def _spec(name: str) -> ModuleSpec | None:
     return spec
 
 
-def _said(error: BaseException) -> str:
+def said_with_place(error: BaseException) -> str:
     """An exception in one line, with the place in its author's file."""
     text = " ".join(str(error).split())
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    file, line = frames[-1].filename, frames[-1].lineno
+    said = f"{type(error).__name__}: {text}"
     if isinstance(error, SyntaxError) and error.filename:
-        file, line = error.filename, error.lineno
-        text = error.msg
-    return f"{file}, line {line}: {type(error).__name__}: {text}"
+        return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
+    if not frames:
+        return said
+    return f"{frames[-1].filename}, line {frames[-1].lineno}: {said}"
