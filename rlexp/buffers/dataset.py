@@ -187,6 +187,8 @@ class Dataset:
         if self.action.shape[1] != spec.n_actions:
             wide = self.action.shape[1]
             raise UserError(f"{self.name}: actions have {wide} dims, the environment's have {spec.n_actions}")
+        if not spec.clip_actions:  # such an environment is given them as they are
+            return
         outside = np.abs(self.action - np.clip(self.action, spec.low_A, spec.high_A)).max()
         if outside > 1e-4:
             raise UserError(f"{self.name}: actions leave the environment's bounds by up to {outside:.3g}{hint}")

@@ -78,5 +78,7 @@ def describe(config: EnvConfig) -> EnvSpec:
             raise UserError(f"env.id: actions of '{config.id}' count from {act.start}; only those from 0 are supported")
         return EnvSpec(obs_dim, "discrete", int(act.n))
     if isinstance(act, gym.spaces.Box) and len(act.shape) == 1:
-        return EnvSpec(obs_dim, "continuous", act.shape[0], act.low.astype(np.float32), act.high.astype(np.float32))
+        low_A = act.low.astype(np.float32)
+        high_A = act.high.astype(np.float32)
+        return EnvSpec(obs_dim, "continuous", act.shape[0], low_A, high_A, config.clip_actions)
     raise UserError(f"env.id: '{config.id}' has {type(act).__name__} actions; supported are Discrete and one-axis Box")

@@ -40,6 +40,11 @@ class EnvConfig(Params):
     backend: str = param("what simulates training environments", default="gymnasium")
     random_return: float | None = param("mean return of random actions, normalised score 0")
     expert_return: float | None = param("mean return of an expert, normalised score 100")
+    # Not in configs and policy files from before it, which mean the same without.
+    clip_actions: bool = param(
+        "continuous actions are clipped to the action space before they are executed; false: executed as drawn",
+        default=True,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,6 +91,7 @@ class EnvSpec:
     n_actions: int  # discrete: number of actions; continuous: number of dimensions
     low_A: np.ndarray | None = None  # continuous: bounds, may be infinite
     high_A: np.ndarray | None = None
+    clip_actions: bool = True  # continuous: whether what is outside of the bounds is clipped before it is executed
 
     @classmethod
     def with_bounds(cls, obs_dim: int, kind: str, n_actions: int, bounds: Mapping[str, Any]) -> "EnvSpec":
@@ -94,18 +100,24 @@ class EnvSpec:
             return cls(obs_dim, kind, n_actions)
         low_A = np.asarray(bounds["low"], np.float32)
         high_A = np.asarray(bounds["high"], np.float32)
-        return cls(obs_dim, kind, n_actions, low_A, high_A)
+        return cls(obs_dim, kind, n_actions, low_A, high_A, bounds.get("clip_actions", True))
 
     @property
-    def bounds(self) -> dict[str, list[float]]:
-        """Bounds of continuous actions as plain data, for policy files: `low` and `high`; empty for discrete ones."""
+    def bounds(self) -> dict[str, Any]:
+        """Bounds of continuous actions as plain data, for policy files: `low`, `high`, and `clip_actions` where it is
+        false; empty for discrete ones."""
         if self.low_A is None or self.high_A is None:
             return {}
-        return {"low": self.low_A.tolist(), "high": self.high_A.tolist()}
+        found: dict[str, Any] = {"low": self.low_A.tolist(), "high": self.high_A.tolist()}
+        if not self.clip_actions:
+            found["clip_actions"] = False
+        return found
 
     def executable(self, action: np.ndarray) -> np.ndarray:
-        """`action` as the simulator takes it: clipped to the box where actions are continuous."""
-        return action if self.kind == "discrete" else np.clip(action, self.low_A, self.high_A)
+        """`action` as the simulator is given it: continuous ones clipped to the box, unless they stay as drawn."""
+        if self.kind == "discrete" or not self.clip_actions:
+            return action
+        return np.clip(action, self.low_A, self.high_A)
 
     @property
     def box(self) -> tuple[np.ndarray, np.ndarray]:

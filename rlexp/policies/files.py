@@ -5,11 +5,12 @@ executes nothing: the kind is looked up among the classes of rlexp and of instal
 Files of other programs are read as such a file (see foreign.py); what they don't say is given with them.
 """
 
+import copy
 import hashlib
 import importlib
 import importlib.util
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,19 +106,42 @@ def seed_number(folder: Path) -> int:
     return int(tail) if tail.isdigit() else -1
 
 
-def load_policy(where: str | Path, which: str = "final", *, trust: bool = False, **unsaid: Any) -> Saved:
+def load_policy(
+    where: str | Path,
+    which: str = "final",
+    *,
+    trust: bool = False,
+    clip_actions: bool | None = None,
+    **unsaid: Any,
+) -> Saved:
     """One policy from a file, a run folder (its first seed), or a shipped name. Raises UserError, also for a file whose
     policy or environment would have a module imported that is not admitted, unless `trust` is true.
 
     Of another program's file (a state_dict, a zip of Stable-Baselines3) `unsaid` is what it does not say itself: `env`,
     the environment it acts in, by name; and where they are needed `activation`, `prefix`, `bounded` and `vecnormalize`
-    (see reading.py)."""
+    (see reading.py). `clip_actions`: whether it acts with clipped actions or as drawn, whatever its file says."""
     path = find_policy(str(where), which)[0]
     given = Unsaid.of(unsaid)
     if foreign.is_foreign(path):
-        return _load_foreign(path, given)
-    if given.given:
+        saved = _load_foreign(path, given)
+    elif given.given:
         raise UserError(f"{path}: is rlexp's own and says its {given.given[0]} itself; leave that out")
+    else:
+        saved = _load_own(path, trust)
+    return saved if clip_actions is None else _with_clip_actions(saved, clip_actions)
+
+
+def _with_clip_actions(saved: Saved, clip_actions: bool) -> Saved:
+    """The same policy with another way of executing what it draws. Raises UserError where it has none."""
+    spec = getattr(saved.policy, "env", None)
+    if not isinstance(spec, EnvSpec) or spec.kind == "discrete":
+        raise UserError(f"{saved.path}: clip_actions is about continuous actions, which this policy does not draw")
+    policy = copy.copy(saved.policy)
+    policy.env = replace(spec, clip_actions=clip_actions)  # type: ignore[attr-defined]
+    return replace(saved, policy=policy, env=replace(saved.env, clip_actions=clip_actions))
+
+
+def _load_own(path: Path, trust: bool) -> Saved:
     tree = checkpoint.load(path, "policy")
     with said_of(str(path)):
         for key, type_of_it in PARTS.items():

@@ -131,7 +131,8 @@ def _kind(key: str) -> str:
 def _default(key: str, options: Mapping[str, Any]) -> Any:
     """The value in conf/ of an option that is newer than a config; None where that is not known."""
     group, _, name = key.partition(".")
-    choice = {"algo": str(options.get("algo._target_")).split(".")[-2:-1], "policy": ["mlp"]}.get(group, ["default"])
+    algorithm = str(options.get("algo._target_")).split(".")[-2:-1]
+    choice = {"algo": algorithm, "policy": ["mlp"], "env": ["gym"]}.get(group, ["default"])
     return _defaults(group, *choice).get(name)
 
 

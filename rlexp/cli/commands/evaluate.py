@@ -67,11 +67,12 @@ def evaluate(args: argparse.Namespace) -> int:
     for saved in policies:
         result = play(saved, args.episodes, sampled=args.sampled, seed=args.seed)
         actions = "sampled" if result.sampled else "mean"
+        how = "" if saved.env.clip_actions else ", executed as drawn"
         scores.append(_score(saved, result, args.bar))
         if args.video:
             _film(saved, result)
         if not args.json:
-            print(_line(scores[-1], f"{actions} actions, n = {args.episodes}"))
+            print(_line(scores[-1], f"{actions} actions{how}, n = {args.episodes}"))
             for note in foreign.notes(saved):
                 print(f"  {note}")
     if args.json:

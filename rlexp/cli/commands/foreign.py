@@ -18,6 +18,11 @@ def add_options(parser: Any) -> None:
         "files of other programs",
         "PyTorch state_dicts (.pt, .pth, .ckpt) and zips of Stable-Baselines3; what such a file does not say itself",
     )
+    parser.add_argument(
+        "--clip-actions",
+        action=argparse.BooleanOptionalAction,
+        help="continuous actions are clipped to the action space, or executed as drawn (default: as in training)",
+    )
     group.add_argument("--env", help="the environment it acts in: conf/env/ENV.yaml, or any Gymnasium id")
     group.add_argument("--activation", help="between its layers (tanh is assumed, and said)")
     group.add_argument("--prefix", help="of the actor's tensors' names, where the file holds several networks")
@@ -32,7 +37,8 @@ def load_all(args: argparse.Namespace, files: list[Path]) -> list["Saved"]:
     from rlexp.policies.foreign import is_foreign
 
     unsaid = {key: value for key in OPTIONS if (value := getattr(args, key))}
-    own = {file: load_policy(file) for file in files if not is_foreign(file)}
+    clip = args.clip_actions
+    own = {file: load_policy(file, clip_actions=clip) for file in files if not is_foreign(file)}
     if len(own) == len(files) and unsaid:
         raise UserError(f"--{next(iter(unsaid))}: is about files of other programs; {files[0]} is rlexp's own")
     if own and "env" not in unsaid:
@@ -42,7 +48,7 @@ def load_all(args: argparse.Namespace, files: list[Path]) -> list["Saved"]:
             f"{files[0]}: is a file of another program, which does not say its environment; name it with --env "
             "(conf/env/ENV.yaml, or any Gymnasium id)"
         )
-    return [own[file] if file in own else load_policy(file, **unsaid) for file in files]
+    return [own[file] if file in own else load_policy(file, clip_actions=clip, **unsaid) for file in files]
 
 
 def notes(saved: "Saved") -> list[str]:
