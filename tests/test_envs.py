@@ -1,5 +1,6 @@
 """Environments: when they end, what they show then, how they are seeded; the same on every backend."""
 
+import dataclasses
 import importlib.util
 import os
 import subprocess
@@ -454,6 +455,15 @@ def test_actions_are_clipped_into_the_box_and_discrete_ones_left_alone():
     assert action[0, 0] == -7, "the action as sampled is kept"
     discrete = np.array([0, 2])
     assert EnvSpec(4, "discrete", 3).executable(discrete) is discrete
+
+
+def test_actions_may_be_executed_as_drawn():
+    spec = describe(dataclasses.replace(config("Pendulum-v1"), clip_actions=False))
+    action = np.array([[-7.0], [0.5]], np.float32)
+    assert spec.executable(action).tolist() == [[-7], [0.5]]
+    again = EnvSpec.with_bounds(3, "continuous", 1, spec.bounds)
+    assert (again.clip_actions, again.bounds) == (False, spec.bounds)
+    assert "clip_actions" not in describe(config("Pendulum-v1")).bounds, "files of the usual kind stay as they were"
 
 
 def test_time_limit_of_the_config_replaces_the_environments_own():

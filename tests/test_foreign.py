@@ -1,5 +1,6 @@
 """Policies that other programs saved."""
 
+import dataclasses
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,8 +13,14 @@ import rlexp
 from rlexp.cli.main import main
 from rlexp.envs.make import describe
 from rlexp.envs.named import environment
+from rlexp.envs.vector import VecEnv
 from rlexp.experiment.assumed import notes
-from rlexp.nn.actors import ACTIVATIONS
+from rlexp.nn.actors import ACTIVATIONS, actor_for
+from rlexp.policies.actor import ActorPolicy
+from rlexp.policies.files import save_policy
+from rlexp.policies.start import start_weights
+from rlexp.rollout.collector import collect
+from rlexp.rollout.evaluation import evaluate
 from rlexp.util.errors import UserError
 from tests.helpers import built
 
@@ -266,9 +273,6 @@ def test_an_expert_may_be_one(tmp_path):
 
 
 def test_a_start_without_a_spread_gets_that_of_the_config(tmp_path):
-    from rlexp.nn.actors import actor_for
-    from rlexp.policies.start import start_weights
-
     file = written(tmp_path / "p.pt", layers(8, 4, 2))
     run = built("algo=ppo", "env=swimmer", f"policy.init={file}", "policy.hidden=[4]", "policy.log_std=-0.7")
     ours = actor_for(describe(run.env), run.policy)
@@ -280,3 +284,51 @@ def test_a_start_without_a_spread_gets_that_of_the_config(tmp_path):
 def test_options_without_a_file_are_one_line():
     with pytest.raises(UserError, match=r"policy\.prefix: is about the file policy\.init"):
         built("algo=ppo", "env=swimmer", "policy.prefix=actor")
+
+
+# --- actions executed as they are drawn
+
+
+def returned(where: str, *options: str) -> float:
+    """Mean sampled return of a wide policy on Swimmer's first steps."""
+    saved = rlexp.load_policy(where, clip_actions=None if not options else options[0] == "clipped")
+    env = dataclasses.replace(saved.env, max_episode_steps=20)
+    return rlexp.evaluate(dataclasses.replace(saved, env=env), 2, sampled=True)["return_mean"]
+
+
+def test_a_policy_remembers_how_its_actions_were_executed(tmp_path):
+    wide = ["algo=vpg", "env=swimmer", "policy.hidden=[]", "policy.log_std=2"]
+    places = {}
+    for clip in ("true", "false"):
+        run = built(*wide, f"env.clip_actions={clip}")
+        torch.manual_seed(0)
+        spec = describe(run.env)
+        policy = ActorPolicy(actor_for(spec, run.policy), spec)
+        places[clip] = str(tmp_path / f"{clip}.safetensors")
+        save_policy(Path(places[clip]), policy, run.env, {})
+    assert returned(places["true"]) == returned(places["true"], "clipped") == returned(places["false"], "clipped")
+    assert returned(places["false"]) == returned(places["true"], "as drawn")
+    assert returned(places["false"]) < returned(places["true"]), "control is paid for as it is given"
+
+
+def test_training_and_data_execute_them_as_drawn():
+    run = built("algo=vpg", "env=swimmer", "policy.log_std=2", "env.clip_actions=false", "env.max_episode_steps=20")
+    spec = describe(run.env)
+    torch.manual_seed(0)
+    policy = ActorPolicy(actor_for(spec, run.policy), spec, explore=True)
+    episode = evaluate(policy, run.env, np.random.SeedSequence(0), 1).episodes[0]
+    assert np.abs(episode.action).max() > 1
+    actor = actor_for(spec, run.policy)
+    rewards = []
+    for each in (spec, describe(dataclasses.replace(run.env, clip_actions=True))):
+        envs = VecEnv(run.env, [0])
+        rewards.append(collect(envs, each, actor, torch.Generator().manual_seed(0)).reward_ET.sum())
+        envs.close()
+    assert rewards[0] < rewards[1]
+
+
+def test_clipping_is_about_continuous_actions(capsys):
+    assert main(["eval", "ppo-cartpole", "--no-clip-actions"]) == 2
+    assert "clip_actions is about continuous actions" in capsys.readouterr().err
+    with pytest.raises(UserError, match="true or false"):
+        built("algo=ppo", "env=swimmer", "env.clip_actions=1")
