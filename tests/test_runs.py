@@ -17,15 +17,17 @@ import pytest
 
 from rlexp.cli.launch import _terminate, execute
 from rlexp.engines.serial import Serial
+from rlexp.experiment import status
 from rlexp.experiment.folder import Folder, create
+from rlexp.experiment.job import SeedJob
 from rlexp.experiment.resume import check_checkpoints, resume
-from rlexp.experiment.train import Every
+from rlexp.experiment.train import Every, run_seed
 from rlexp.experiment.work import Work
 from rlexp.loggers.jsonl import read
 from rlexp.report import history
 from rlexp.report.publish import publish
 from rlexp.report.records import read_record
-from rlexp.util import checkpoint
+from rlexp.util import checkpoint, processor
 from rlexp.util.errors import UserError
 from tests.helpers import ALGOS, QUIET, ROOT, built, command, metrics, toy, train
 from tests.test_dataset import episodes
@@ -442,3 +444,27 @@ def test_every_fires_on_crossing_not_on_modulo():
 def test_logs_survive_a_half_written_line(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"st')
     assert [row["step"] for row in read(tmp_path / "metrics.jsonl")] == [1, 2]
+
+
+def test_a_process_whose_seed_another_has_taken_over_writes_nothing_more(tmp_path, monkeypatch):
+    run = toy("cmaes", "env=sphere", "train.budget=10", "train.eval_episodes=2")
+    monkeypatch.setattr(processor, "name", lambda: "Old")
+    late = run_seed(run, 0, tmp_path)
+    for _ in range(3):
+        next(late)
+    before = (tmp_path / "metrics.jsonl").read_bytes()
+    monkeypatch.setattr(processor, "name", lambda: "New")
+    events = train(run, tmp_path, stop_after=3)
+    assert [event.text for event in events if event.kind == "warning"] == [
+        "was on Old, goes on on New: the last digits may differ from there on"
+    ]
+    now = (tmp_path / "metrics.jsonl").read_bytes(), (tmp_path / "status.json").read_bytes()
+    with pytest.raises(status.Superseded, match="another process trains this seed now"):
+        next(late)
+    assert now == ((tmp_path / "metrics.jsonl").read_bytes(), (tmp_path / "status.json").read_bytes())
+    assert metrics(tmp_path)[: len(before.splitlines()) - 1]
+    (tmp_path / "seed_0").mkdir()
+    status.begin(tmp_path / "seed_0", {"step": 0})
+    job = SeedJob(tmp_path, 0)
+    assert job.failed(status.Superseded("taken")).kind == "failed"
+    assert status.read(job.folder)["status"] == "running"

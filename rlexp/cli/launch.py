@@ -232,6 +232,8 @@ def resume(words: list[str]) -> int:
     written = re.search(r"^  threads: (\d+)$", read_text(stored[0]), re.MULTILINE) if stored else None
     threads = int(written[1]) if written else 1
     limit_threads(threads)
+    device = re.search(r"^  device: (\w+)$", read_text(stored[0]), re.MULTILINE) if stored else None
+    train = {"threads": threads, "device": device[1] if device else "cpu"}
 
     from rlexp.experiment.resume import engine_of, resume
 
@@ -239,7 +241,7 @@ def resume(words: list[str]) -> int:
     flags = [word for word in others if word.startswith("-")]
     if flags:
         raise UserError(f"{flags[0]}: resume= takes no flags; what {path} goes on with stands in its config.yaml")
-    engine, rest = engine_of(others, threads)
+    engine, rest = engine_of(others, train)
     return execute(resume(path, rest), engine)
 
 
@@ -256,7 +258,7 @@ def execute(work: "Work", engine: "Engine") -> int:
         work.sum_up()
         say("every seed has already finished; resume=... train.budget=... goes on, where no schedule has ended")
         return 0
-    work.begin()
+    work.begin(engine.prepare)
     say(f"\033[1m{work.path}\033[0m" if sys.stdout.isatty() else str(work.path))
     for note in work.notes:
         say(note)

@@ -7,7 +7,8 @@ An engine decides where and when; what a job computes does not depend on it.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from rlexp.util.params import Params
 
@@ -20,6 +21,19 @@ class Job(Protocol):
 
     def failed(self, error: BaseException) -> Any:
         """The message that stands in for the rest of a job which `error` ended."""
+
+
+@runtime_checkable
+class Resumable(Job, Protocol):
+    """A job whose work lies in files, so that another process, on whatever machine sees them, goes on with it: `run`
+    continues from what is saved. An engine whose processes or machines die may call it again."""
+
+    def reached(self) -> str:
+        """What another `run` would begin from, in words: "step 4,096"."""
+
+
+class GivenUp(Exception):
+    """Processes that ran a job died again and again, and none came further than the one before."""
 
 
 NextJob = Callable[[], Any]  # the job to start now; None where there is none now, and maybe none any more
@@ -35,6 +49,10 @@ class Engine(ABC):
 
     def __init__(self, config: Any):
         self.config = config
+
+    def prepare(self, folder: Path) -> None:
+        """Called once before `run`, when nothing has been written yet, with the folder that the jobs will work in.
+        Raises UserError where they could not."""
 
     @abstractmethod
     def run(self, next_job: NextJob, handle: Handle) -> None:

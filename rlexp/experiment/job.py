@@ -9,6 +9,7 @@ from rlexp.experiment import status
 from rlexp.experiment.config import build, stored
 from rlexp.experiment.events import Event, failure
 from rlexp.experiment.train import run_seed
+from rlexp.util import checkpoint
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,16 @@ class SeedJob:
         config = build(stored(self.run_folder))
         yield from run_seed(config, self.seed, self.folder)
 
+    def reached(self) -> str:
+        newest = checkpoint.latest(self.folder / "checkpoints")
+        if newest is None:
+            return "the beginning"
+        return f"step {int(newest.stem.removeprefix('step_')):,}"
+
     def failed(self, error: BaseException) -> Event:
         event = failure(self.seed, error)
+        if isinstance(error, status.Superseded):  # the seed's folder is another process's
+            return event
         with contextlib.suppress(OSError):  # the disk may be what failed
             status.update(self.folder, status="failed", message=event.text)
         return event

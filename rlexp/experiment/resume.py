@@ -28,9 +28,9 @@ from rlexp.util.processes import require_workers
 FREE_GROUPS = ("video", "logger")
 
 
-def engine_of(words: list[str], threads: int) -> tuple[Engine, list[str]]:
+def engine_of(words: list[str], train: dict[str, Any]) -> tuple[Engine, list[str]]:
     """The engine that `words` name (engine=, engine.<option>=, workers=), and the other words. What a run is continued
-    on is not what it began on. Raises UserError."""
+    on is not what it began on. `train`: the run's threads and device. Raises UserError."""
     parsed = overrides.parse(words)
     own = [one for one in parsed if one.key_or_group.split(".")[0] in ("engine", "workers")]
     rest = [str(one.input_line) for one in parsed if one not in own]
@@ -40,7 +40,7 @@ def engine_of(words: list[str], threads: int) -> tuple[Engine, list[str]]:
     file = find("engine", str(name))
     if file is None:
         raise UserError(hydra_errors.no_such("engine", str(name)))
-    config = OmegaConf.create({"engine": read_yaml(file), "workers": None, "train": {"threads": threads}})
+    config = OmegaConf.create({"engine": read_yaml(file), "workers": None, "train": train})
     for key, value in options.items():
         if OmegaConf.select(config, key, default=Ellipsis) is Ellipsis:
             known = [option for option in all_keys(_plain(config)) if option.startswith("engine.")]

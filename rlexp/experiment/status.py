@@ -52,8 +52,13 @@ def waiting() -> dict[str, Any]:
     return {"status": "waiting", "message": "", "step": 0}
 
 
-def begin(folder: Path, counters: dict[str, Any]) -> None:
-    """Say that this process now trains the seed, from where `counters` stand. Raises OSError."""
+class Superseded(Exception):
+    """Another process has begun to train the seed since, and this one may write nothing more."""
+
+
+def begin(folder: Path, counters: dict[str, Any]) -> list[dict[str, Any]]:
+    """Say that this process now trains the seed, from where `counters` stand. Returns all attempts, this one last.
+    Raises OSError."""
     facts = read(folder) or waiting()
     facts.pop("final", None)  # a seed that goes on has no final score
     facts.pop("saved", None)  # it may have to begin from an earlier checkpoint
@@ -66,3 +71,13 @@ def begin(folder: Path, counters: dict[str, Any]) -> None:
     }
     attempts = [*facts.get("attempts", []), attempt]
     write(folder, {**facts, **counters, "status": "running", "message": "", "attempts": attempts})
+    return attempts
+
+
+def require_current(folder: Path, attempt: dict[str, Any]) -> None:
+    """Raise Superseded where another process has begun to train the seed after `attempt`: a machine that was only cut
+    off from the others, say, does not write over what has been done instead. (File locks do not hold on NFS.)"""
+    newest = (read(folder) or waiting()).get("attempts", [attempt])[-1]
+    if newest != attempt:
+        place = f"{newest.get('host')}, process {newest.get('pid')}"
+        raise Superseded(f"{folder}: another process trains this seed now ({place})")

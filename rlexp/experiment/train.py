@@ -31,6 +31,8 @@ from rlexp.rollout import evaluation
 from rlexp.rollout.evaluation import Evaluation
 from rlexp.util import checkpoint, seeding
 
+CHECK_EVERY = 1.0  # s between two looks whether the seed's folder is still this process's
+
 
 @dataclass
 class Counters:
@@ -165,6 +167,8 @@ class Training:
         logged = LoggedSeed(folder, seed, config.plain)
         self.loggers = Loggers(config.loggers, logged, history=read(folder / "metrics.jsonl"))
         self.last: Evaluation | None = None  # of the last step, where it was evaluated
+        self.attempt: dict[str, Any] = {}  # this process's, as status.json has it
+        self.checked = 0.0  # when it was last seen to be the newest
 
     def __enter__(self) -> "Training":
         return self
@@ -177,14 +181,17 @@ class Training:
 
     def run(self) -> Iterator[Event]:
         """Train until the budget is used up, then film. Yields events; failures raise."""
-        status.begin(self.folder, asdict(self.counters))
+        attempts = status.begin(self.folder, asdict(self.counters))
+        self.attempt = attempts[-1]
         if self.resumed:
             yield self._event("progress", f"continues from step {self.counters.step:,}")
+            yield from self._other_processor(attempts)
         if self.counters.step == 0:
             self._log_untrained()
         while self.counters.step < self.train.budget:
             yield self._iterate()
             yield from self._complaints()
+        self._require_current()
         self.checkpointer.save_policy("final", self.counters)
         if self.last is None:  # the last checkpoint was already at the end
             self.last = self.scorer.evaluate(self.counters.step)
@@ -193,6 +200,7 @@ class Training:
             yield from self._film(self.last)
         self.loggers.close("done")
         yield from self._complaints()
+        self._require_current()
         final = self.scorer.summary(self.last)
         facts = {**asdict(self.counters), "final": final, "best": self.best}
         status.update(self.folder, **facts, status="done")
@@ -213,6 +221,8 @@ class Training:
         self.last = self.scorer.scheduled(self.counters.step)
         scores = self.scorer.summary(self.last) if self.last else {}
         self.counters.seconds = time.perf_counter() - self.started
+        if scores or time.perf_counter() - self.checked > CHECK_EVERY:
+            self._require_current()
         self._log({**progress.metrics, **self.algo.state_metrics()}, scores)
         if scores:
             self._keep_best(scores)
@@ -220,6 +230,7 @@ class Training:
             self._keep_policy()
         if self.save_due(self.counters.step):
             self.algo.restart(self.counters.step)
+            self._require_current()
             digest = self.checkpointer.save(self.counters, self.best, self.metrics)
             saved = {"step": self.counters.step, "checkpoint": digest, "metrics": self.metrics.digest()}
             status.update(self.folder, saved=saved)
@@ -227,6 +238,17 @@ class Training:
             return self._event("progress")
         status.update(self.folder, **asdict(self.counters), best=self.best)
         return self._event("evaluation", scores=scores)
+
+    def _require_current(self) -> None:
+        """Raise Superseded where another process trains this seed now."""
+        status.require_current(self.folder, self.attempt)
+        self.checked = time.perf_counter()
+
+    def _other_processor(self, attempts: list[dict[str, Any]]) -> Iterator[Event]:
+        """A warning where a seed goes on on another kind of processor than it was on."""
+        kinds = [attempt.get("cpu") for attempt in attempts]
+        if len(kinds) > 1 and kinds[-2] != kinds[-1]:
+            yield self._warning(f"was on {kinds[-2]}, goes on on {kinds[-1]}: the last digits may differ from there on")
 
     def _log(self, metrics: Mapping[str, float], scores: Mapping[str, float]) -> None:
         evaluated = {f"eval/{name}": value for name, value in scores.items()}

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,13 @@ class Work:
         """The budget of each run, by its folder's absolute path."""
         return {folder.path.resolve(): config.train.budget for folder, config in self.runs}
 
-    def begin(self) -> None:
-        """Write every folder's config and record. Of a new run that is interrupted here, nothing is left."""
+    def begin(self, prepare: Callable[[Path], None] | None = None) -> None:
+        """Write every folder's config and record, after `prepare` has seen the folder. Of a new run that is interrupted
+        here, or that `prepare` refuses, nothing is left."""
         new = not any((folder.path / "config.yaml").exists() for folder, _ in self.runs)
         try:
+            if prepare is not None:
+                prepare(self.path.resolve())
             for folder, _ in self.runs:
                 folder.begin()
         except BaseException:

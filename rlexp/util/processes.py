@@ -38,8 +38,12 @@ def require_workers(workers: Any) -> None:
 
 def limit_threads(n: int) -> None:
     """Threads of numerical libraries, in this process before they are imported, and in those that it starts."""
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(n)
+    os.environ.update(thread_variables(n))
+
+
+def thread_variables(n: int) -> dict[str, str]:
+    """The environment variables that limit threads of numerical libraries to `n`."""
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(n))
 
 
 class WorkerDied(Exception):
