@@ -183,3 +183,12 @@ def test_weights_can_start_from_a_run(run, tmp_path):
     assert (done.returncode, "this run's policy is" in done.stderr, done.stderr.count("\n")) == (2, True, 1), (
         done.stderr
     )
+
+
+def test_the_summary_and_the_end_of_a_run_say_its_losses(run):
+    from rlexp.experiment.folder import Folder
+
+    folder = Folder.open(run)
+    text = (run / "summary.md").read_text()
+    assert "Losses at the end (mean of the last 5 % of the steps):\n- policy: " in text
+    assert Work(run, [(folder, None)]).report() == text

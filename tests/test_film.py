@@ -179,6 +179,19 @@ def test_films_of_best_median_and_worst_replace_the_old_ones(tmp_path, monkeypat
     assert allowed[0] == pytest.approx(30 / len(names), rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("above", "below", "names"),
+    [
+        (4, 2, ["success", "median", "failure"]),
+        (5, 1, ["best", "median", "worst"]),
+        (4, None, ["success", "median", "worst"]),
+    ],
+)
+def test_films_say_where_thresholds_are_passed(above, below, names):
+    video = VideoConfig(enabled=True, gif=False, seconds=30.0, size=96, above=above, below=below)
+    assert list(film._chosen(evaluation_of([3, 1, 5, 2, 4]).episodes, video)) == names
+
+
 def test_environments_without_pictures_say_so(tmp_path):
     env, evaluation = played("sphere")
     with pytest.raises(film.CannotRender, match=r"'rlexp/Sphere-v0' has no rgb_array rendering"):

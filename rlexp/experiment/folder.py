@@ -161,17 +161,27 @@ class Folder:
     def refresh(self, draw: bool) -> None:
         """Make all that is derived again: run.json, curve.csv, summary.md and, with `draw`, curves.png."""
         seeds = self.seeds()
-        rows = {seed: jsonl.read(self.seed(seed) / "metrics.jsonl") for seed in seeds}
+        rows = self._rows(seeds)
         judged = self._judge(seeds, rows)
         self.record["verdict"] = judged.facts() if judged else None
         self.write()
         checkpoint.write_text(self.path / "curve.csv", tables.curve(rows))
-        text = tables.summary(self.path.name, self.record, seeds, judged)
-        checkpoint.write_text(self.path / "summary.md", text)
+        checkpoint.write_text(
+            self.path / "summary.md", tables.summary(self.path.name, self.record, seeds, rows, judged)
+        )
         if draw:
             from rlexp.report.curves import curves  # matplotlib takes a while to import
 
             curves(self.path)
+
+    def summary(self) -> str:
+        """What summary.md says, made anew of the seeds' folders."""
+        seeds = self.seeds()
+        rows = self._rows(seeds)
+        return tables.summary(self.path.name, self.record, seeds, rows, self._judge(seeds, rows))
+
+    def _rows(self, seeds: tables.Seeds) -> dict[str, list[Row]]:
+        return {seed: jsonl.read(self.seed(seed) / "metrics.jsonl") for seed in seeds}
 
     def _judge(self, seeds: tables.Seeds, rows: dict[str, list[Row]]) -> Judgement | None:
         """The verdict, beside the reference; None before a seed is done, and where there is no reference."""

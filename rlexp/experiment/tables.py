@@ -2,6 +2,8 @@
 
 import csv
 import io
+import math
+from statistics import mean
 from typing import Any
 
 from rlexp.loggers.base import COUNTERS, Row
@@ -11,6 +13,7 @@ from rlexp.util import stats
 
 CURVE = ("return_mean", "return_std", "return_min", "return_median", "return_max", "length_mean", "score")
 HEADINGS = ("return mean", "std", "min", "median", "max", "length", "score")
+LAST = 0.05  # of the steps: what a loss at the end is the mean of
 
 Seeds = dict[str, dict[str, Any]]  # what is known of each seed: `status.read`, by its number
 
@@ -42,13 +45,33 @@ def aggregate(seeds: Seeds) -> dict[str, Any]:
     unfinished = len(seeds) - len(found) - len(failed)
     out: dict[str, Any] = {"n": len(found), "failed": len(failed), "unfinished": unfinished}
     for name in found[0] if found else ():
-        mean, half = stats.t_interval([final[name] for final in found])
-        out[name] = {"mean": mean, "t95": half if len(found) > 1 else None}
+        centre, half = stats.t_interval([final[name] for final in found])
+        out[name] = {"mean": centre, "t95": half if len(found) > 1 else None}
     return out
 
 
-def summary(name: str, record: dict[str, Any], seeds: Seeds, judged: Judgement | None = None) -> str:
-    """summary.md: one row a seed, then the mean with its interval, and the verdict where there is a reference."""
+def losses(seeds: Seeds, rows: dict[str, list[Row]]) -> dict[str, tuple[float, float]]:
+    """Of each loss, at the end of training: mean over the seeds that are done, and half of its 95 % t-interval.
+
+    A seed's is the mean over the last 5 % of its steps for which there is any."""
+    values: dict[str, list[float]] = {}
+    for seed in finals(seeds):
+        for name in sorted({name for row in rows[seed] for name in row if name.startswith("loss/")}):
+            found = [row for row in rows[seed] if name in row]
+            begin = found[-1]["step"] - LAST * rows[seed][-1]["step"]
+            values.setdefault(name, []).append(mean([row[name] for row in found if row["step"] >= begin]))
+    return {name: stats.t_interval(found) for name, found in values.items()}
+
+
+def summary(
+    name: str,
+    record: dict[str, Any],
+    seeds: Seeds,
+    rows: dict[str, list[Row]],
+    judged: Judgement | None = None,
+) -> str:
+    """summary.md: one row a seed, then the mean with its interval, losses, and the verdict where there is a
+    reference."""
     evaluation = record["eval"]
     scored = any("score" in final for final in finals(seeds).values())
     columns = len(CURVE)
@@ -67,6 +90,12 @@ def summary(name: str, record: dict[str, Any], seeds: Seeds, judged: Judgement |
         "",
         *_means(aggregate(seeds)),
     ]
+    ended = losses(seeds, rows)
+    if ended:
+        lines += ["", f"Losses at the end (mean of the last {100 * LAST:g} % of the steps):"]
+    for loss, (value, half) in ended.items():
+        spread = "" if math.isnan(half) else f" ± {half:.2g}"
+        lines.append(f"- {loss.removeprefix('loss/').replace('_', ' ')}: {value:.4g}{spread}")
     notes = [f"- seed {seed}: {facts['message']}" for seed, facts in seeds.items() if facts["message"]]
     if notes:
         lines += ["", *notes]
@@ -114,9 +143,9 @@ def _spread(name: str, total: dict[str, Any]) -> str:
     return f" ± {total['t95']:.4g} (95 % t-interval of the mean)"
 
 
-def interval(name: str, mean: float, half: float) -> str:
-    """The ends of mean ± half; a share stays within [0, 1]."""
-    low, high = mean - half, mean + half
+def interval(name: str, centre: float, half: float) -> str:
+    """The ends of centre ± half; a share stays within [0, 1]."""
+    low, high = centre - half, centre + half
     if name.endswith("_rate"):
         low, high = max(0.0, low), min(1.0, high)
     return f"{low:.4g} to {high:.4g}"

@@ -100,7 +100,7 @@ class Work:
         """What is printed at the end."""
         if not self.is_study:
             folder, _ = self.runs[0]
-            return tables.summary(folder.path.name, folder.record, folder.seeds())
+            return folder.summary()
         name = read_study(self.path)["metric"].removeprefix("eval/")
         lines = [
             f"# {self.path.name}",

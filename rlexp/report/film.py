@@ -34,7 +34,7 @@ MAX_FPS = 60
 MIN_FPS = 10  # an environment that asks for less gets what it asks for
 USUAL_FPS = 30  # of an environment that does not say
 MAX_GIF_FRAMES = 150
-NAMES = ("best", "median", "worst")
+NAMES = ("best", "success", "median", "worst", "failure")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,15 +49,18 @@ class VideoConfig(Params):
         unit="pixels",
         ge=64,
     )
+    above: float | None = param("return that makes the best episode's film a success", default=None)
+    below: float | None = param("return that makes the worst episode's film a failure", default=None)
 
 
 def films(env: EnvConfig, evaluation: Evaluation, folder: Path, video: VideoConfig) -> list[Path]:
     """Film the best, median and worst episode as `folder`/<which>_<return>.mp4, instead of the films that are there.
 
-    Two episodes give the best and the worst, one gives the best. All films together take `video.seconds`.
+    Two episodes give the best and the worst, one gives the best. A best one that returns more than `video.above` is
+    called success, a worst one that returns less than `video.below` failure. All films together take `video.seconds`.
     Raises CannotRender.
     """
-    chosen = _chosen(evaluation.episodes)
+    chosen = _chosen(evaluation.episodes, video)
     _remove_films(folder)
     deadline = time.perf_counter() + video.seconds
     paths: list[Path] = []
@@ -69,14 +72,20 @@ def films(env: EnvConfig, evaluation: Evaluation, folder: Path, video: VideoConf
     return paths
 
 
-def _chosen(episodes: list[Episode]) -> dict[str, Episode]:
-    """The best, median and worst of `episodes`, as far as these are different ones."""
+def _chosen(episodes: list[Episode], video: VideoConfig) -> dict[str, Episode]:
+    """The best, median and worst of `episodes`, as far as these are different ones, by what their films are called."""
     ranked = sorted(episodes, key=lambda episode: -episode.total)
-    chosen = {"best": ranked[0]}
+    best = "best"
+    if video.above is not None and ranked[0].total > video.above:
+        best = "success"
+    worst = "worst"
+    if video.below is not None and ranked[-1].total < video.below:
+        worst = "failure"
+    chosen = {best: ranked[0]}
     if len(ranked) >= 3:
         chosen["median"] = ranked[len(ranked) // 2]
     if len(ranked) >= 2:
-        chosen["worst"] = ranked[-1]
+        chosen[worst] = ranked[-1]
     return chosen
 
 
