@@ -23,6 +23,7 @@ from rlexp.cli.commands import (
     runs,
     targets,
     track,
+    watch,
 )
 from rlexp.util import trust
 from rlexp.util.errors import UserError, did_you_mean, nearest
@@ -30,7 +31,7 @@ from rlexp.util.output import steady
 
 # In the order of `rlexp --help`.
 COMMANDS = (
-    *(evaluate, check, runs, refresh, compare, report, pictures, targets, chunks, preferences, rlhf, data),
+    *(evaluate, check, runs, watch, refresh, compare, report, pictures, targets, chunks, preferences, rlhf, data),
     *(courses, track, doctor),
 )
 # Those that load policies, which may name code.

@@ -41,7 +41,7 @@ class Row:
     def take(self, event: Event) -> None:
         """Learn from what the job reports."""
         self.status = "running"
-        if event.kind in ("done", "failed"):
+        if event.kind in ("done", "failed", "interrupted"):
             self.status = event.kind
         self.note = event.text
         if "step" in event.data:

@@ -1,0 +1,40 @@
+"""`rlexp watch`: a run is followed by its files, while it goes on and when it has ended."""
+
+from rlexp.cli import main
+from rlexp.experiment import status
+from rlexp.experiment.folder import Folder
+from rlexp.experiment.follow import Follower
+from rlexp.experiment.job import SeedJob
+from rlexp.experiment.work import Work
+from tests.helpers import toy, train
+
+
+def test_a_run_is_followed_to_its_end_and_its_failure_is_the_exit_code(tmp_path, capsys):
+    place = tmp_path / "run"
+    place.mkdir()
+    config = toy("cmaes", "env=sphere", "train.budget=6", "train.eval_episodes=2", "seeds=[0,1]")
+    work = Work(place, [(Folder(place, config.plain, "updates"), config)])
+    work.begin()
+    follower = Follower(SeedJob(place, 0))
+    assert list(follower.news()) == []
+    events = train(config, place / "seed_0", 0, stop_after=2)
+    (newest,) = follower.news()
+    assert (newest.kind, newest.data["step"]) == ("evaluation", 2)
+    assert newest.data["return_mean"] == events[-1].data["return_mean"]
+    with open(place / "seed_0" / "metrics.jsonl", "ab") as file:
+        file.write(b'{"step": 3, "half')
+    assert list(follower.news()) == []
+    train(config, place / "seed_0", 0)
+    *_, last, done = follower.news()
+    assert (last.data["step"], done.kind, follower.ended) == (6, "done", True)
+
+    status.update(place / "seed_1", status="failed", message="of its own")
+    work.close(whole=True)
+    assert main.main(["watch", str(place)]) == 1
+    said = capsys.readouterr().out
+    assert "seed 0            6/6 updates" in said
+    assert "failed  of its own" in said
+    status.update(place / "seed_1", status="done", final={"return_mean": 0.0}, message="")
+    assert main.main(["watch", str(place)]) == 0
+    assert main.main(["watch", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
