@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from rlexp.cli import main
 from rlexp.cli.launch import execute
 from rlexp.engines.serial import Serial
 from rlexp.experiment import plan
@@ -34,6 +35,17 @@ def change(file, old, new):
     text = file.read_text()
     assert old in text
     file.write_text(text.replace(old, new))
+
+
+def test_run_json_is_made_again_of_what_the_seeds_remember(run):
+    before = json.loads((run / "run.json").read_text())
+    (run / "run.json").unlink()
+    assert main.main(["refresh", str(run)]) == 0
+    assert json.loads((run / "run.json").read_text()) == before
+    for seed in (0, 1):
+        change(run / f"seed_{seed}" / "status.json", '"run": {', '"ran": {')
+    (run / "run.json").unlink()
+    assert main.main(["refresh", str(run)]) == 2
 
 
 def longer(run):

@@ -1,6 +1,7 @@
 """rlexp from a notebook: the command line's run, one line for a mistake, nothing of ours left behind."""
 
 import random
+import subprocess
 import sys
 from pathlib import Path
 
@@ -119,6 +120,14 @@ def test_configs_of_ones_own_are_found_by_every_command(mine, capsys):
 
 def test_a_notebook_shows_a_mistake_without_traceback():
     assert UserError("what is wrong")._render_traceback_() == ["error: what is wrong"]
+
+
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    (tmp_path / "script.py").write_text(f"import rlexp\nrlexp.train(*{TINY}, 'engine=processes', seeds=[0])\n")
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stderr.count("train below if __name__ ==") == 1
+    assert "does your script train outside of if __name__ ==" in done.stdout
+    assert len(list(tmp_path.glob("runs/*/*"))) == 1
 
 
 def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path, monkeypatch):

@@ -160,6 +160,7 @@ FAULTY = {
     "no class": ({**ALGO, "algo.py": ""}, "'faulty.algo' has no Algorithm called 'One'"),
     "ours": ({"conf/algo/ppo.yaml": ""}, "plugin faulty: algo/ppo.yaml is already one of rlexp's configs"),
     "no group": ({"conf/one.yaml": ""}, "plugin faulty: one.yaml lies in no group"),
+    "misspelt": ({"conf/algoo/one.yaml": ""}, "algoo/one.yaml: there is no group 'algoo'; did you mean 'algo'?"),
     "empty": ({"conf/readme.txt": ""}, "plugin faulty: has no group of configs"),
 }
 

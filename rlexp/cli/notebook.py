@@ -22,6 +22,7 @@ from rlexp.policies.files import Saved, load_policy
 from rlexp.report.history import Run
 from rlexp.util import configs, seeding
 from rlexp.util.errors import UserError
+from rlexp.util.processes import refuse_to_begin_again
 
 NOT_WORDS = ("true", "false", "null", "nan", "inf")  # without quotes
 
@@ -74,6 +75,7 @@ def train(*words: str, config_dir: str | Path | None = None, **options: Any) -> 
     is written; KeyboardInterrupt leaves a run that `resume` continues. A seed that fails is a warning in the output,
     and a status in the run.
     """
+    refuse_to_begin_again()
     typed = [*words, *(_word(key, value) for key, value in options.items())]
     for word in typed:
         if word.startswith(CONFIG_DIR):

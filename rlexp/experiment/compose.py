@@ -21,7 +21,7 @@ from yaml import YAMLError
 
 from rlexp.util import paths, trust
 from rlexp.util.configs import config_dirs, folders
-from rlexp.util.errors import UserError
+from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.files import read_text, yaml_mistake
 
 CONFIG_DIR = ("--config-dir", "-cd")
@@ -38,11 +38,24 @@ def check() -> None:
         if stray or not files:
             what = f"{stray[0].name} lies in no group" if stray else "has no group of configs"
             raise UserError(f"{whose}: {what}; a config is <group>/<name>.yaml, such as {folder}/algo/mine.yaml")
+        if whose != "rlexp":
+            _check_groups(whose, files, folder)
         for file in files:
             name = file.relative_to(folder).as_posix()
             other = seen.setdefault(name, whose)
             if other != whose:
                 raise UserError(f"{whose}: {name} is already one of {other}'s configs; give it another name")
+
+
+def _check_groups(whose: str, files: list[Path], folder: Path) -> None:
+    """Raise UserError for a group whose name is nearly one of ours; others may be the package's own."""
+    ours = [group.name for group in paths.CONF.iterdir() if group.is_dir()]
+    for file in files:
+        name = file.relative_to(folder)
+        group = name.parts[0]
+        close = nearest(group, ours)
+        if group not in ours and close is not None:
+            raise UserError(f"{whose}: {name.as_posix()}: there is no group '{group}'{did_you_mean(close)}")
 
 
 def take(words: Sequence[str]) -> list[str]:

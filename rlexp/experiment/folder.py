@@ -49,6 +49,9 @@ def create(root: Path, name: str) -> Path:
     raise UserError(f"runs={root}: 10,000 runs started in the same second")
 
 
+DERIVED = ("seeds", "final", "verdict")  # of run.json, made of the seeds' files; the rest is its head
+
+
 class Folder:
     """One run folder and its record (run.json)."""
 
@@ -63,11 +66,14 @@ class Folder:
     @classmethod
     def open(cls, path: Path) -> "Folder":
         """The folder of a run that has begun. Raises UserError where there is none."""
-        record = read_record(path)
+        config = read_config(path)
+        record = read_record(path) if (path / "run.json").exists() else _remembered(path, config)
         for key in ("clock", "command", "eval"):
             if key not in record:
                 raise UserError(f"{path / 'run.json'}: is no run's record (it has no {key})")
-        return cls(path, read_config(path), record["clock"])
+        folder = cls(path, config, record["clock"])
+        folder.record = record
+        return folder
 
     def remember(self, inputs: dict[str, Any]) -> None:
         """`inputs`: what is to be remembered of the data and files that the run learns from, by option. Raises
@@ -87,10 +93,11 @@ class Folder:
         """What is known of each seed, by its number: its status.json or, in folders of before there were such, what
         run.json says."""
         known = self.record.get("seeds", {})
-        return {
-            str(seed): status.read(self.seed(seed)) or known.get(str(seed)) or status.waiting()
-            for seed in self.config["seeds"]
-        }
+        found = {}
+        for seed in map(str, self.config["seeds"]):
+            facts = status.read(self.seed(seed)) or known.get(seed) or status.waiting()
+            found[seed] = {key: value for key, value in facts.items() if key != "run"}
+        return found
 
     def counters(self, seed: int | str) -> dict[str, Any]:
         """How far a seed's metrics go: the counters of their last row; none where there is no row."""
@@ -118,8 +125,15 @@ class Folder:
             self.record = {**self._head(), **this, **self.record}
         self.record["finished"] = None
         self.record["config_digest"] = digest(self.config)
+        self.keep_head()
         checkpoint.write_text(self.path / "config.yaml", OmegaConf.to_yaml(self.config))
         self.write()
+
+    def keep_head(self) -> None:
+        """Let each seed remember what only the run's record says, so that run.json can be made again."""
+        head = {key: value for key, value in self.record.items() if key not in DERIVED}
+        for seed in self.config["seeds"]:
+            status.update(self.seed(seed), run=head)
 
     def _head(self) -> dict[str, Any]:
         """What a new record says besides the command that began it."""
@@ -188,6 +202,15 @@ class Folder:
         if not any(facts["status"] == "done" for facts in seeds.values()):
             return None
         return judge.of_run(self.path.name, Run(self.config, {**self.record, "seeds": seeds}, rows))
+
+
+def _remembered(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The head of a run.json that is lost, as the first seed remembers it. Raises UserError where none does."""
+    for seed in config["seeds"]:
+        head = (status.read(path / f"seed_{seed}") or {}).get("run")
+        if isinstance(head, dict):
+            return head
+    raise UserError(f"{path / 'run.json'}: is gone, and no seed's status.json remembers what only it said")
 
 
 def _listed(facts: dict[str, Any]) -> str:

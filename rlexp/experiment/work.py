@@ -75,6 +75,7 @@ class Work:
                     status.update(folder.seed(seed), status="interrupted", message=message, **reached)
             folder.record["seconds"] += time.perf_counter() - self.started
             folder.record["finished"] = now() if whole else None
+            folder.keep_head()
             folder.refresh(draw=True)
             folder.release()
         self.sum_up()

@@ -8,6 +8,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -46,11 +47,23 @@ def thread_variables(n: int) -> dict[str, str]:
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(n))
 
 
+GUARD = 'if __name__ == "__main__":'
+
+
+def refuse_to_begin_again() -> None:
+    """End a worker process that imports a script which, without a guard, does all again that started the worker."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(f"error: a script with engine=processes is imported by each worker; train below {GUARD}")
+
+
 class WorkerDied(Exception):
     """A worker process ended before its job did: killed, out of memory, or a crash in native code."""
 
     def __init__(self, exitcode: int | None):
-        super().__init__(f"worker process ended with code {exitcode}")
+        hint = ""
+        if exitcode == 1 and hasattr(sys.modules["__main__"], "__file__"):
+            hint = f" (does your script train outside of {GUARD}? Each worker process imports it)"
+        super().__init__(f"worker process ended with code {exitcode}{hint}")
         self.exitcode = exitcode
 
 

@@ -17,10 +17,9 @@ def refresh(args: argparse.Namespace) -> int:
     """Runs that are still going on are brought up to date, and go on."""
     from rlexp.experiment.folder import Folder
     from rlexp.report.compare import study
-    from rlexp.report.history import folders
 
     places = [Path(folder) for folder in args.folders]
-    runs = {place: [Folder.open(run) for run in folders(place).values()] for place in places}
+    runs = {place: [Folder.open(run) for run in _runs(place)] for place in places}
     for place, opened in runs.items():
         for folder in opened:
             folder.refresh(draw=True)
@@ -28,3 +27,12 @@ def refresh(args: argparse.Namespace) -> int:
             study(place)
         print(place)
     return 0
+
+
+def _runs(place: Path) -> list[Path]:
+    """The run folders that `place` stands for. A run is known by its config: run.json may be what is to be made."""
+    from rlexp.report.history import folders
+
+    if (place / "config.yaml").is_file():
+        return [place]
+    return list(folders(place).values())
