@@ -122,6 +122,7 @@ def test_a_notebook_shows_a_mistake_without_traceback():
     assert UserError("what is wrong")._render_traceback_() == ["error: what is wrong"]
 
 
+@pytest.mark.slow
 def test_a_script_without_a_guard_is_told_so(tmp_path):
     (tmp_path / "script.py").write_text(f"import rlexp\nrlexp.train(*{TINY}, 'engine=processes', seeds=[0])\n")
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
