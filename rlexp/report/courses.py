@@ -54,6 +54,7 @@ class Part:
     name: str
     handout: str  # its key
     title: str  # the hand-out's
+    note: str  # on all of the hand-out's parts; may be empty
     about: str
     command: str
     hand_in: dict[str, str]  # what each file in the run folder is, by its name
@@ -84,7 +85,7 @@ def parts() -> dict[str, Part]:
         for name, facts in handout["parts"].items():
             bars = [Bar(**bar) for bar in facts.get("bars", [])]
             body = {"hand_in": usual, **facts, "bars": bars}
-            found[name] = Part(name=name, handout=key, title=handout["title"], **body)
+            found[name] = Part(name=name, handout=key, title=handout["title"], note=handout.get("note", ""), **body)
     return found
 
 

@@ -42,8 +42,10 @@ def sample(found: Found) -> str:
 def markdown(parts: Iterable[Part]) -> str:
     """COURSES.md."""
     lines = [OPENING]
-    for title, group in groupby(parts, key=lambda part: part.title):
+    for (title, note), group in groupby(parts, key=lambda part: (part.title, part.note)):
         lines += [f"## {title}", ""]
+        if note:
+            lines += [note, ""]
         for part in group:
             lines += [*_section(part), ""]
     return "\n".join(lines).rstrip() + "\n"
@@ -89,6 +91,9 @@ def details(part: Part) -> Iterator[str]:
     yield ""
     yield f"  {part.command}"
     yield from (f"  then: {command}" for command in part.then)
+    if part.note:
+        yield ""
+        yield part.note
     yield ""
     yield "hand in:"
     yield from (f"  {file}: {what}" for file, what in part.hand_in.items())
