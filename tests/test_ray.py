@@ -222,7 +222,7 @@ def test_a_node_is_removed_in_the_middle(algo, cluster, tmp_path):
 @needs_ray
 @pytest.mark.slow
 def test_a_killed_driver_leaves_no_processes_and_its_run_goes_on(tmp_path):
-    words = ["algo=cmaes", "env=sphere", "train.budget=2000", "train.eval_every=50", "seeds=[0]", *QUIET]
+    words = ["algo=cmaes", "env=sphere", "train.budget=400", "train.eval_every=20", "seeds=[0]", *QUIET]
     assert command("main.py", *words, "runs=whole", cwd=tmp_path).returncode == 0
     (whole,) = tmp_path.glob("whole/*/*")
     called = [sys.executable, str(ROOT / "main.py"), *words, "engine=ray", "runs=cut"]
