@@ -11,6 +11,7 @@ from rlexp.cli.launch import main
 from rlexp.experiment import hydra_errors, plan
 from rlexp.experiment.compose import compose
 from rlexp.experiment.folder import Folder
+from rlexp.experiment.probe import Probed
 from rlexp.util.errors import UserError
 from tests.helpers import STUDIES, built, command
 
@@ -64,6 +65,18 @@ WRONG = [  # what is typed, what the line must hold
     ("logger.tensorboard._target_=rlexp.loggers.tensorboard.Tensorboard", "did you mean 'TensorBoard'"),
     ("train.tensorboard=3", "train.tensorboard=3: is now written logger=tensorboard or logger=none"),
     ("train.tensorboard=true logger=none", "give one of them, not both"),
+    ("runs=läufe", "write 'runs=\"läufe\"'"),
+    ("runs=a#b", "write 'runs=\"a#b\"'"),
+    ("runs=a=b", "write 'runs=\"a=b\"'"),
+    ("ppo hopper", "did you mean 'algo=ppo env=hopper'?"),
+    ("algo = ppo", "algo = ppo: write it without spaces, algo=ppo"),
+    ("algo= ppo", "algo= ppo: write it without spaces, algo=ppo"),
+    ("algo =ppo", "algo =ppo: write it without spaces, algo=ppo"),
+    ("nonsense", "nonsense: is no option (options are key=value)"),
+    ("seeds=range(0)", "has 0 seeds"),
+    ("seeds=range(x)", "is no range; e.g. 'seeds=range(3)'"),
+    ("-m algo.lr=interval(1e-4,1e-2)", "has no end of values"),
+    ("-m env=glob(*wrold)", "env=glob(*wrold): fits none of"),
     ("algo.lr=abc", "algo.lr: 'abc' is not a number"),
     ("algo.lr=nan", "algo.lr: must be a finite number, not nan"),
     ("algo.lr=-1", "algo.lr: must be > 0"),
@@ -191,7 +204,7 @@ def planned(study: str, place, *overrides: str):
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_study_can_begin(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "probe", lambda run: {})  # data is made there, which takes long
+    monkeypatch.setattr(plan, "probe", lambda run: Probed({}, []))  # data is made there, which takes long
     work = planned(study, tmp_path)
     assert len(work.runs) > 1
     assert all(folder.path.parent == work.path and folder.path.is_dir() for folder, _ in work.runs)

@@ -265,6 +265,9 @@ class Ends:
     def reset(self) -> np.ndarray:
         return np.zeros((3, 1), np.float32)
 
+    def require_finite(self, *arrays: np.ndarray) -> None:
+        assert all(np.isfinite(array).all() for array in arrays)
+
     def step(self, action: np.ndarray) -> Step:
         self.t += 1
         final = (10 * self.t + np.arange(3, dtype=np.float32))[:, None]

@@ -33,7 +33,7 @@ class Progress:
 
     env_steps: int  # simulator transitions
     updates: int  # optimiser steps (CMA-ES: generations)
-    metrics: Mapping[str, float]  # names begin with loss/ opt/ data/; a NaN stops the run
+    metrics: Mapping[str, float]  # names begin with loss/ opt/ data/; a NaN or infinity stops the run
 
 
 @dataclass(frozen=True)
@@ -119,6 +119,10 @@ class Algorithm(ABC):
     def advice(cls, config: Any, device: str) -> str | None:
         """A line to be said before training where an option does not suit the machine; None where all do."""
         return None
+
+    def cautions(self) -> list[str]:
+        """What it is likely to lose on this task, though nothing is wrong: a warning each, said before training."""
+        return []
 
     @abstractmethod
     def step(self) -> Progress:

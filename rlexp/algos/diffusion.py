@@ -143,6 +143,7 @@ class DiffusionPolicy(Policy, kind="diffusion"):
     """Remembers the last k states and k − 1 executed actions of each environment, and what is left of the plan."""
 
     remembers = True
+    standardises = True
 
     def __init__(
         self,

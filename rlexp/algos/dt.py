@@ -209,6 +209,7 @@ class DTPolicy(Policy, kind="dt"):
     """Remembers the last K returns-to-go, observations and executed actions of each environment."""
 
     remembers = True
+    standardises = True
 
     def __init__(
         self,
@@ -413,6 +414,16 @@ class DT(Algorithm):
                 "embed_dim",
                 f"must be a multiple of num_heads={config.num_heads}, not {config.embed_dim}",
             )
+
+    def cautions(self) -> list[str]:
+        known = self.config.max_ep_len
+        longest = max(int(self.data.length_E.max()), self.task.env.time_limit or 0)
+        if longest <= known:
+            return []
+        return [
+            f"episodes have up to {longest:,} steps, and those after algo.max_ep_len={known} look like the one before; "
+            f"algo.max_ep_len={longest} tells them apart"
+        ]
 
     def _columns(self) -> dict[str, Tensor]:
         """What windows are cut from, each N long, on the device."""

@@ -174,6 +174,7 @@ class SAC(Algorithm):
         """One step of all environments; the returns of episodes that it ended."""
         action_BA = self._explore()
         step = self.envs.step(self.task.spec.from_unit(action_BA))
+        self.envs.require_finite(step.final_obs, step.reward, action_BA)
         self.replay.add(self.obs_BO, action_BA, step.reward, step.final_obs, step.terminated)
         self.obs_BO = step.obs
         self.steps_done += self.envs.n

@@ -65,14 +65,17 @@ def _main(engine: str) -> int:
 def _run(typed: list[str], engine: str) -> int:
     """Run the command line `typed`: a run that is continued, a sweep, a study, or one new run. Returns the exit
     code."""
-    from rlexp.experiment import compose, former_names
+    from rlexp.experiment import compose, former_names, overrides
 
-    _check_flags(typed)
-    words = former_names.translated(compose.take(typed))
+    sweeps = any(word in ("-m", "--multirun") for word in typed)
+    given = overrides.at_home(typed)
+    if not sweeps:
+        given = overrides.in_lists(given)
+    _check_flags(given)
+    words = former_names.translated(compose.take(given))
     compose.register()
     if not any(word.startswith("engine=") for word in words):
         words.append(f"engine={engine}")
-    sweeps = any(word in ("-m", "--multirun") for word in words)
     flagged = any(word.startswith("-") for word in words)
     resumes = any(word.startswith("resume=") for word in words)
     asks_for_help = any(word in ("--help", "-h", "--hydra-help") for word in words)
@@ -119,8 +122,11 @@ def _of_study(word: str) -> bool:
 
 
 def _check_flags(words: list[str]) -> None:
-    """Raise UserError for a flag that Hydra does not have; its own parser would print its whole usage."""
+    """Raise UserError for a flag that Hydra does not have (it would print its whole usage), and for options
+    that it cannot read."""
     from hydra._internal.utils import get_args_parser
+
+    from rlexp.experiment import overrides
 
     def wrong(message: str) -> NoReturn:
         raise UserError(message.removeprefix("argument "))
@@ -132,18 +138,7 @@ def _check_flags(words: list[str]) -> None:
         if flag.startswith("-") and not any(known.startswith(flag) for known in parser._option_string_actions):
             hint = did_you_mean(nearest(flag, parser._option_string_actions))
             raise UserError(f"{flag}: unknown flag{hint} (options are key=value)")
-    for word in parser.parse_args(ordered(words)).overrides:
-        if "=" not in word and not word.startswith("~"):
-            _refuse_bare(word)
-
-
-def _refuse_bare(word: str) -> NoReturn:
-    """Raise UserError for a word without a key, with the groups that have such a choice."""
-    from rlexp.util.configs import choices, groups
-
-    options = [f"{group}={word}" for group in groups() if word in choices(group)]
-    hint = did_you_mean(next(iter(options), None))
-    raise UserError(f"{word}: is no option{hint} (options are key=value)")
+    overrides.require_readable(parser.parse_args(ordered(words)).overrides, words)
 
 
 def ordered(words: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 
 from rlexp.cli import launch
-from rlexp.experiment import compose, former_names, plan
+from rlexp.experiment import compose, former_names, overrides, plan
 from rlexp.experiment.compose import CONFIG_DIR
 from rlexp.experiment.config import make_engine
 from rlexp.experiment.hydra_errors import composed
@@ -126,6 +126,8 @@ def _run(words: list[str]) -> Path:
     if resumed:
         launch.resume(words)
         return resumed[-1]
+    words = overrides.in_lists(words)
+    overrides.require_readable(words, words)
     launch._check_groups(words)
     config = composed(words)
     work = plan.single(config)

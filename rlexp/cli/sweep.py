@@ -8,28 +8,21 @@ from typing import Any
 from hydra.experimental.callback import Callback
 
 
-def check(argv: list[str]) -> None:
+def check(words: list[str]) -> None:
     """Compose and check all combinations of a sweep by Hydra's own sweeper. Raises UserError or Hydra's errors."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
+    from rlexp.experiment import overrides
     from rlexp.experiment.compose import compose
     from rlexp.experiment.config import build
     from rlexp.experiment.probe import probe
     from rlexp.util.errors import UserError
 
-    parsed = OverridesParser.create().parse_overrides([word for word in argv if not word.startswith("-")])
+    parsed = overrides.parse([word for word in words if not word.startswith("-")])
     if any(o.key_or_group == "resume" for o in parsed):
         raise UserError("resume= continues one run; it cannot be swept")
     if any(o.key_or_group.startswith("hydra/") for o in parsed):
         return  # another sweeper chooses its own values
-    choices = [
-        [f"{o.get_key_element()}={value}" for value in o.sweep_string_iterator()]
-        if o.is_sweep_override()
-        else [str(o.input_line)]
-        for o in parsed
-    ]
     seen = set()
-    for combination in itertools.product(*choices):
+    for combination in itertools.product(*overrides.expand(parsed)):
         run = build(compose(combination))
         if (key := json.dumps({k: v for k, v in run.plain.items() if k != "seeds"})) not in seen:
             seen.add(key)

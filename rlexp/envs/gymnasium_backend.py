@@ -2,25 +2,42 @@
 
 import numpy as np
 
+from rlexp.envs import faults
 from rlexp.envs.backend import Backend, Step
-from rlexp.envs.make import make
+from rlexp.envs.make import close, make
 from rlexp.envs.spec import EnvConfig
+from rlexp.util.errors import UserError
 
 
 class GymnasiumBackend(Backend):
     def __init__(self, config: EnvConfig, seeds: list[int], autoreset: bool):
         self.envs = [make(config) for _ in seeds]
+        self.id = config.id
         self.seeds = seeds
         self.autoreset = autoreset
         self.width = int(np.prod(self.envs[0].observation_space.shape or (1,)))
 
     def reset(self) -> np.ndarray:
         obs = np.empty((len(self.envs), self.width), np.float32)
-        for i, (env, seed) in enumerate(zip(self.envs, self.seeds, strict=True)):
-            obs[i] = env.reset(seed=seed)[0]
+        try:
+            for i, (env, seed) in enumerate(zip(self.envs, self.seeds, strict=True)):
+                obs[i] = env.reset(seed=seed)[0]
+        except UserError:
+            raise
+        except Exception as error:
+            raise faults.raised(self.id, "reset()", error) from error
         return obs
 
     def step(self, action: np.ndarray, ids: np.ndarray) -> Step:
+        try:
+            return self._step(action, ids)
+        except UserError:
+            raise
+        except Exception as error:
+            faults.require_finite_action(action)
+            raise faults.raised(self.id, "step()", error) from error
+
+    def _step(self, action: np.ndarray, ids: np.ndarray) -> Step:
         n = len(ids)
         obs = np.empty((n, self.width), np.float32)
         reward = np.empty(n, np.float32)
@@ -42,4 +59,4 @@ class GymnasiumBackend(Backend):
 
     def close(self) -> None:
         for env in self.envs:
-            env.close()
+            close(env)

@@ -1,5 +1,6 @@
 """One environment from its config, for any Gymnasium id, with clear errors; and what can be known before training."""
 
+import contextlib
 import importlib.util
 import warnings
 from typing import Any
@@ -51,12 +52,35 @@ def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
     if flat:
         return env
     kind = type(env.observation_space).__name__
-    env = gym.wrappers.FlattenObservation(env)
+    try:
+        env = gym.wrappers.FlattenObservation(env)
+    except NotImplementedError:  # a class of space that Gymnasium does not know
+        raise UserError(
+            f"env.id: observations of '{config.id}' are or hold a space of its own, {_unknown(env.observation_space)}, "
+            "of which nobody knows how to make numbers; wrap the environment in one that leaves it out"
+        ) from None
     if not isinstance(env.observation_space, gym.spaces.Box):
         raise UserError(
             f"env.id: observations of '{config.id}' are a {kind} of no fixed size, which nothing here learns"
         )
     return env
+
+
+def _unknown(space: gym.Space) -> str:
+    """The name of the class of the part of `space` that Gymnasium cannot make numbers of."""
+    parts = list(space.spaces.values()) if isinstance(space, gym.spaces.Dict) else list(getattr(space, "spaces", ()))
+    for part in parts:
+        try:
+            gym.spaces.flatten_space(part)
+        except NotImplementedError:
+            return _unknown(part)
+    return type(space).__name__
+
+
+def close(env: gym.Env) -> None:
+    """Close an environment that is no longer needed: what goes wrong in that need not stop anybody."""
+    with contextlib.suppress(Exception):
+        env.close()
 
 
 def describe(config: EnvConfig) -> EnvSpec:
@@ -71,14 +95,28 @@ def describe(config: EnvConfig) -> EnvSpec:
         obs = env.observation_space
         act = env.action_space
     finally:
-        env.close()
+        close(env)
     obs_dim = int(np.prod(obs.shape or (1,)))
     if isinstance(act, gym.spaces.Discrete):
         if act.start != 0:
             raise UserError(f"env.id: actions of '{config.id}' count from {act.start}; only those from 0 are supported")
         return EnvSpec(obs_dim, "discrete", int(act.n))
     if isinstance(act, gym.spaces.Box) and len(act.shape) == 1:
-        low_A = act.low.astype(np.float32)
-        high_A = act.high.astype(np.float32)
+        if not np.can_cast(np.float32, act.dtype):
+            raise UserError(
+                f"env.id: actions of '{config.id}' are a Box of {act.dtype}; supported are Discrete and a one-axis "
+                "Box of float32 or float64"
+            )
+        low_A, high_A = _within(act.low, act.high)
         return EnvSpec(obs_dim, "continuous", act.shape[0], low_A, high_A, config.clip_actions)
     raise UserError(f"env.id: '{config.id}' has {type(act).__name__} actions; supported are Discrete and one-axis Box")
+
+
+def _within(low_A: np.ndarray, high_A: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Bounds as float32, where these are not exact the next ones inside: actions at them lie in the box."""
+    infinity = np.float32(np.inf)
+    with np.errstate(over="ignore"):
+        low32_A, high32_A = low_A.astype(np.float32), high_A.astype(np.float32)
+    low32_A = np.where(low32_A < low_A, np.nextafter(low32_A, infinity), low32_A)
+    high32_A = np.where(high32_A > high_A, np.nextafter(high32_A, -infinity), high32_A)
+    return low32_A, high32_A

@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import find_highest_version, get_env_id, parse_env_id
 
 from rlexp.util import plugins
 from rlexp.util.errors import UserError, said_of
@@ -14,8 +15,8 @@ from rlexp.util.params import OutOfRange, Params, param
 
 
 def task_of(env_id: str) -> str:
-    """A Gymnasium id without its version."""
-    return re.sub(r"-v\d+$", "", env_id)
+    """A Gymnasium id without its version, and without the module that registers it."""
+    return re.sub(r"-v\d+$", "", env_id.rpartition(":")[2])
 
 
 def register(env_id: str) -> None:
@@ -24,9 +25,20 @@ def register(env_id: str) -> None:
     module, colon, _ = env_id.partition(":")
     if colon:
         with said_of(f"env.id: cannot make '{env_id}'"):
+            plugins.find_here()
             plugins.import_module(module)
     elif env_id not in gym.registry:
         plugins.load_all()
+
+
+def _versioned(env_id: str) -> str:
+    """A registered id without its module; with its newest version, which `gym.make` takes, where it has none."""
+    name = env_id.rpartition(":")[2]
+    if name in gym.registry:
+        return name
+    namespace, base, version = parse_env_id(name)
+    newest = find_highest_version(namespace, base) if version is None else None
+    return name if newest is None else get_env_id(namespace, base, newest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +79,7 @@ class EnvConfig(Params):
             return self.max_episode_steps
         register(self.id)
         try:
-            return gym.spec(self.id.rpartition(":")[2]).max_episode_steps
+            return gym.spec(_versioned(self.id)).max_episode_steps
         except (gym.error.Error, ImportError) as error:
             raise UserError(f"env.id: {' '.join(str(error).split())}") from None
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from rlexp.envs import faults
 from rlexp.envs.backend import Step, find_backend
 from rlexp.envs.spec import EnvConfig
 from rlexp.util.errors import UserError
@@ -77,9 +78,15 @@ class VecEnv:
         while active.size:
             action = act(obs_BO, active)
             step = self.step(action, active)
+            self.require_finite(step.final_obs[~step.terminated], step.reward, action)
             yield active, action, step
             obs_BO[active] = step.obs
             active = active[~(step.terminated | step.truncated)]
+
+    def require_finite(self, obs: np.ndarray, reward: np.ndarray, action: np.ndarray) -> None:
+        """Raise EnvironmentFault where observations or rewards of these environments are NaN or infinite; or
+        FloatingPointError, where `action` is and led to them."""
+        faults.require_finite(self.id, obs, reward, action)
 
     def close(self) -> None:
         self._backend.close()

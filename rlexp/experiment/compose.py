@@ -87,7 +87,7 @@ def take_config_dirs(words: Sequence[str]) -> list[str]:
 def add_config_dir(folder: str) -> None:
     """Search for configs in `folder` too, in this process; modules that its files name are admitted. Raises
     UserError."""
-    place = Path(folder)
+    place = Path(folder).expanduser()
     if not folder or not place.is_dir():
         raise UserError(f"--config-dir: there is no folder '{folder}'")
     place = place.resolve()

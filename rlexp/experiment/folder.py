@@ -10,7 +10,6 @@ seeds' folders, and can be made again by any process at any time: `refresh`.
 """
 
 import datetime
-import json
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from rlexp.report import judge
 from rlexp.report.history import Run
 from rlexp.report.judge import Judgement
 from rlexp.report.records import read_config, read_record
-from rlexp.util import checkpoint
+from rlexp.util import checkpoint, strict_json
 from rlexp.util.errors import UserError
 
 
@@ -165,7 +164,7 @@ class Folder:
         """run.json anew, with what the seeds' folders say now. Raises OSError."""
         seeds = self.seeds()
         self.record |= {"seeds": seeds, "final": tables.aggregate(seeds)}
-        checkpoint.write_text(self.path / "run.json", json.dumps(self.record, indent=2) + "\n")
+        checkpoint.write_text(self.path / "run.json", strict_json.dumps(self.record, indent=2) + "\n")
 
     def say(self, text: str) -> None:
         """One line, with the time, in train.log."""

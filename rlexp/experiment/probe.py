@@ -5,9 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+from dataclasses import dataclass
 from typing import Any
 
 from rlexp.envs.make import describe
+from rlexp.envs.trial import try_out
+from rlexp.experiment.cautions import cautions
 from rlexp.experiment.config import RunConfig
 from rlexp.experiment.task import make_task
 from rlexp.policies.files import digest
@@ -17,10 +20,17 @@ from rlexp.util import seeding
 from rlexp.util.errors import UserError
 
 
-def probe(config: RunConfig) -> dict[str, dict[str, Any]]:
-    """Whether the algorithm can run on the environment, found by making both once. Raises UserError.
+@dataclass(frozen=True)
+class Probed:
+    """What is known of a run that can start."""
 
-    Returns what is to be remembered of the data and files that its results depend on, by option."""
+    inputs: dict[str, dict[str, Any]]  # what is to be remembered of the data and files that it depends on, by option
+    cautions: list[str]  # what it is likely to lose
+
+
+def probe(config: RunConfig) -> Probed:
+    """Whether the algorithm can run on the environment, found by making both once and trying out the environment.
+    Raises UserError."""
     import torch
 
     find(config.reference, config.name)
@@ -44,6 +54,7 @@ def probe(config: RunConfig) -> dict[str, dict[str, Any]]:
             f"algo={algo.__name__.lower()}: chooses {' or '.join(sorted(algo.actions))} actions only; "
             f"'{config.env.id}' takes {spec.kind} ones"
         )
+    trial = try_out(config.env)
     seeding.seed_globals(seeding.stream(0, "init"))
     eager = dataclasses.replace(make_task(config, spec, config.seeds[0]), compile=False)
     try:
@@ -58,6 +69,7 @@ def probe(config: RunConfig) -> dict[str, dict[str, Any]]:
         raise UserError(f"train.eval_sampled={str(not policy.samples).lower()}: actions of this {algo.__name__} {what}")
     if config.env.time_limit is None:  # an episode that never ends is found out now
         evaluate(policy, config.env.on_gymnasium(), seeding.stream(0, "eval"), 1)
+    warnings = cautions(config, spec, trial, learner, policy)
     inputs: dict[str, dict[str, Any]] = {}
     if (data := eager.data) is not None:
         facts = {"steps": len(data), "episodes": len(data.length_E), "digest": data.digest}
@@ -67,4 +79,4 @@ def probe(config: RunConfig) -> dict[str, dict[str, Any]]:
         for f in dataclasses.fields(params):
             if f.metadata.get("file") and (where := getattr(params, f.name)) is not None:
                 inputs[f"{group}.{f.name}"] = digest(where)
-    return inputs
+    return Probed(inputs, warnings)

@@ -63,7 +63,7 @@ def resume(path: Path, words: list[str]) -> Work:
     for place in places:
         run = build(_with_overrides(place, parsed))
         folder = Folder(place, run.plain, run.algo_class.clock)
-        folder.remember(probe(run))
+        folder.remember(probe(run).inputs)
         check_checkpoints(place, run)
         runs.append((folder, run))
     return Work(path, runs, is_study)
@@ -73,6 +73,8 @@ def _with_overrides(folder: Path, parsed: list[Override]) -> dict[str, Any]:
     """The stored config of the run in `folder` with overrides applied. Raises UserError for any that would alter what
     has been done."""
     if not (folder / "config.yaml").is_file():
+        if (folder.parent / "config.yaml").is_file() and (folder / "checkpoints").is_dir():
+            raise UserError(f"resume={folder}: is a seed's folder; resume={folder.parent} continues the run")
         runs = [file.parent.name for file in folder.parent.glob("*/config.yaml")]
         near = did_you_mean(nearest(folder.name, runs))
         raise UserError(f"resume={folder}: no run folder (it has no config.yaml){near}")

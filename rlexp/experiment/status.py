@@ -8,7 +8,6 @@ It is the truth about the seed, written by whoever runs it, whole at every momen
 run.json is a copy, which any process can make again. `status` is one of `STATUSES`.
 """
 
-import json
 import os
 import platform
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 from rlexp.experiment.provenance import now
 from rlexp.report.records import check_seed
-from rlexp.util import checkpoint, processor
+from rlexp.util import checkpoint, processor, strict_json
 from rlexp.util.errors import UserError
 from rlexp.util.files import read_object
 
@@ -39,7 +38,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 def write(folder: Path, facts: dict[str, Any]) -> None:
     """Replace status.json in `folder`, which is made where it is missing. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_text(folder / FILE, json.dumps(facts, indent=2) + "\n")
+    checkpoint.write_text(folder / FILE, strict_json.dumps(facts, indent=2) + "\n")
 
 
 def update(folder: Path, **facts: Any) -> None:

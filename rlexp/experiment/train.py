@@ -25,6 +25,7 @@ from rlexp.experiment.task import make_task
 from rlexp.loggers.base import LoggedSeed, Status
 from rlexp.loggers.jsonl import JsonLines, read
 from rlexp.loggers.make import Loggers
+from rlexp.nn.learner import said, word
 from rlexp.policies.files import describe_policy
 from rlexp.report import film
 from rlexp.rollout import evaluation
@@ -217,9 +218,10 @@ class Training:
         """One step of the algorithm, and what is due after it."""
         progress = self.algo.step()
         self.counters.add(self.algo.clock, progress)
-        stop_at_nan(progress.metrics, self.counters.step)
+        require_finite(progress.metrics, self.counters.step)
         self.last = self.scorer.scheduled(self.counters.step)
         scores = self.scorer.summary(self.last) if self.last else {}
+        require_finite(scores, self.counters.step)
         self.counters.seconds = time.perf_counter() - self.started
         if scores or time.perf_counter() - self.checked > CHECK_EVERY:
             self._require_current()
@@ -295,8 +297,8 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
         yield from training.run()
 
 
-def stop_at_nan(metrics: Mapping[str, float], step: int) -> None:
-    """Raise FloatingPointError where a metric is NaN."""
+def require_finite(metrics: Mapping[str, float], step: int) -> None:
+    """Raise FloatingPointError where a metric is NaN or infinite."""
     for name, value in metrics.items():
-        if math.isnan(value):
-            raise FloatingPointError(f"{name} is NaN at step {step:,}")
+        if not math.isfinite(value):
+            raise FloatingPointError(f"{said(name)} is {word(value)} at step {step:,}")

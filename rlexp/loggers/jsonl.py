@@ -46,7 +46,8 @@ class JsonLines:
         self.file.truncate(keep)
 
     def write(self, row: Row) -> None:
-        line = json.dumps(row).encode() + b"\n"
+        """Append a row. Raises ValueError for NaN and infinity, which are no JSON."""
+        line = json.dumps(row, allow_nan=False).encode() + b"\n"
         self.file.write(line)
         self.file.flush()
         self.hash.update(line)

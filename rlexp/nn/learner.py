@@ -16,6 +16,7 @@ or not, is recorded as a CUDA graph and replayed (`rlexp.nn.capture`).
 
 import copy
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -218,4 +219,29 @@ def mean_metrics(metrics: list[dict[str, Tensor]]) -> dict[str, float]:
     """The mean of each metric over updates, as numbers."""
     if not metrics:
         return {}
-    return {name: float(torch.stack([m[name] for m in metrics]).mean()) for name in metrics[0]}
+    means = {name: float(torch.stack([m[name] for m in metrics]).mean()) for name in metrics[0]}
+    if not all(map(math.isfinite, means.values())):
+        _require_finite(metrics)
+    return means
+
+
+def _require_finite(metrics: list[dict[str, Tensor]]) -> None:
+    """Raise FloatingPointError for the first of these updates that has a NaN or infinite metric, and name that: a loss
+    before the gradient that follows from it."""
+    for number, update in enumerate(metrics, 1):
+        for name, value in update.items():
+            if not math.isfinite(value):
+                raise FloatingPointError(f"{said(name)} is {word(float(value))} in update {number} of {len(metrics)}")
+
+
+def said(name: str) -> str:
+    """What a metric is, in messages about its value: the gradient, a loss, or its name alone."""
+    if name.startswith("opt/grad_norm"):
+        return f"the gradient ({name})"
+    if name.startswith("loss/"):
+        return f"the loss {name}"
+    return name
+
+
+def word(value: float) -> str:
+    return "NaN" if math.isnan(value) else str(value)

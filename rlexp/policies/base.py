@@ -21,6 +21,7 @@ class Policy(ABC):
     kinds: ClassVar[dict[str, type[Policy]]] = {}
     kind: ClassVar[str]
     remembers: ClassVar[bool] = False  # its action depends on more than the present observation
+    standardises: ClassVar[bool] = False  # observations, by what is known of the data
     explore: bool = False  # act by sampling instead of by the mean (most likely) action, if it can
 
     @property

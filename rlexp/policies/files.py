@@ -71,11 +71,11 @@ def describe_policy(policy: Policy, env: EnvConfig, card: Mapping[str, Any]) -> 
 def find_policy(where: str, which: str = "final") -> list[Path]:
     """Policy files that `where` means: a file, a run or seed folder (its `final` or `best` policy, one of each seed;
     the latest checkpoint where there is none yet), or the name of a shipped policy. Raises UserError for none."""
-    path = Path(where)
+    path = Path(where).expanduser()
     if path.is_file():
         return [path]
     if path.is_dir():
-        seeds = [path] if (path / "checkpoints").is_dir() else sorted(path.glob("seed_*"), key=seed_number)
+        seeds = [path] if (path / "checkpoints").is_dir() else paths.seed_folders(path)
         found = []
         for seed in seeds:
             named = seed / "checkpoints" / f"{which}.safetensors"
@@ -98,12 +98,6 @@ def digest(where: str) -> dict[str, str]:
     for file in foreign.files(path):
         content.update(file.read_bytes())
     return {"name": path.name, "digest": content.hexdigest()[:16]}
-
-
-def seed_number(folder: Path) -> int:
-    """k of a folder seed_<k>; −1 for others."""
-    tail = folder.name.removeprefix("seed_")
-    return int(tail) if tail.isdigit() else -1
 
 
 def load_policy(

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import EngFormatter, NullFormatter, PercentFormatter
 
 from rlexp.report.history import Run, folders
 from rlexp.report.lines import Line, moves, thinned
@@ -106,6 +106,8 @@ def _draw_against(axes: Axes, arms: Arms, metric: str, against: str) -> None:
     """Every arm's mean over another metric, which grows in training: labels asked for, say."""
     _draw_arms(axes, arms, metric, against)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # the scale's own is written as mathematics
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(against.split("/")[-1].replace("_", " "))
     axes.set_title("the same; a dot for an arm that never moves")
 

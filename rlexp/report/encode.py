@@ -25,6 +25,7 @@ class FilmWriter:
         self.gif_stride = gif_stride
         self.gif_frames: list[Any] = []
         self.count = 0
+        self.shape = first.shape
         height, width = first.shape[:2]
         # Height and width become even: yuv420p has one colour for 2×2 pixels.
         self.padding = [(0, height % 2), (0, width % 2), (0, 0)]
@@ -54,6 +55,8 @@ class FilmWriter:
 
     def add(self, frame: np.ndarray) -> None:
         """Append one frame (H, W, 3) uint8. Raises CannotRender."""
+        if frame.shape != self.shape:
+            raise CannotRender(f"rendering gave pictures of two sizes, {self.shape[:2]} and {frame.shape[:2]}")
         padded = np.pad(frame, self.padding, mode="edge")
         try:
             self.stream.send(np.ascontiguousarray(padded))

@@ -20,10 +20,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlexp.envs.make import make
+from rlexp.envs.make import close, make
 from rlexp.envs.spec import EnvConfig
 from rlexp.policies.files import Saved
 from rlexp.report.encode import CannotRender, FilmWriter
+from rlexp.report.frames import as_picture
 from rlexp.report.window import has_display
 from rlexp.rollout.evaluation import Episode, Evaluation
 from rlexp.rollout.score import play
@@ -122,10 +123,10 @@ def picture(env: EnvConfig, size: int = 320) -> np.ndarray:
     """The first picture (H, W, 3) uint8 of an environment. Raises CannotRender."""
     simulator = _simulator(env, size)
     try:
-        simulator.reset(seed=0)
+        _attempt(lambda: simulator.reset(seed=0))
         return _frame(simulator)
     finally:
-        simulator.close()
+        close(simulator)
 
 
 def film(
@@ -145,7 +146,7 @@ def film(
     steps = len(episode.reward_T)
     simulator = _simulator(env, size)
     try:
-        simulator.reset(seed=episode.seed)
+        _attempt(lambda: simulator.reset(seed=episode.seed))
         first = _frame(simulator)  # sets up the graphics: it says nothing of what a frame costs
         camera = _Camera(simulator, deadline)
         for _ in range(3):
@@ -157,15 +158,20 @@ def film(
         with FilmWriter(path, first, fps, gif_stride) as writer:
             due = stride
             for t, action in enumerate(episode.action, 1):
-                reward = np.float32(simulator.step(action)[1])
+                reward = _reward(simulator, action)
                 if reward != episode.reward_T[t - 1]:
                     raise CannotRender(_another_episode(env, t, reward, episode.reward_T[t - 1]))
                 if t in (due, steps):
                     writer.add(camera.frame())
                     due = t + max(stride, math.ceil(camera.stride_in_time(steps - t)))
     finally:
-        simulator.close()
+        close(simulator)
     return path
+
+
+def _reward(simulator: gym.Env, action: np.ndarray) -> np.float32:
+    """What `action` is paid. Raises CannotRender."""
+    return np.float32(_attempt(lambda: simulator.step(action))[1])
 
 
 def _first_stride(camera: "_Camera", steps: int, native_fps: float) -> int:
@@ -214,7 +220,7 @@ def _simulator(env: EnvConfig, size: int) -> gym.Env:
         warnings.simplefilter("ignore")  # of a render mode that does not exist: said below
         simulator = _attempt(lambda: make(env, render_mode="rgb_array"))
     if "rgb_array" not in (simulator.metadata.get("render_modes") or []):
-        simulator.close()
+        close(simulator)
         raise CannotRender(f"environment '{env.id}' has no rgb_array rendering")
     if hasattr(simulator.unwrapped, "mujoco_renderer"):
         _set_up_mujoco(simulator.unwrapped, size)
@@ -241,10 +247,7 @@ def _set_up_mujoco(simulator: Any, size: int) -> None:
 
 def _frame(simulator: gym.Env) -> np.ndarray:
     """The current picture (H, W, 3) uint8. Raises CannotRender."""
-    frame = _attempt(simulator.render)
-    if not isinstance(frame, np.ndarray) or frame.ndim != 3:
-        raise CannotRender(f"rendering gave {type(frame).__name__} instead of a picture")
-    return frame
+    return as_picture(_attempt(simulator.render))
 
 
 def _attempt(action: Callable[[], Any]) -> Any:

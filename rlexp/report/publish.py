@@ -4,7 +4,6 @@
 final score), .png the picture. A new run of like settings is drawn over it.
 """
 
-import json
 import os
 import re
 import shutil
@@ -17,7 +16,7 @@ from rlexp.report.curves import curves
 from rlexp.report.naming import names
 from rlexp.report.records import read_config, read_record
 from rlexp.report.references import Entry
-from rlexp.util import paths
+from rlexp.util import paths, strict_json
 from rlexp.util.errors import UserError
 
 # What a card keeps of run.json, beside the seeds.
@@ -116,4 +115,4 @@ def check_name(option: str, name: str) -> None:
 
 def write_card(path: Path, card: dict[str, Any]) -> None:
     """Write a card as JSON that reads well."""
-    path.write_text(json.dumps(card, indent=2) + "\n")
+    path.write_text(strict_json.dumps(card, indent=2) + "\n")

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from rlexp.policies.files import find_policy, load_policy, seed_number
+from rlexp.policies.files import find_policy, load_policy
 from rlexp.report.played import EPISODES, scores
 from rlexp.report.publish import check_name, write_card
 from rlexp.report.records import read_record
@@ -101,7 +101,7 @@ def _refuse(target: Path, replace: bool) -> None:
 def _snapshots(place: Path) -> dict[int, Path]:
     """Policy files of one seed by their step; of the first seed where `place` is a run."""
     if not (place / "checkpoints").is_dir():
-        seeds = sorted(place.glob("seed_*"), key=seed_number)
+        seeds = paths.seed_folders(place)
         if not seeds:
             return {}
         place = seeds[0]

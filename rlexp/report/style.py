@@ -33,6 +33,7 @@ INK = "#222222"
 GREY = "#9A9A9A"
 STYLE: Any = {
     "font.size": 9,
+    "text.parse_math": False,  # names are shown as they were typed, with dollars too
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.spines.top": False,

@@ -82,9 +82,12 @@ class Collector:
                 lengths += self.length_B[ended].tolist()
                 self.total_B[ended] = 0
                 self.length_B[ended] = 0
+        action_TB = np.stack(actions)
+        for obs in (obs_TBO, self.obs_BO, *cut):
+            self.envs.require_finite(obs, reward_TB, action_TB)
         return Rollout(
             obs_TBO,
-            np.stack(actions),
+            action_TB,
             reward_TB,
             terminated_TB,
             truncated_TB,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -81,13 +82,23 @@ def play(
         for row, i in enumerate(active):
             actions[i].append(action[row])
             rewards[i].append(step.reward[row])
-            if "is_success" in step.info[row]:
-                success[i] = float(step.info[row]["is_success"])
+            success[i] = _success(step.info[row], success[i])
     envs.close()
     return [
         Episode(seed, np.array(actions[i]), np.array(rewards[i], np.float32), success[i])
         for i, seed in enumerate(seeds)
     ]
+
+
+def _success(info: dict[str, Any], before: float | None) -> float | None:
+    """What `info` says of success; `before`, what was known, where it says nothing or nothing yet."""
+    told = info.get("is_success")
+    if told is None:
+        return before
+    try:
+        return float(told)
+    except (TypeError, ValueError):
+        return before
 
 
 def play_steps(

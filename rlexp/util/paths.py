@@ -6,6 +6,9 @@ folder, which is then searched before the one that came with rlexp.
 
 from pathlib import Path
 
+from rlexp.util.errors import UserError
+from rlexp.util.files import read_object
+
 PACKAGE = Path(__file__).parent.parent
 INSTALLED = (PACKAGE / "conf").is_dir()  # a clone has none in the package
 ROOT = PACKAGE.parent
@@ -49,3 +52,14 @@ def policies() -> dict[str, Path]:
     """Policy files that can be named, by name. Of two of one name the user's own is meant."""
     folders = [POLICIES, own_policies()]
     return {file.stem: file for folder in folders for file in sorted(folder.glob("*.safetensors"))}
+
+
+def seed_folders(run: Path) -> list[Path]:
+    """The folders of the seeds that a run's record has, by number; others beside them (a copy, a backup) are none of
+    it. Without a record that can be read: of every seed_<number>."""
+    folders = {int(digits): folder for folder in run.glob("seed_*") if (digits := folder.name[5:]).isdecimal()}
+    try:
+        recorded = set(read_object(run / "run.json")["seeds"])
+    except (UserError, KeyError, TypeError):
+        recorded = {str(number) for number in folders}
+    return [folders[number] for number in sorted(folders) if str(number) in recorded]

@@ -13,6 +13,8 @@ that Gymnasium does not know yet), and may register environments when it is.
 import functools
 import importlib
 import importlib.util
+import os
+import sys
 import traceback
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
@@ -72,6 +74,13 @@ def load_all() -> None:
     """Import all plugins, for what they register. Raises UserError for one that cannot be imported."""
     for plugin in installed():
         plugin.load()
+
+
+def find_here() -> None:
+    """Let modules in the current folder be found, after all others: what the user types may lie there."""
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
 
 
 def import_module(name: str) -> ModuleType:

@@ -1,9 +1,9 @@
 """The commands of `rlexp`, a file each or a few that belong together; rlexp/cli/main.py gathers them."""
 
-import json
 import math
 from typing import Any
 
+from rlexp.util import strict_json
 from rlexp.util.errors import UserError
 
 
@@ -21,7 +21,7 @@ def distinct(given: str | None, usual: list[str]) -> list[str]:
 
 def print_json(facts: Any) -> None:
     """What --json prints: one value, with an indent."""
-    print(json.dumps(facts, indent=2))
+    print(strict_json.dumps(facts, indent=2))
 
 
 def finite(half: float) -> float | None:

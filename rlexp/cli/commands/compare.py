@@ -6,12 +6,12 @@ there are several environments, methods are told over all of them.
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp.cli.commands import distinct, finite
+from rlexp.util import strict_json
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def compare(args: argparse.Namespace) -> int:
     whole = _over_environments(arms, args)
     if args.json:
         facts = {"picture": str(args.out), "metric": args.metric, "last": args.last}
-        print(json.dumps({**facts, "against": args.against, "runs": rows, "methods": whole}))
+        print(strict_json.dumps({**facts, "against": args.against, "runs": rows, "methods": whole}))
         return 0
     what = f"last {args.metric}"
     if args.last:

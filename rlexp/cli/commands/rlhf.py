@@ -8,10 +8,10 @@ how well it orders the pieces that it did not learn from.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlexp.util import strict_json
 from rlexp.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def novices(args: argparse.Namespace) -> int:
             print(f"{seed.name}: best {best:.1f}; {each}")
     if args.json:
         facts = {"episodes": args.episodes, "actions": "sampled", "novices": rows}
-        print(json.dumps(facts))
+        print(strict_json.dumps(facts))
     return 0
 
 
@@ -109,7 +109,7 @@ def reward(args: argparse.Namespace) -> int:
     picture = args.out or args.folder / "reward.png"
     scatter.draw(clouds, picture, "true return", "predicted return")
     if args.json:
-        print(json.dumps({"picture": str(picture), "held_out": rows}))
+        print(strict_json.dumps({"picture": str(picture), "held_out": rows}))
         return 0
     print("| held out | pairs | labels predicted | pieces | Pearson | Spearman |")
     print("|---|---|---|---|---|---|")
@@ -222,7 +222,7 @@ def _export(args: argparse.Namespace) -> int:
     steps = int(episodes.length_E.sum())
     mean = episodes.return_E.mean()
     if args.json:
-        print(json.dumps({"episodes": len(episodes), "steps": steps, "return_mean": mean}))
+        print(strict_json.dumps({"episodes": len(episodes), "steps": steps, "return_mean": mean}))
     else:
         print(f"{len(episodes)} episodes, {steps:,} steps, mean return {mean:.1f}")
     return 0

@@ -1,7 +1,6 @@
 """`rlexp list`, `reach` and `publish`: runs with their scores, when they reached a bar, which are references."""
 
 import argparse
-import json
 import math
 import sys
 from functools import partial
@@ -10,6 +9,7 @@ from typing import Any
 
 from rlexp.cli.commands import print_json
 from rlexp.report.words import phrase
+from rlexp.util import paths, strict_json
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
@@ -153,21 +153,21 @@ def reach(args: argparse.Namespace) -> int:
     """A line for each seed, and the share that reached the bar; or one JSON object."""
     from rlexp.util import stats
 
-    seeds = [file.parent for file in Path(args.folder).glob("seed_*/metrics.jsonl")]
+    folders = paths.seed_folders(Path(args.folder))
+    seeds = [folder for folder in folders if (folder / "metrics.jsonl").is_file()]
     if not seeds:
         raise UserError(f"{args.folder}: no run folder with metrics in it")
     if args.within is not None and args.within < 0:
         raise UserError(f"--within: must be ≥ 0, not {args.within}")
     if math.isnan(args.bar):
         raise UserError("bar: is not a number")
-    seeds.sort(key=lambda seed: int(seed.name.removeprefix("seed_")))
     first = {seed.name: _first_at_bar(seed / "metrics.jsonl", args) for seed in seeds}
     n = len(first)
     reached = sum(step is not None for step in first.values())
     low, high = stats.wilson(reached, n)
     if args.json:
         facts = {"metric": args.metric, "bar": args.bar, "first": first}
-        print(json.dumps({**facts, "share": reached / n, "wilson95": [low, high]}))
+        print(strict_json.dumps({**facts, "share": reached / n, "wilson95": [low, high]}))
         return 0
     for name, step in first.items():
         said = "not reached" if step is None else f"step {step:,}"
@@ -212,7 +212,7 @@ def publish(args: argparse.Namespace) -> int:
         if args.episodes:
             played = partial(play_seeds, run, episodes=args.episodes, say=partial(print, file=sys.stderr))
         path = publish.publish(run, args.variant, replace=replace, played=played)
-    print(json.dumps({"entry": str(path)}) if args.json else path)
+    print(strict_json.dumps({"entry": str(path)}) if args.json else path)
     return 0
 
 

@@ -1,13 +1,13 @@
 """`rlexp targets`: what a Decision Transformer does for several returns that it is asked for, without training anew."""
 
 import argparse
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp.cli.commands import distinct
+from rlexp.util import strict_json
 from rlexp.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         facts = {where: asdict(answers) for where, answers in found.items()}
         whole = {"episodes": args.episodes, "seed": args.seed, "policies": facts}
-        print(json.dumps(whole, indent=2))
+        print(strict_json.dumps(whole, indent=2))
     else:
         for where, answers in found.items():
             _print(where, answers, args.episodes)

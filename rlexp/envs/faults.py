@@ -1,0 +1,61 @@
+"""What an environment does wrong, told in one line: that it is the environment, where in it, and in its own words."""
+
+import os
+import traceback
+from typing import Any
+
+import numpy as np
+
+from rlexp.util.errors import UserError
+
+
+class EnvironmentFault(UserError):
+    """An environment raised an exception, or gave what it has not declared or nobody can learn from."""
+
+
+def raised(env_id: str, doing: str, error: Exception) -> EnvironmentFault:
+    """`error`, which the environment raised in `doing` ("reset()", say), with the place in its author's file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not _is_ours(frame.filename)] or list(frames)
+    place = ""
+    if theirs:
+        place = f" ({os.path.basename(theirs[-1].filename)}, line {theirs[-1].lineno})"
+    words = " ".join(str(error).split())
+    return EnvironmentFault(f"env.id: '{env_id}' fails in {doing}: {type(error).__name__}: {words}{place}")
+
+
+def _is_ours(file: str) -> bool:
+    return os.path.dirname(os.path.abspath(file)) == os.path.dirname(os.path.abspath(__file__))
+
+
+def not_finite(env_id: str, what: str, value: Any, where: str = "") -> EnvironmentFault:
+    """That an observation or a reward of the environment (`what`) is NaN or infinite."""
+    bad = np.asarray(value, np.float32).reshape(-1)
+    first = bad[~np.isfinite(bad)][0]
+    name = "NaN" if np.isnan(first) else str(first)
+    return EnvironmentFault(f"env.id: the {what} of the environment '{env_id}' is {name}{where}")
+
+
+def require_finite(env_id: str, observation: np.ndarray, reward: np.ndarray, action: np.ndarray) -> None:
+    """Raise EnvironmentFault where rewards or observations, float32, hold NaN or infinity: a reward before an
+    observation. Where it was the policy that asked for such an action, raise FloatingPointError. Arrays without any
+    cost one pass over each of them."""
+    if _all_finite(reward) and _all_finite(observation):
+        return
+    require_finite_action(action)
+    if not _all_finite(reward):
+        raise not_finite(env_id, "reward", reward)
+    raise not_finite(env_id, "observation", observation)
+
+
+def require_finite_action(action: np.ndarray) -> None:
+    """Raise FloatingPointError where continuous actions hold NaN: then no environment is to blame."""
+    if not np.isfinite(action).all():
+        raise FloatingPointError("the policy's action is NaN or infinite: its weights have overflowed")
+
+
+def _all_finite(x: np.ndarray) -> bool:
+    flat = x.ravel()
+    with np.errstate(over="ignore", invalid="ignore"):
+        quick = np.isfinite(np.dot(flat, flat))  # a third of the time of the exact answer, which it seldom needs
+    return bool(quick or np.isfinite(flat).all())
