@@ -55,7 +55,7 @@ class DPO(Algorithm):
             ge=1,
         )
         episodes_per_iteration: int = param("sampled for each iteration", unit="episodes", ge=4)
-        num_envs: int = param("environments stepped side by side", ge=1)
+        num_envs: int = param("environments stepped side by side", ge=1, le=100_000)
         validation_fraction: float = param("share of them that only measures accuracy", gt=0, lt=1)
         fragment_length: int | None = param(
             "compare pieces of this length; null: whole trajectories",

@@ -38,7 +38,7 @@ from rlexp.util.params import OutOfRange, Params, param
 class PPO(Algorithm):
     @dataclass(frozen=True, kw_only=True)
     class Config(Params):
-        num_envs: int = param("environments stepped side by side", ge=1)
+        num_envs: int = param("environments stepped side by side", ge=1, le=100_000)
         num_steps: int = param("steps per environment and iteration", unit="env steps", ge=1)
         update_epochs: int = param("passes over an iteration's samples", ge=1)
         batch_size: int = param(

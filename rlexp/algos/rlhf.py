@@ -161,7 +161,7 @@ class RLHF(Algorithm):
             unit="env steps",
             ge=1,
         )
-        num_envs: int = param("environments, each of which plays one episode at a time", ge=1)
+        num_envs: int = param("environments, each of which plays one episode at a time", ge=1, le=100_000)
         lr: float = param("Adam learning rate of the policy", gt=0)
         gamma: float = param("discount", ge=0, le=1)
         clip_coef: float | None = param(

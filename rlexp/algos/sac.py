@@ -41,7 +41,7 @@ from rlexp.util.params import OutOfRange, Params, param
 class SAC(Algorithm):
     @dataclass(frozen=True, kw_only=True)
     class Config(Params):
-        num_envs: int = param("environments stepped side by side", ge=1)
+        num_envs: int = param("environments stepped side by side", ge=1, le=100_000)
         num_steps: int = param("steps per environment and iteration", unit="env steps", ge=1)
         gradient_steps: int = param("updates after each step of all environments", ge=1)
         learning_starts: int = param(

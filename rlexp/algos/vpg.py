@@ -42,7 +42,7 @@ class VPG(Algorithm):
             choices=("none", "value"),
         )
         vf_coef: float = param("weight of the value loss", ge=0)
-        num_envs: int = param("environments, each of which plays one episode at a time", ge=1)
+        num_envs: int = param("environments, each of which plays one episode at a time", ge=1, le=100_000)
         steps_per_epoch: int = param(
             "whole episodes are played until an epoch has these",
             unit="env steps",

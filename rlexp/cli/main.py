@@ -34,6 +34,7 @@ COMMANDS = (
     *(evaluate, check, runs, watch, refresh, compare, report, pictures, targets, chunks, preferences, rlhf, data),
     *(courses, track, doctor),
 )
+MOST = 1_000_000  # episodes, trajectories, pairs and environments of one command
 # Those that load policies, which may name code.
 LOADING = ("eval", "publish", "chunks", "targets", "pairs", "sigma", "novices", "reward")
 
@@ -131,6 +132,9 @@ def _check(args: argparse.Namespace) -> None:
     given = vars(args)
     if (given.get("seed") or 0) < 0:
         raise UserError(f"--seed: must be ≥ 0, not {args.seed}")
+    for option in ("episodes", "trajectories", "pairs", "envs"):
+        if (given.get(option) or 0) > MOST:
+            raise UserError(f"--{option}: must be ≤ {MOST:,}, not {given[option]}")
     for option in ("out", "plot", "export"):
         if not given.get(option):
             continue

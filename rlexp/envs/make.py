@@ -45,7 +45,16 @@ def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
         known = [i for i in gym.registry if i.split("-v")[0] == config.id.split("-v")[0]] or list(gym.registry)
         hint = did_you_mean(nearest(config.id, known))
         raise UserError(f"env.id: Gymnasium knows no environment '{config.id}'{hint}") from None
-    except (gym.error.Error, ImportError, TypeError, ValueError, AssertionError, OSError, RuntimeError) as error:
+    except (
+        gym.error.Error,
+        ImportError,
+        TypeError,
+        ValueError,
+        AssertionError,
+        OSError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"env.id: cannot make '{config.id}' with env.kwargs={dict(config.kwargs)}: {reason}") from None
     flat = isinstance(env.observation_space, gym.spaces.Box) and len(env.observation_space.shape) == 1

@@ -34,13 +34,15 @@ from rlexp.util.params import OutOfRange, Params, all_keys, nearest_key, param, 
 from rlexp.util.plugins import said_with_place
 from rlexp.util.processes import require_workers
 
+LARGEST_SEED = 2**64 - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(Params):
     budget: int = param("training length", unit="the algorithm's clock", ge=1)
     eval_every: int = param("distance between evaluations", unit="the algorithm's clock", ge=1)
     save_every: int = param("distance between full checkpoints", unit="the algorithm's clock", ge=1)
-    eval_episodes: int = param("episodes per evaluation", ge=1)
+    eval_episodes: int = param("episodes per evaluation", ge=1, le=100_000)
     eval_sampled: bool = param("evaluate sampled instead of mean (most likely) actions")
     keep: int = param("newest full checkpoints kept", ge=1)
     snapshot_every: int | None = param(
@@ -241,6 +243,8 @@ def seed_list(value: Any) -> list[int]:
     for seed in seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise UserError(f"seeds: {seed!r} is not a whole number ≥ 0; e.g. 'seeds=[0,1,2]'")
+        if seed > LARGEST_SEED:
+            raise UserError(f"seeds: {str(seed)[:12]}... has {len(str(seed))} digits; the largest seed is 2**64 - 1")
     if len(set(seeds)) < len(seeds) or not seeds:
         raise UserError(f"seeds: {seeds} {'is empty' if not seeds else 'repeats a seed'}; e.g. 'seeds=[0,1,2]'")
     return seeds

@@ -12,6 +12,7 @@ from rlexp.envs.make import describe
 from rlexp.envs.trial import try_out
 from rlexp.experiment.cautions import cautions
 from rlexp.experiment.config import RunConfig
+from rlexp.experiment.sizes import require_memory
 from rlexp.experiment.task import make_task
 from rlexp.policies.files import digest
 from rlexp.report.references import find
@@ -54,6 +55,7 @@ def probe(config: RunConfig) -> Probed:
             f"algo={algo.__name__.lower()}: chooses {' or '.join(sorted(algo.actions))} actions only; "
             f"'{config.env.id}' takes {spec.kind} ones"
         )
+    require_memory(config, spec)
     trial = try_out(config.env)
     seeding.seed_globals(seeding.stream(0, "init"))
     eager = dataclasses.replace(make_task(config, spec, config.seeds[0]), compile=False)

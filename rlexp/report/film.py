@@ -49,6 +49,7 @@ class VideoConfig(Params):
         "width and height, where the environment lets one choose",
         unit="pixels",
         ge=64,
+        le=4096,
     )
     above: float | None = param("return that makes the best episode's film a success", default=None)
     below: float | None = param("return that makes the worst episode's film a failure", default=None)
