@@ -218,7 +218,8 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         "logger": {logger.name: logger.plain() for logger in chosen},
         "seeds": seed_list(plain["seeds"]),
     }
-    if not isinstance(reference := plain.get("reference"), str | None):
+    reference = plain.get("reference")
+    if not isinstance(reference, str | None):
         raise UserError(
             f"reference: {reference!r} is no name of a gallery entry; null: <algo>_<env>, where there is one"
         )

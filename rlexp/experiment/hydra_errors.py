@@ -24,30 +24,41 @@ def composed(words: Sequence[str]) -> DictConfig:
 
 def hydra_error(error: Exception, words: list[str] | None = None) -> str:
     """What was wrong with `words`, by default the command line's."""
-    words = sys.argv[1:] if words is None else words
+    if words is None:
+        words = sys.argv[1:]
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if (found := re.search(r"Could not override '([^']+)'", text)) and found[1] in groups():
-        return f"{found[1]}=...: nothing of that kind is chosen yet; write +{found[1]}=..., with a plus"
-    if found and found[1].startswith("env.kwargs"):
-        return f"{found[1]}: is passed on to the environment; write +{found[1]}=..., with a plus"
-    if found:
-        return f"{found[1]}: unknown option{did_you_mean(nearest_key(found[1], _known(words)))}"
-    if found := re.search(r"Could not (?:find|load) '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text):
-        return no_such(found[1], found[2])
-    if found := re.search(r"Could not override '?([\w./]+)'?\.? ?No match in the defaults list", text):
-        return f"{found[1]}: no such group{did_you_mean(nearest(found[1], groups()))}"
-    if found := re.search(r"Ambiguous value for argument '([^']+)'", text):
-        return f"{found[1]}: several values are a sweep; write -m {found[1]}, or brackets around a list"
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown is not None:
+        return _cannot_override(unknown[1], words)
+    no_file = re.search(r"Could not (?:find|load) '([^'/]+(?:/[^'/]+)*)/([^'/]+)'", text)
+    if no_file is not None:
+        return no_such(no_file[1], no_file[2])
+    no_group = re.search(r"Could not override '?([\w./]+)'?\.? ?No match in the defaults list", text)
+    if no_group is not None:
+        return f"{no_group[1]}: no such group{did_you_mean(nearest(no_group[1], groups()))}"
+    several = re.search(r"Ambiguous value for argument '([^']+)'", text)
+    if several is not None:
+        return f"{several[1]}: several values are a sweep; write -m {several[1]}, or brackets around a list"
     if "full_key" in text and "issing" in text:
         missing = re.search(r"Missing mandatory value: ([\w.]+)|full_key: ([\w.]+)", text)
         key = next(filter(None, missing.groups())) if missing else "?"
         return f"{key}: a value is missing; give one with {key}=..."
     if "LexerNoViableAltException" in text or "mismatched input" in text or "no viable alternative" in text:
         return f"{lines[0]} (quote values with spaces, brackets or braces: 'seeds=[0,1]')"
-    if found := re.search(r"Error merging override ([^=]+)=(.*)", text):
-        return f"{found[1].lstrip('+')}: {found[2]!r} is no value that it can have"
+    refused = re.search(r"Error merging override ([^=]+)=(.*)", text)
+    if refused is not None:
+        return f"{refused[1].lstrip('+')}: {refused[2]!r} is no value that it can have"
     return "; ".join(lines[:2])
+
+
+def _cannot_override(key: str, words: list[str]) -> str:
+    """That nothing is there for `key` to override, with what it may have been meant to be."""
+    if key in groups():
+        return f"{key}=...: nothing of that kind is chosen yet; write +{key}=..., with a plus"
+    if key.startswith("env.kwargs"):
+        return f"{key}: is passed on to the environment; write +{key}=..., with a plus"
+    return f"{key}: unknown option{did_you_mean(nearest_key(key, _known(words)))}"
 
 
 def no_such(group: str, choice: str) -> str:
