@@ -384,6 +384,9 @@ class TwoEnds:
     def reset(self) -> np.ndarray:
         return np.ones((2, 1), np.float32)
 
+    def require_finite(self, *arrays: np.ndarray) -> None:
+        assert all(np.isfinite(array).all() for array in arrays)
+
     def step(self, action: np.ndarray) -> Step:
         self.t += 1
         final = np.full((2, 1), 4 + self.t, np.float32)

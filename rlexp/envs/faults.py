@@ -1,5 +1,6 @@
 """What an environment does wrong, told in one line: that it is the environment, where in it, and in its own words."""
 
+import math
 import os
 import traceback
 from typing import Any
@@ -40,10 +41,10 @@ def require_finite(env_id: str, observation: np.ndarray, reward: np.ndarray, act
     """Raise EnvironmentFault where rewards or observations, float32, hold NaN or infinity: a reward before an
     observation. Where it was the policy that asked for such an action, raise FloatingPointError. Arrays without any
     cost one pass over each of them."""
-    if _all_finite(reward) and _all_finite(observation):
+    if all_finite(observation, reward):
         return
     require_finite_action(action)
-    if not _all_finite(reward):
+    if not all_finite(reward):
         raise not_finite(env_id, "reward", reward)
     raise not_finite(env_id, "observation", observation)
 
@@ -54,8 +55,7 @@ def require_finite_action(action: np.ndarray) -> None:
         raise FloatingPointError("the policy's action is NaN or infinite: its weights have overflowed")
 
 
-def _all_finite(x: np.ndarray) -> bool:
-    flat = x.ravel()
-    with np.errstate(over="ignore", invalid="ignore"):
-        quick = np.isfinite(np.dot(flat, flat))  # a third of the time of the exact answer, which it seldom needs
-    return bool(quick or np.isfinite(flat).all())
+def all_finite(*arrays: np.ndarray) -> bool:
+    """Whether no array holds NaN or infinity."""
+    # The sum of squares costs a fifth of the exact answer, which is needed where that sum itself overflows.
+    return all(math.isfinite(np.vdot(x, x)) or np.isfinite(x).all() for x in arrays)

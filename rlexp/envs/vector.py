@@ -78,7 +78,8 @@ class VecEnv:
         while active.size:
             action = act(obs_BO, active)
             step = self.step(action, active)
-            self.require_finite(step.final_obs[~step.terminated], step.reward, action)
+            if not faults.all_finite(step.final_obs, step.reward):
+                self.require_finite(step.final_obs[~step.terminated], step.reward, action)
             yield active, action, step
             obs_BO[active] = step.obs
             active = active[~(step.terminated | step.truncated)]
