@@ -463,7 +463,7 @@ def test_chunks_says_what_a_runs_loss_was(tmp_path, policy_file, capsys):
     place = tmp_path / "seed_0" / "checkpoints"
     place.mkdir(parents=True)
     shutil.copy(policy_file, place / "final.safetensors")
-    rows = [{"updates": n, "loss/noise": 1 / n} for n in range(100, 20_001, 100)]
+    rows = [{"step": n, "updates": n, "loss/noise": 1 / n} for n in range(100, 20_001, 100)]
     (tmp_path / "seed_0" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     chunks(tmp_path / "seed_0", "--episodes", 1, "--execute", 3, "--json")
     at = {n: np.mean([1 / k for k in range(n - 900, n + 1, 100)]) for n in (10_000, 20_000)}

@@ -14,7 +14,7 @@ from rlexp.loggers import jsonl
 from rlexp.policies.files import load_policy, save_policy
 from rlexp.report import history, references
 from rlexp.report.records import read_config, read_record, read_study
-from rlexp.util import checkpoint, paths
+from rlexp.util import checkpoint, configs, paths
 from rlexp.util.errors import UserError
 from rlexp.util.files import read_json, read_yaml
 from tests.datasets import policy_file
@@ -134,13 +134,15 @@ def test_one_bad_data_set_does_not_end_the_list(tmp_path, monkeypatch, capsys):
 def test_a_mistake_in_a_config_of_ones_own_names_file_and_line(tmp_path):
     file = tmp_path / "env" / "mine.yaml"
     file.parent.mkdir()
-    for content, said in (
-        (b"id: CartPole-v1\nname: [mine\nkwargs: {}\n", "line 3"),
-        (b"id: CartPole-v1\n" + LATIN, "line 2 is not UTF-8"),
-        (b"id: ${x\n", "cannot be read"),
-    ):
-        file.write_bytes(content)
-        refused(lambda: compose.compose(["env=mine"], [tmp_path]), file, said)
+    with configs.forgetting():
+        words = compose.take([f"--config-dir={tmp_path}", "env=mine"])
+        for content, said in (
+            (b"id: CartPole-v1\nname: [mine\nkwargs: {}\n", "line 3"),
+            (b"id: CartPole-v1\n" + LATIN, "line 2 is not UTF-8"),
+            (b"id: ${x\n", "cannot be read"),
+        ):
+            file.write_bytes(content)
+            refused(lambda: compose.compose(words), file, said)
 
 
 def test_policy_files_that_are_none_are_one_line(tmp_path):
