@@ -135,6 +135,7 @@ def test_a_mistake_in_a_config_of_ones_own_names_file_and_line(tmp_path):
     file = tmp_path / "env" / "mine.yaml"
     file.parent.mkdir()
     with configs.forgetting():
+        file.write_bytes(b"")
         words = compose.take([f"--config-dir={tmp_path}", "env=mine"])
         for content, said in (
             (b"id: CartPole-v1\nname: [mine\nkwargs: {}\n", "line 3"),
