@@ -115,13 +115,8 @@ class Algorithm(ABC):
         """
         return options
 
-    @classmethod
-    def advice(cls, config: Any, device: str) -> str | None:
-        """A line to be said before training where an option does not suit the machine; None where all do."""
-        return None
-
     def cautions(self) -> list[str]:
-        """What it is likely to lose on this task, though nothing is wrong: a warning each, said before training."""
+        """What it is likely to lose on this task or machine, though nothing is wrong: a warning each, said before training."""
         return []
 
     @abstractmethod

@@ -365,15 +365,6 @@ class DT(Algorithm):
             return {**options, "precision": "bfloat16"}
         return {**options, "precision": "float32"}
 
-    @classmethod
-    def advice(cls, config: Config, device: str) -> str | None:
-        if config.precision != "bfloat16" or has_bfloat16(device):
-            return None
-        return (
-            "warning: this processor has no native bfloat16, so that it is several times slower "
-            "than float32; algo.precision=auto chooses"
-        )
-
     def __init__(self, config: Config, task: Task):
         assert task.data is not None
         self.config = config
@@ -416,14 +407,20 @@ class DT(Algorithm):
             )
 
     def cautions(self) -> list[str]:
+        found = []
         known = self.config.max_ep_len
         longest = max(int(self.data.length_E.max()), self.task.env.time_limit or 0)
-        if longest <= known:
-            return []
-        return [
-            f"episodes have up to {longest:,} steps, and those after algo.max_ep_len={known} look like the one before; "
-            f"algo.max_ep_len={longest} tells them apart"
-        ]
+        if longest > known:
+            found.append(
+                f"episodes have up to {longest:,} steps, and those after algo.max_ep_len={known} look like the one "
+                f"before; algo.max_ep_len={longest} tells them apart"
+            )
+        if self.config.precision == "bfloat16" and not has_bfloat16(self.task.device):
+            found.append(
+                "this processor has no native bfloat16, so that it is several times slower than float32; "
+                "algo.precision=auto chooses"
+            )
+        return found
 
     def _columns(self) -> dict[str, Tensor]:
         """What windows are cut from, each N long, on the device."""

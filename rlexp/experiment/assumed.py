@@ -1,5 +1,4 @@
-"""What is said at the start of a run: options that do not suit the machine, and what is assumed of other programs'
-policy files, where it begins from one or asks one."""
+"""What is said of other programs' policy files at the start of a run that begins from one, or asks one."""
 
 from typing import Any
 
@@ -10,12 +9,9 @@ from rlexp.rollout.score import evaluate
 
 
 def notes(config: RunConfig) -> list[str]:
-    """A line each for what does not suit the machine, for what was left out of such a file, and for what was assumed,
-    with the return that goes with it. Raises UserError for what cannot be read."""
+    """A line each for what was left out of such a file, and for what was assumed, with the return that goes with it.
+    Raises UserError for what cannot be read."""
     found: list[str] = []
-    advice = config.algo_class.advice(config.algo, config.train.device)
-    if advice is not None:
-        found.append(advice)
     if config.policy.init is not None and is_foreign_policy(config.policy):
         given = vars(unsaid_of(config.policy))
         found += _said_of("policy.init", "policy.activation", config.policy.init, config, given)
