@@ -116,7 +116,7 @@ class Algorithm(ABC):
         return options
 
     def cautions(self) -> list[str]:
-        """What it is likely to lose on this task or machine, though nothing is wrong: a warning each, said before training."""
+        """What it is likely to lose on this task or machine, though nothing is wrong: a warning each, said at first."""
         return []
 
     @abstractmethod

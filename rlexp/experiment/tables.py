@@ -43,11 +43,7 @@ def aggregate(seeds: Seeds) -> dict[str, Any]:
     found = list(finals(seeds).values())
     failed = [seed for seed, facts in seeds.items() if facts["status"] == "failed"]
     unfinished = len(seeds) - len(found) - len(failed)
-    out: dict[str, Any] = {"n": len(found), "failed": len(failed), "unfinished": unfinished}
-    for name in found[0] if found else ():
-        centre, half = stats.t_interval([final[name] for final in found])
-        out[name] = {"mean": centre, "t95": half if len(found) > 1 else None}
-    return out
+    return {"n": len(found), "failed": len(failed), "unfinished": unfinished, **stats.over_seeds(found)}
 
 
 def losses(seeds: Seeds, rows: dict[str, list[Row]]) -> dict[str, tuple[float, float]]:

@@ -17,7 +17,7 @@ from filelock import FileLock
 from omegaconf import OmegaConf
 
 from rlexp.loggers.base import LoggedSeed, Logger, Row, Status
-from rlexp.util.params import Params, param
+from rlexp.util.params import Params, flat, param
 
 MAX_METRICS = 1000  # of one request
 MAX_PARAMS = 100
@@ -74,7 +74,7 @@ class MLflow(Logger):
         from mlflow.entities import Param
 
         known = self.client.get_run(self.run_id).data.params
-        params = [Param(key, str(value)[:6000]) for key, value in _flat(seed.config) if key not in known]
+        params = [Param(key, str(value)[:6000]) for key, value in flat(seed.config).items() if key not in known]
         for begin in range(0, len(params), MAX_PARAMS):
             self.client.log_batch(self.run_id, params=params[begin : begin + MAX_PARAMS])
         with tempfile.TemporaryDirectory() as folder:
@@ -110,15 +110,6 @@ class MLflow(Logger):
     def close(self, status: Status) -> None:
         self._write()
         self.client.set_terminated(self.run_id, STATUSES[status])
-
-
-def _flat(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted names and values of all leaves."""
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from rlexp.report.differences import MEANINGLESS, SETTING, differences
 from rlexp.report.history import Run
 from rlexp.report.lines import Line, moves, smoothed, thinned
 from rlexp.report.naming import data_of, title
-from rlexp.report.references import Entry, reference_of
+from rlexp.report.references import Entry, entry_of
 from rlexp.report.style import (
     BAND_FROM,
     CLOCKS,
@@ -55,17 +55,11 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool | str =
         run.config["reference"] = reference
     if not run.lines("eval/return_mean"):
         return
-    entry = _reference(run) if reference else None
+    entry = entry_of(run.about) if reference else None
     with matplotlib.rc_context(STYLE):
         save(_figure(run, entry), picture or folder / "curves.png")
         if picture is None and path.in_the_plane(run):
             save(path.draw(run), folder / "path.png")
-
-
-def _reference(run: Run) -> Entry | None:
-    """The gallery's entry that the config names, or the one whose settings are nearest."""
-    file = reference_of({**run.record, "config": run.config})
-    return None if file is None else Entry.read(file)
 
 
 def _figure(run: Run, entry: Entry | None) -> Figure:

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from rlexp.report.naming import data_of
 from rlexp.util import paths
 from rlexp.util.former_keys import renamed
+from rlexp.util.params import flat
 
 About = Mapping[str, Any]  # what a card holds
 
@@ -69,18 +70,6 @@ def unknown(run: About, reference: About) -> list[str]:
     if _inputs(run) and reference.get("inputs") is None:
         missing.append("data digest")
     return missing
-
-
-def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping by dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{name}.")
-        else:
-            found[name] = value
-    return found
 
 
 def _settings(run: About, reference: About) -> Iterator[Difference]:

@@ -37,6 +37,11 @@ class Run:
         """What a step of the algorithm is: env_steps or updates."""
         return self.record["clock"]
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a gallery's card says of a run: its record, and its config."""
+        return {**self.record, "config": self.config}
+
     def status(self, seed: str) -> str:
         """waiting, running, done, failed or interrupted."""
         return self.record["seeds"][seed]["status"]

@@ -37,7 +37,7 @@ def play_seeds(
             say(f"seed {seed}, {episodes} episodes, {kind} actions: {one['return_mean']:.1f}")
     found: dict[str, Any] = {"episodes": episodes}
     for kind, of_seeds in by_kind.items():
-        found[kind] = {"seeds": of_seeds, "over_seeds": _over_seeds(list(of_seeds.values()))}
+        found[kind] = {"seeds": of_seeds, "over_seeds": stats.over_seeds(list(of_seeds.values()))}
     return found
 
 
@@ -50,13 +50,3 @@ def scores(policy: Path, episodes: int) -> dict[str, dict[str, float]]:
         if saved.policy.samples == explore:
             found[kind] = evaluate(saved, episodes, sampled=explore)
     return found
-
-
-def _over_seeds(played: list[dict[str, float]]) -> dict[str, dict[str, float | None]]:
-    means: dict[str, dict[str, float | None]] = {}
-    for name in played[0]:
-        mean, half = stats.t_interval([score[name] for score in played])
-        means[name] = {"mean": mean, "t95": None}
-        if len(played) > 1:
-            means[name]["t95"] = half
-    return means

@@ -83,6 +83,12 @@ def reference_of(about: Mapping[str, Any]) -> Path | None:
     return None if choice is None else choice.file
 
 
+def entry_of(about: Mapping[str, Any]) -> "Entry | None":
+    """The entry itself of `reference_of`."""
+    file = reference_of(about)
+    return None if file is None else Entry.read(file)
+
+
 def choose(about: Mapping[str, Any]) -> Choice | None:
     """The entry nearest to a run by its settings, among those of its algorithm and environment; None: there is none.
 

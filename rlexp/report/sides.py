@@ -34,9 +34,8 @@ def of_run(name: str, run: Run) -> Side:
     kept = done or going
     lines = {seed: every[seed] for seed in kept}
     env_steps = run.lines(metric, "env_steps")
-    about = {**run.record, "config": run.config}
     left_out = len(run.record["seeds"]) - len(lines)
-    return Side(name, lines, about, left_out, {seed: env_steps[seed] for seed in kept if seed in env_steps})
+    return Side(name, lines, run.about, left_out, {seed: env_steps[seed] for seed in kept if seed in env_steps})
 
 
 def of_entry(file: Path) -> Side:

@@ -5,6 +5,7 @@ The value stands in yaml. `typed` merges the two and names the key of whatever d
 
 import math
 import typing
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
@@ -158,3 +159,15 @@ def nearest_key(word: str, keys: list[str]) -> str | None:
     if close is not None:
         return by_last[close]
     return nearest(word, keys)
+
+
+def flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested mapping by dotted keys."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{name}.")
+        else:
+            found[name] = value
+    return found

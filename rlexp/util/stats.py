@@ -1,7 +1,7 @@
 """Intervals that are named where they are drawn."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -28,6 +28,15 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
 def half_width(std: float, n: int, confidence: float = 0.95) -> float:
     """Half the width of the Student-t interval of a mean of n ≥ 2 values with this standard deviation (ddof 1)."""
     return t_quantile(confidence, n - 1) * std / math.sqrt(n)
+
+
+def over_seeds(scores: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    """{"mean", "t95"} of each score that the first seed has; t95 is half of the 95 % t-interval, None of one seed."""
+    found: dict[str, dict[str, float | None]] = {}
+    for name in scores[0] if scores else ():
+        mean, half = t_interval([one[name] for one in scores])
+        found[name] = {"mean": mean, "t95": half if len(scores) > 1 else None}
+    return found
 
 
 def wilson(successes: float, n: int) -> tuple[float, float]:

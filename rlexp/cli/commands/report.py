@@ -1,7 +1,6 @@
 """`rlexp report`: one HTML file with everything that runs have to show, to hand in or to send."""
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,14 +84,10 @@ def _runs(page: "Page", places: list[Path]) -> None:
 def _shown(name: str, folder: Path) -> "Shown":
     from rlexp.report.history import Run
     from rlexp.report.page.build import Shown
-    from rlexp.report.references import Entry, reference_of
+    from rlexp.report.references import entry_of
 
     run = Run.read(folder)
-    entry = None
-    file = reference_of({**run.record, "config": run.config})
-    if file is not None:
-        entry = Entry.read(file)
-    return Shown(name, folder, run, entry, _differences(run.config))
+    return Shown(name, folder, run, entry_of(run.about), _differences(run.config))
 
 
 def _differences(config: dict[str, Any]) -> "list[Difference] | None":
@@ -101,6 +96,7 @@ def _differences(config: dict[str, Any]) -> "list[Difference] | None":
     from rlexp.experiment.config import build
     from rlexp.report.naming import names
     from rlexp.util.configs import choices
+    from rlexp.util.params import flat
 
     algorithm, environment = names(config)
     words = [f"algo={algorithm}", f"env={environment}"]
@@ -110,8 +106,8 @@ def _differences(config: dict[str, Any]) -> "list[Difference] | None":
         default = build(compose(words)).plain
     except Exception:  # an algorithm of a plugin that is not installed, a key of before
         return None
-    usual = dict(_leaves(default))
-    here = dict(_leaves(config))
+    usual = flat(default)
+    here = flat(config)
     found = []
     for key, value in here.items():
         if key.split(".")[0] in ("resume", "runs", "reference"):
@@ -119,12 +115,3 @@ def _differences(config: dict[str, Any]) -> "list[Difference] | None":
         if usual.get(key) != value:
             found.append((key, usual.get(key, "–"), value))
     return found
-
-
-def _leaves(node: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every option with its dotted name."""
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
