@@ -1,10 +1,23 @@
 """The commands of `rlexp`, a file each or a few that belong together; rlexp/cli/main.py gathers them."""
 
+import argparse
 import math
 from typing import Any
 
 from rlexp.util import strict_json
 from rlexp.util.errors import UserError
+
+
+def add_columns(parser: Any) -> None:
+    """Add the options that name the columns of a file of curves; `columns` takes them."""
+    parser.add_argument("--step", metavar="COLUMN", help="of a file: the column of steps")
+    parser.add_argument("--value", metavar="COLUMN", help="of a file: the column or tag of returns")
+    parser.add_argument("--seed", metavar="COLUMN", dest="seed_column", help="of a file: the column of seeds")
+
+
+def columns(args: argparse.Namespace) -> dict[str, str | None]:
+    """The columns as `rlexp.report.foreign.read` takes them."""
+    return {"step": args.step, "value": args.value, "seed": args.seed_column}
 
 
 def distinct(given: str | None, usual: list[str]) -> list[str]:

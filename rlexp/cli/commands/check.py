@@ -7,7 +7,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlexp.cli.commands import print_json
+from rlexp.cli.commands import add_columns, columns, print_json
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def add(commands: Any) -> None:
         metavar="ENTRY|RUN|FILE",
         help="what to compare with (default: the gallery's entry with the run's settings)",
     )
-    c.add_argument("--step", metavar="COLUMN", help="of a file: the column of steps")
-    c.add_argument("--value", metavar="COLUMN", help="of a file: the column or tag of returns")
-    c.add_argument("--seed", metavar="COLUMN", dest="seed_column", help="of a file: the column of seeds")
+    add_columns(c)
     c.add_argument("--json", action="store_true", help="print JSON")
     c.set_defaults(run=check)
 
@@ -86,7 +84,7 @@ def _of_folder(folder: Path) -> "Side":
 def _of_files(files: list[Path], args: argparse.Namespace) -> "Side":
     from rlexp.report import sides
 
-    return sides.of_files(files, step=args.step, value=args.value, seed=args.seed_column)
+    return sides.of_files(files, **columns(args))
 
 
 def _reference(args: argparse.Namespace, run: "Side") -> "Side":

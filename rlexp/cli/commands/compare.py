@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlexp.cli.commands import distinct, finite
+from rlexp.cli.commands import add_columns, columns, distinct, finite
 from rlexp.util import strict_json
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
@@ -43,9 +43,7 @@ def add(commands: Any) -> None:
         metavar="METRIC",
         help="draw it over this metric too, such as data/labels",
     )
-    c.add_argument("--step", metavar="COLUMN", help="of files: the column of steps")
-    c.add_argument("--value", metavar="COLUMN", help="of files: the column or tag of returns")
-    c.add_argument("--seed", metavar="COLUMN", dest="seed_column", help="of files: the column of seeds")
+    add_columns(c)
     c.add_argument(
         "--last",
         type=int,
@@ -168,11 +166,10 @@ def _arms(args: argparse.Namespace) -> "Arms":
     """The runs by the names that they have in the picture."""
     from rlexp.report import arms
 
-    columns = {"step": args.step, "value": args.value, "seed": args.seed_column}
     usual = []
     runs = []
     for place in args.places:
-        for name, run in arms.read(place, columns).items():
+        for name, run in arms.read(place, columns(args)).items():
             usual.append(name)
             runs.append(run)
     return dict(zip(distinct(args.names, usual), runs, strict=True))
