@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from rlexp.envs.make import describe
-from rlexp.report import film
+from rlexp.report import film, scene
 from rlexp.report.film import VideoConfig
 from rlexp.rollout.evaluation import Episode, Evaluation, evaluate
 from rlexp.util import seeding
@@ -101,14 +101,14 @@ class Clock:
 
 def test_slow_rendering_is_thinned_to_the_time_allowed(tmp_path, monkeypatch):
     env, evaluation = played("lineworld", 1, "env.kwargs.length=400")
-    draw = film._frame
+    draw = scene.frame
     clock = Clock()
 
     def slow(simulator):
         clock.now += 0.02
         return draw(simulator)
 
-    monkeypatch.setattr(film, "_frame", slow)  # 400 frames would take 8 s
+    monkeypatch.setattr(scene, "frame", slow)  # 400 frames would take 8 s
     monkeypatch.setattr(film, "time", clock)
     path = film.film(env, evaluation.episodes[0], tmp_path / "x.mp4", seconds=2, size=96)
     assert 1 < clock.now < 2.1
@@ -121,13 +121,13 @@ def test_odd_sizes_are_encoded(tmp_path, monkeypatch):
     import imageio_ffmpeg
 
     env, evaluation = played("lineworld")
-    drawn, draw = [], film._frame
+    drawn, draw = [], scene.frame
 
     def odd(simulator):
         drawn.append(draw(simulator)[:31, :351])
         return drawn[-1]
 
-    monkeypatch.setattr(film, "_frame", odd)
+    monkeypatch.setattr(scene, "frame", odd)
     path = film.film(env, evaluation.episodes[0], tmp_path / "x.mp4", seconds=20, size=96)
     stream = imageio_ffmpeg.read_frames(str(path))
     assert next(stream)["size"] == (352, 32)
@@ -251,11 +251,11 @@ def test_a_missing_system_library_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["hopper", "halfcheetah", "walker2d", "swimmer"])
 def test_the_camera_follows_a_robot_that_runs_away(name):
     try:
-        simulator = film._simulator(built(f"env={name}").env, 160)
+        simulator = scene.simulator_of(built(f"env={name}").env, 160)
         simulator.reset(seed=0)
         robot = simulator.unwrapped
         robot.set_state(robot.data.qpos + np.eye(robot.model.nq)[0] * 20, robot.data.qvel)  # 20 m along the first axis
-        red, green = (film._frame(simulator)[..., channel].astype(int) for channel in (0, 1))
+        red, green = (scene.frame(simulator)[..., channel].astype(int) for channel in (0, 1))
     except film.CannotRender as error:
         pytest.skip(str(error))
     simulator.close()

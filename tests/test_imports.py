@@ -164,7 +164,9 @@ def test_algorithms_know_neither_runs_nor_each_other(algo):
     assert "omegaconf" not in file.read_text()
 
 
-@pytest.mark.parametrize("module", ["cli.launch", "cli.main", "report.curves", "report.references", "util.stats"])
+@pytest.mark.parametrize(
+    "module", ["cli.launch", "cli.main", "report.courses_page", "report.curves", "report.scene", "util.stats"]
+)
 def test_needs_no_torch_to_import(module):
     code = f"import sys, rlexp.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

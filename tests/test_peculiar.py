@@ -15,7 +15,8 @@ from rlexp.experiment.compose import compose
 from rlexp.experiment.probe import probe
 from rlexp.experiment.train import run_seed
 from rlexp.report.encode import CannotRender
-from rlexp.report.film import film, picture
+from rlexp.report.film import film
+from rlexp.report.scene import picture
 from rlexp.rollout.evaluation import Episode
 from rlexp.util import seeding
 from rlexp.util.errors import UserError

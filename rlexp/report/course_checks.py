@@ -1,8 +1,8 @@
 """The hand-outs' exact checks: numbers that they give, beside those that the parts which train give here."""
 
+import dataclasses
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ from rlexp.buffers.returns import rewards_to_go
 from rlexp.envs.make import describe
 from rlexp.envs.spec import EnvConfig
 from rlexp.nn.actors import PolicyConfig
+from rlexp.report import checked
+from rlexp.report.checked import Compared
 from rlexp.rollout.evaluation import evaluate
-from rlexp.util import paths, seeding, stats
+from rlexp.util import checkpoint, paths, seeding, stats, strict_json
 from rlexp.util.files import read_yaml
 from rlexp.util.params import typed
 
@@ -26,20 +28,6 @@ FIXED = {(-1, -1, -1, -1, -1): 15.6, (1, 0, 1, 0, 1): 14.4, (0, 1, 2, 3, 4): 9.4
 # Of the first, second and last two of the rewards 0, 1, …, 10, with discount 0.5.
 RETURNS = {0: 1.9883, 1: 3.9766, 9: 14.0, 10: 10.0}
 LOSS = 0.3363
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A number that a hand-out gives, and ours. They agree where they differ by no more than `tolerance`."""
-
-    what: str
-    expected: float
-    found: float
-    tolerance: float
-
-    @property
-    def agrees(self) -> bool:
-        return abs(self.found - self.expected) <= self.tolerance
 
 
 def returns() -> list[Compared]:
@@ -90,3 +78,9 @@ def fixed() -> list[Compared]:
 
 
 CHECKS: dict[str, Callable[[], list[Compared]]] = {"pg-returns": returns, "pg-loss": loss, "cmaes-fixed": fixed}
+
+
+def keep(rows: Mapping[str, Sequence[Compared]]) -> None:
+    """Write what was found, by the checks' names, into the gallery."""
+    body = {name: [dataclasses.asdict(one) for one in found] for name, found in rows.items()}
+    checkpoint.write_text(paths.GALLERY / checked.FILE, strict_json.dumps(body, indent=2) + "\n")

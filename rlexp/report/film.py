@@ -5,27 +5,19 @@ pays other rewards than the episode did is refused instead of shown. Long episod
 rendered, so that the time spent stays within what is allowed; a film plays near real time where that allows it.
 """
 
-import importlib
 import math
-import os
-import sys
 import time
-import traceback
-import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from rlexp.envs.make import close, make
+from rlexp.envs.make import close
 from rlexp.envs.spec import EnvConfig
 from rlexp.policies.files import Saved
+from rlexp.report import scene
 from rlexp.report.encode import CannotRender, FilmWriter
-from rlexp.report.frames import as_picture
-from rlexp.report.window import has_display
 from rlexp.rollout.evaluation import Episode, Evaluation
 from rlexp.rollout.score import play
 from rlexp.util.errors import UserError
@@ -120,16 +112,6 @@ def record(
     return path
 
 
-def picture(env: EnvConfig, size: int = 320) -> np.ndarray:
-    """The first picture (H, W, 3) uint8 of an environment. Raises CannotRender."""
-    simulator = _simulator(env, size)
-    try:
-        _attempt(lambda: simulator.reset(seed=0))
-        return _frame(simulator)
-    finally:
-        close(simulator)
-
-
 def film(
     env: EnvConfig,
     episode: Episode,
@@ -145,10 +127,10 @@ def film(
     """
     deadline = time.perf_counter() + seconds
     steps = len(episode.reward_T)
-    simulator = _simulator(env, size)
+    simulator = scene.simulator_of(env, size)
     try:
-        _attempt(lambda: simulator.reset(seed=episode.seed))
-        first = _frame(simulator)  # sets up the graphics: it says nothing of what a frame costs
+        scene.attempt(lambda: simulator.reset(seed=episode.seed))
+        first = scene.frame(simulator)  # sets up the graphics: it says nothing of what a frame costs
         camera = _Camera(simulator, deadline)
         for _ in range(3):
             camera.frame()
@@ -172,7 +154,7 @@ def film(
 
 def _reward(simulator: gym.Env, action: np.ndarray) -> np.float32:
     """What `action` is paid. Raises CannotRender."""
-    return np.float32(_attempt(lambda: simulator.step(action))[1])
+    return np.float32(scene.attempt(lambda: simulator.step(action))[1])
 
 
 def _first_stride(camera: "_Camera", steps: int, native_fps: float) -> int:
@@ -200,7 +182,7 @@ class _Camera:
 
     def frame(self) -> np.ndarray:
         """The current picture (H, W, 3) uint8. Raises CannotRender."""
-        frame = _frame(self.simulator)
+        frame = scene.frame(self.simulator)
         self.rendered += 1
         return frame
 
@@ -210,70 +192,3 @@ class _Camera:
         seconds_per_frame = (now - self.begun) / self.rendered
         seconds_left = max(self.deadline - now, 1e-6)
         return steps_left * seconds_per_frame / seconds_left
-
-
-def _simulator(env: EnvConfig, size: int) -> gym.Env:
-    """The environment of `env`, ready to be reset and rendered. Raises CannotRender."""
-    if sys.platform == "linux" and not has_display():
-        os.environ.setdefault("MUJOCO_GL", "egl")  # read when the first frame is rendered
-        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # or SDL complains that there is none
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a render mode that does not exist: said below
-        simulator = _attempt(lambda: make(env, render_mode="rgb_array"))
-    if "rgb_array" not in (simulator.metadata.get("render_modes") or []):
-        close(simulator)
-        raise CannotRender(f"environment '{env.id}' has no rgb_array rendering")
-    if hasattr(simulator.unwrapped, "mujoco_renderer"):
-        _set_up_mujoco(simulator.unwrapped, size)
-    return simulator
-
-
-def _set_up_mujoco(simulator: Any, size: int) -> None:
-    """Size, camera and quality of MuJoCo's pictures. Raises CannotRender where its graphics library is missing."""
-    model = simulator.model
-    cameras = [model.camera(i).name for i in range(model.ncam)]
-    if "track" in cameras:  # the default camera stays where the robot started
-        simulator.mujoco_renderer.camera_id = cameras.index("track")
-    simulator.mujoco_renderer.width = size
-    simulator.mujoco_renderer.height = size
-    model.vis.global_.offwidth = size
-    model.vis.global_.offheight = size
-    # Antialiasing and shadows cost six sevenths of the time on a machine that renders without a GPU.
-    model.vis.quality.offsamples = 0
-    model.vis.quality.shadowsize = 0
-    backend = os.environ.get("MUJOCO_GL")
-    if backend:  # fails here with a clean error where the library is missing
-        _attempt(lambda: importlib.import_module(f"mujoco.{backend}"))
-
-
-def _frame(simulator: gym.Env) -> np.ndarray:
-    """The current picture (H, W, 3) uint8. Raises CannotRender."""
-    return as_picture(_attempt(simulator.render))
-
-
-def _attempt(action: Callable[[], Any]) -> Any:
-    """`action()`; whatever goes wrong in a graphics library, each has its own errors, becomes CannotRender."""
-    try:
-        return action()
-    except Exception as error:
-        raise CannotRender(_reason(error)) from error
-
-
-MUJOCO_NEEDS = {
-    "egl": "rendering needs libEGL (Debian: apt install libegl1), or set MUJOCO_GL=osmesa",
-    "osmesa": "rendering with MUJOCO_GL=osmesa needs libOSMesa (Debian: apt install libosmesa6)",
-}
-
-
-def _reason(error: Exception) -> str:
-    """An error of a graphics library in one line, with what to install where MuJoCo's is missing."""
-    text = str(error)
-    # Gymnasium's and our own messages are sentences, and name the missing package where there is one.
-    if not isinstance(error, gym.error.Error | UserError):
-        text = f"{type(error).__name__}: {error}"
-    first_line = text.splitlines()[0]
-    files = [place.filename for place in traceback.extract_tb(error.__traceback__)]
-    need = MUJOCO_NEEDS.get(os.environ.get("MUJOCO_GL", ""))
-    if need and any("mujoco" in file for file in files):
-        return f"{need} ({first_line})"
-    return first_line

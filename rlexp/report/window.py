@@ -2,15 +2,18 @@
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import gymnasium as gym
 import numpy as np
 
 from rlexp.envs.make import make
-from rlexp.policies.base import Policy
-from rlexp.policies.files import Saved
 from rlexp.util import seeding
 from rlexp.util.errors import UserError
+
+if TYPE_CHECKING:  # policies import PyTorch
+    from rlexp.policies.base import Policy
+    from rlexp.policies.files import Saved
 
 
 def has_display() -> bool:
@@ -20,7 +23,7 @@ def has_display() -> bool:
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
-def show(saved: Saved, n: int, *, sampled: bool = False, seed: int = 0) -> None:
+def show(saved: "Saved", n: int, *, sampled: bool = False, seed: int = 0) -> None:
     """Play `n` episodes in a live window and print their returns. Raises UserError where there is no display."""
     if not has_display():
         raise UserError("--render: there is no display for a window; --video writes a film instead")
@@ -39,7 +42,7 @@ def show(saved: Saved, n: int, *, sampled: bool = False, seed: int = 0) -> None:
         raise UserError(f"--render: cannot open a window ({error}); {hint}") from None
 
 
-def _play(env: gym.Env, policy: Policy, rng: np.random.Generator) -> float:
+def _play(env: gym.Env, policy: "Policy", rng: np.random.Generator) -> float:
     """The return of one episode."""
     policy.start(1, rng)
     obs, _ = env.reset(seed=int(rng.integers(2**31)))

@@ -17,20 +17,26 @@ def facts() -> dict[str, Any]:
     import torch  # takes a second
 
     text = _info()
-    flags = _field(text, "flags") or _field(text, "Features")
     return {
         "cpu": name(),
         "cpu_family": _field(text, "cpu family"),
         "cpu_model": _field(text, "model"),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "bfloat16": None if flags is None else not set(flags.split()).isdisjoint(BFLOAT16),
+        "bfloat16": bfloat16(),
     }
 
 
+def bfloat16() -> bool | None:
+    """Whether the processor has bfloat16 natively; None where the system does not say."""
+    text = _info()
+    flags = _field(text, "flags") or _field(text, "Features")
+    return None if flags is None else not set(flags.split()).isdisjoint(BFLOAT16)
+
+
 def has_bfloat16(device: str) -> bool:
-    """Whether `device` (cpu or cuda) has bfloat16 natively; elsewhere it is emulated, and slow. Imports torch."""
+    """Whether `device` (cpu or cuda) has bfloat16 natively; elsewhere it is emulated, and slow."""
     if device == "cpu":
-        return bool(facts()["bfloat16"])
+        return bool(bfloat16())
     import torch
 
     return torch.cuda.is_bf16_supported(including_emulation=False)

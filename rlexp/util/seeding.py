@@ -8,10 +8,12 @@ sub-environment i, so that seed 0, environment 1 would be seed 1, environment 0.
 
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 STREAMS = ("init", "train_env", "explore", "batch", "eval", "data", "final")
 
@@ -28,13 +30,17 @@ def env_seeds(sequence: np.random.SeedSequence, n: int) -> list[int]:
     return [int(word) >> 1 for word in sequence.generate_state(n, np.uint32)]
 
 
-def torch_generator(sequence: np.random.SeedSequence, device: str = "cpu") -> torch.Generator:
+def torch_generator(sequence: np.random.SeedSequence, device: str = "cpu") -> "torch.Generator":
     """A torch generator seeded from `sequence`."""
+    import torch
+
     return torch.Generator(device).manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
 
 
 def seed_globals(sequence: np.random.SeedSequence) -> None:
     """Seed the global generators, once per run: they draw initial weights and dropout masks, and nothing else."""
+    import torch
+
     words = [int(word) for word in sequence.generate_state(3, np.uint32)]
     random.seed(words[0])
     np.random.seed(words[1])
@@ -43,6 +49,8 @@ def seed_globals(sequence: np.random.SeedSequence) -> None:
 
 def globals_state() -> dict[str, Any]:
     """State of the global generators, as plain data and tensors."""
+    import torch
+
     version, key, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
     state = {
         "python": random.getstate(),
@@ -56,6 +64,8 @@ def globals_state() -> dict[str, Any]:
 
 def set_globals_state(state: Mapping[str, Any]) -> None:
     """Restore what `globals_state` returned."""
+    import torch
+
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     np.random.set_state(tuple(state["numpy"]))

@@ -29,6 +29,9 @@ def add(commands: Any) -> None:
     c.add_argument("names", nargs="*", help=f"of {CHECKING} (default: all)")
     c.add_argument("--hand-out", metavar="X", help="the parts of one hand-out only")
     c.add_argument("--markdown", action="store_true", help="print the page COURSES.md")
+    c.add_argument(
+        "--keep", action="store_true", help=f"of {CHECKING}: write gallery/checks.json, which the table reads"
+    )
     c.add_argument("--json", action="store_true", help="print JSON")
     c.add_argument(
         "--run",
@@ -47,6 +50,8 @@ def courses(args: argparse.Namespace) -> int:
 
     if args.part == CHECKING:
         return _checks(args)
+    if args.keep:
+        raise UserError(f"--keep: goes with `rlexp courses {CHECKING}`")
     if args.names:
         raise UserError(f"rlexp courses: one part at a time, not {' '.join([args.part, *args.names])}")
     known = table.parts()
@@ -111,13 +116,18 @@ def _start(part: "Part", options: list[str]) -> int:
 
 def _checks(args: argparse.Namespace) -> int:
     """Expected and found numbers. Returns 1 where any of them differ."""
-    from rlexp.report.course_checks import CHECKS
+    from rlexp.report.course_checks import CHECKS, keep
 
+    if args.keep and args.names:
+        raise UserError(f"--keep: takes all checks, not {' '.join(args.names)} alone")
     for name in args.names:
         if name not in CHECKS:
             hint = did_you_mean(nearest(name, CHECKS))
             raise UserError(f"{name}: no such check{hint} (there are {', '.join(CHECKS)})")
-    rows = [(name, one) for name in args.names or CHECKS for one in CHECKS[name]()]
+    found = {name: CHECKS[name]() for name in args.names or CHECKS}
+    if args.keep:
+        keep(found)
+    rows = [(name, one) for name, ones in found.items() for one in ones]
     if args.json:
         print_json([{"check": name, **dataclasses.asdict(one), "agrees": one.agrees} for name, one in rows])
     else:

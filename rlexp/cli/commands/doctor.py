@@ -7,7 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from rlexp.cli.commands import print_json
@@ -20,6 +22,7 @@ def add(commands: Any) -> None:
     d.set_defaults(run=doctor)
 
 
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA's, AMD's, and Windows' for its Linux
 FILMED = {"CartPole": "CartPole-v1", "MuJoCo": "Hopper-v5"}
 
 # What a process of its own runs to see whether films of the environments in its arguments can be made.
@@ -27,7 +30,7 @@ _PICTURES = """
 import sys
 
 from rlexp.envs.spec import EnvConfig
-from rlexp.report.film import CannotRender, picture
+from rlexp.report.scene import CannotRender, picture
 
 for id in sys.argv[1:]:
     env = EnvConfig(
@@ -78,7 +81,7 @@ def doctor(args: argparse.Namespace) -> int:
 
 
 def _checks() -> Iterator[Check]:
-    pictures = _begin_pictures()  # torch is imported here meanwhile
+    pictures = _begin_pictures()
     yield _packages()
     yield _processor()
     yield _gpu()
@@ -101,24 +104,32 @@ def _packages() -> Check:
 
 
 def _processor() -> Check:
-    import torch
-
     from rlexp.util import processor
 
-    threads = f"torch uses {torch.get_num_threads()} threads unless told (train.threads)"
-    bfloat16 = "no native bfloat16"
-    if processor.has_bfloat16("cpu"):
-        bfloat16 = "native bfloat16"
-    note = f"{processor.name()}, {os.cpu_count()} cores, {bfloat16}, {threads}"
+    bfloat16 = "native bfloat16" if processor.bfloat16() else "no native bfloat16"
+    note = f"{processor.name()}, {os.cpu_count()} cores, {bfloat16}"
     return Check("processor", True, note, required=True)
 
 
 def _gpu() -> Check:
+    """PyTorch takes seconds to import, and is asked only where it may find one."""
+    none = Check("GPU", False, "none that PyTorch can use; train.device=cpu")
+    if not _may_have_gpu():
+        return none
     import torch
 
     if not torch.cuda.is_available():
-        return Check("GPU", False, "none that PyTorch can use; train.device=cpu")
+        return none
     return Check("GPU", True, torch.cuda.get_device_name())
+
+
+def _may_have_gpu() -> bool:
+    """Whether PyTorch is built for GPUs, and a driver is there (Windows: it may be)."""
+    if metadata.version("torch").endswith("+cpu") or sys.platform == "darwin":
+        return False
+    if sys.platform == "win32":
+        return True
+    return any(Path(file).exists() for file in DRIVERS)
 
 
 def _compiler() -> Check:
