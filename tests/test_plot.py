@@ -211,7 +211,8 @@ def test_sample_returns_and_path_of_a_search_in_the_plane(tmp_path, drawn):
     assert sample.get_title(loc="left") == "sample return"
     assert labels(sample) == ["best of an iteration", "mean of an iteration"]
     assert drawn["curves.png"].axes[0].get_xlabel() == "updates"
-    (way,) = drawn["path.png"].axes
+    way, end = drawn["path.png"].axes
+    assert np.ptp(end.get_xlim()) < np.ptp(way.get_xlim())  # its end is seen
     assert (way.get_xlabel(), way.get_ylabel()) == ("μ[0]", "μ[1]")
     assert set(labels(way)) == {
         "2 more",
@@ -340,6 +341,60 @@ def test_every_panel_says_what_its_axes_are(tmp_path, drawn):
     _, *panels = drawn["curves.png"].axes
     assert [axes.get_ylabel() for axes in panels] == ["loss", "loss", "return"]
     assert panels[-1].get_xlabel().startswith("environment steps")
+
+
+def teach(folder, **facts):
+    """Let a run folder's config say who taught it."""
+    config = json.loads((folder / "config.yaml").read_text())
+    for group, body in facts.items():
+        config[group] = {**config.get(group, {}), **body}
+    (folder / "config.yaml").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize("teacher", [{"buffer": {"dataset": "medium"}}, {"expert": {"policy": "bipedal-expert"}}])
+def test_what_imitates_has_a_picture_of_mean_median_and_max_and_of_its_loss(tmp_path, drawn, teacher):
+    folder = write_run(tmp_path / "run", extra=lambda rng, t: {"eval/return_median": t, "eval/return_max": 2 * t})
+    curves(folder)
+    assert "episodes.png" not in drawn
+    teach(folder, **teacher)
+    curves(folder)
+    returns, losses = drawn["episodes.png"].axes
+    assert labels(returns) == ["mean", "median", "max"]
+    assert returns.get_ylabel() == "return of 10 episodes (mean actions)"
+    assert (labels(losses), losses.get_ylabel()) == (["policy", "value"], "loss")
+    assert {axes.get_xlabel() for axes in (returns, losses)} == {"environment steps"}
+
+
+def test_where_novices_end_is_marked_and_a_reward_learns_in_passes(tmp_path, drawn):
+    steps = np.repeat(np.arange(0, 20), 3)
+    folder = write_run(
+        tmp_path / "run",
+        steps=steps,
+        clock="updates",
+        extra=lambda rng, t: {"loss/reward": 1 - t, "data/reward_accuracy": t} if 0.4 < t < 0.5 else {},
+    )
+    teach(folder, algo={"novice_epochs": 10})
+    curves(folder)
+    main, *panels = drawn["curves.png"].axes
+    (mark,) = [line for line in main.lines if line.get_label() == "novices end"]
+    assert list(mark.get_xdata()) == [10, 10]
+    reward, accuracy = panels[-2:]
+    assert (reward.get_ylabel(), accuracy.get_ylabel()) == ("loss", "share of pairs")
+    passes = accuracy.lines[0].get_xdata()
+    assert list(passes) == list(range(1, len(passes) + 1))
+    assert len(passes) > 2
+
+
+@pytest.mark.parametrize(("name", "begin"), [("x.svg", b"<?xml"), ("x.pdf", b"%PDF"), ("x.png", b"\x89PNG")])
+def test_a_picture_is_of_the_format_that_its_name_ends_in(tmp_path, name, begin):
+    folder = write_run(tmp_path / "run")
+    assert main.main(["curves", str(folder), "--out", str(tmp_path / name)]) == 0
+    assert (tmp_path / name).read_bytes().startswith(begin)
+
+
+def test_other_formats_are_refused(tmp_path, capsys):
+    assert main.main(["curves", str(tmp_path), "--out", str(tmp_path / "x.gif")]) == 2
+    assert "must end in .png, .svg or .pdf" in capsys.readouterr().err
 
 
 def test_a_comparison_over_another_metric_is_a_curve_or_where_that_stands_still_a_point(tmp_path, drawn):

@@ -254,6 +254,7 @@ def execute(work: "Work", engine: "Engine") -> int:
         say("every seed has already finished; resume=... train.budget=... goes on, where no schedule has ended")
         return 0
     work.begin(engine.prepare)
+    say(work.outlook(len(jobs)))
     say(f"\033[1m{work.path}\033[0m" if sys.stdout.isatty() else str(work.path))
     for note in work.notes:
         say(note)
@@ -284,6 +285,8 @@ def execute(work: "Work", engine: "Engine") -> int:
         print(f"error: engine {name} has failed: {said_with_place(broken)}; continue with: {again}", file=sys.stderr)
         return 1
     say(work.report())
+    for what, place in work.made().items():
+        say(f"{what}: {place}")
     return 1 if work.failed() else 0
 
 

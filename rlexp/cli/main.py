@@ -34,6 +34,7 @@ COMMANDS = (
     *(evaluate, check, runs, watch, refresh, compare, report, pictures, targets, chunks, preferences, rlhf, data),
     *(courses, track, doctor),
 )
+PICTURES = (".png", ".svg", ".pdf")
 MOST = 1_000_000  # episodes, trajectories, pairs and environments of one command
 # Those that load policies, which may name code.
 LOADING = ("eval", "publish", "chunks", "targets", "pairs", "sigma", "novices", "reward")
@@ -141,8 +142,8 @@ def _check(args: argparse.Namespace) -> None:
         path = Path(given[option])
         if not path.parent.is_dir():
             raise UserError(f"--{option}: there is no folder {path.parent}")
-        if option != "export" and path.suffix != ".png":
-            raise UserError(f"--{option}: {path} must end in .png")
+        if option != "export" and path.suffix not in PICTURES:
+            raise UserError(f"--{option}: {path} must end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
 
 
 if __name__ == "__main__":

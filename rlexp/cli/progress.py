@@ -67,9 +67,19 @@ class Row:
         rate = self.rate()
         if not rate:
             return ""
-        seconds_left = int(max(0, self.budget - self.step) / rate)
-        minutes, seconds = divmod(seconds_left, 60)
-        return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
+        return _clock(max(0, self.budget - self.step) / rate)
+
+    def share_left(self) -> float:
+        """How much of the budget is to come, from 1 to 0; nothing of what has failed."""
+        if self.status in ("done", "failed", "interrupted"):
+            return 0.0
+        return max(0.0, 1 - self.step / self.budget)
+
+
+def _clock(seconds: float) -> str:
+    """As 1:23:45."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 class Board:
@@ -81,6 +91,7 @@ class Board:
         self.unit = clock.replace("_", " ")
         self.arms = arms
         self.rows = {self._key(job): Row(budgets[job.run_folder]) for job in jobs}
+        self.rate = 0.0  # budgets per second, of all jobs that run
         self.live: Live | None = None
         console = Console(file=sys.stdout)
         if console.is_terminal:
@@ -90,6 +101,16 @@ class Board:
         """(arm, seed); the arm is empty where there is only one run."""
         arm = job.run_folder.name if self.arms else ""
         return arm, job.seed
+
+    def _all_left(self) -> str:
+        """The time to the end of all jobs, as 1:23:45, at the rate of those that run now; between two jobs at the last
+        rate that was known. A job takes as long as another, whatever its budget. Empty where that is not known."""
+        rates = [rate / row.budget for row in self.rows.values() if (rate := row.rate())]
+        self.rate = sum(rates) or self.rate
+        left = sum(row.share_left() for row in self.rows.values())
+        if self.rate == 0 or left == 0:
+            return ""
+        return _clock(left / self.rate)
 
     def __enter__(self) -> "Board":
         if self.live:
@@ -115,6 +136,9 @@ class Board:
     def _line(self, job: SeedJob, event: Event, row: Row) -> str:
         arm, seed = self._key(job)
         name = f"{arm} seed {seed}".strip()
+        if len(self.rows) > 1:
+            place = list(self.rows).index((arm, seed)) + 1
+            name += f" ({place} of {len(self.rows)})"
         parts = [name, f"{row.step:>11,}/{row.budget:,} {self.unit}"]
         if row.total is not None:
             parts.append(f"return {row.total:.1f}")
@@ -122,6 +146,9 @@ class Board:
         if rate:
             digits = 0 if rate >= 10 else 2
             parts.append(f"{rate:,.{digits}f}/s, {row.left()} left")
+        everything = self._all_left()
+        if everything and len(self.rows) > 1:
+            parts.append(f"all {len(self.rows)}: {everything} left")
         if event.kind in ("done", "failed", "warning"):
             parts.append(event.kind)
         if event.text:
@@ -144,7 +171,19 @@ class Board:
             if self.arms:
                 cells.insert(0, escape(arm))
             table.add_row(*cells)
+        if len(self.rows) > 1:
+            cells = ["all", *self._total()]
+            table.add_row(*cells[:1], *[""] * self.arms, *cells[1:], style="bold")
         return table
+
+    def _total(self) -> list[str]:
+        """What the table says of all jobs: how many are done, how far they are together, and the time left."""
+        count = len(self.rows)
+        done = sum(row.status == "done" for row in self.rows.values())
+        reached = sum(min(1.0, row.step / row.budget) for row in self.rows.values()) / count
+        filled = int(BAR * reached)
+        bar = "━" * filled + "[dim]" + "━" * (BAR - filled) + "[/]"
+        return [f"{done} of {count} done", f"{reached:.0%}", bar, "", "", self._all_left(), ""]
 
 
 def _cells(row: Row) -> list[str]:

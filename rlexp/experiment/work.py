@@ -12,6 +12,7 @@ from rlexp.experiment.config import RunConfig
 from rlexp.experiment.folder import Folder
 from rlexp.experiment.job import SeedJob
 from rlexp.experiment.provenance import command, now
+from rlexp.report.naming import names
 from rlexp.report.records import read_study
 from rlexp.util import checkpoint
 
@@ -93,6 +94,22 @@ class Work:
             checkpoint.write_text(self.path / "summary.md", self.report())
             study(self.path)
 
+    def outlook(self, jobs: int) -> str:
+        """What is going to happen, in one line; `jobs` seeds of it have not reached their budget."""
+        folder, config = self.runs[0]
+        amount = f"{config.train.budget:,} {folder.clock.replace('_', ' ')}"
+        seeds = "1 seed" if jobs == 1 else f"{jobs} seeds"
+        if self.is_study:
+            return f"{len(self.runs)} arms, {seeds} to train; the first arm's have {amount} each"
+        each = "" if jobs == 1 else " each"
+        return f"{' on '.join(names(config.plain))}: {seeds} to train, {amount}{each}{_data(folder)}"
+
+    def made(self) -> dict[str, Path]:
+        """What there is to look at when all has ended: the picture, where there is one, and the folder itself."""
+        picture = self.path / ("study.png" if self.is_study else "curves.png")
+        found = {"picture": picture} if picture.is_file() else {}
+        return {**found, "folder": self.path}
+
     def failed(self) -> bool:
         """Whether any seed has not reached its end."""
         return any(facts["status"] != "done" for folder, _ in self.runs for facts in folder.seeds().values())
@@ -113,6 +130,14 @@ class Work:
             *(_arm(folder.path.name, folder.seeds(), name) for folder, _ in self.runs),
         ]
         return "\n".join(lines) + "\n"
+
+
+def _data(folder: Folder) -> str:
+    """The recorded data that a run learns from, as words behind its seeds and steps."""
+    data = folder.record.get("inputs", {}).get("buffer")
+    if not data:
+        return ""
+    return f", from {data['steps']:,} steps of {data['name']}"
 
 
 def _arm(arm: str, seeds: dict[str, dict[str, Any]], name: str) -> str:

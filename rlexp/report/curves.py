@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rlexp.report import path
+from rlexp.report import episodes, path
 from rlexp.report.differences import MEANINGLESS, SETTING, differences
 from rlexp.report.history import Run
 from rlexp.report.lines import Line, moves, smoothed, thinned
@@ -36,19 +36,23 @@ from rlexp.report.style import (
     nth_colour,
     save,
 )
-from rlexp.report.words import phrase
+from rlexp.report.words import phrase, quantity
 
 FEW = 5  # seeds that have a colour and a label each
 ROWS = 3  # of small panels
 NAMED = 2  # settings, in the legend, in which the reference is another
 SAMPLES = "sample return"  # the panel of best and mean return of what was tried
+# A reward is learned in passes over all comparisons, many of them in one step: its panels count these.
+REWARD = ("loss/reward", "data/reward_accuracy")
 
 
 def curves(folder: Path, picture: Path | None = None, *, reference: bool | str = True) -> None:
     """Draw `folder`/curves.png (or `picture`): evaluation return, losses, and sample returns where there are two kinds.
 
-    Where the metrics hold a search in the plane, also draws `folder`/path.png. Nothing is drawn before the first
-    evaluation. `reference`: with the gallery's curve underneath, the run's own or the entry of that name.
+    Where the metrics hold a search in the plane, also draws `folder`/path.png; of what learns from recorded episodes
+    or from an expert, `folder`/episodes.png. Nothing is drawn before the first evaluation.
+
+    reference: with the gallery's curve underneath, the run's own or the entry of that name
     """
     run = Run.read(folder)
     if isinstance(reference, str):
@@ -60,6 +64,8 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool | str =
         save(_figure(run, entry), picture or folder / "curves.png")
         if picture is None and path.in_the_plane(run):
             save(path.draw(run), folder / "path.png")
+        if picture is None and episodes.imitates(run):
+            save(episodes.draw(run), folder / "episodes.png")
 
 
 def _figure(run: Run, entry: Entry | None) -> Figure:
@@ -74,9 +80,13 @@ def _figure(run: Run, entry: Entry | None) -> Figure:
     for place, name in enumerate(panels):
         column, row = divmod(place, rows)
         axes = figure.add_subplot(grid[row, 1 + column])
+        if name in REWARD:
+            _draw_passes(axes, run, name)
+            continue
         _draw_panel(axes, run, entry, name)
         axes.set_xlim(main.get_xlim())
-        is_lowest = row == rows - 1 or place == len(panels) - 1
+        below = panels[place + 1 : place + 2]
+        is_lowest = row == rows - 1 or not below or below[0] in REWARD
         if not is_lowest:
             axes.tick_params(labelbottom=False)
         else:
@@ -96,9 +106,11 @@ def _panel_x_label(run: Run) -> str:
 def _panel_names(run: Run) -> list[str]:
     """Losses that have been logged at more than one step, and SAMPLES where an iteration has a best return."""
     losses = [name for name in run.metrics("loss/") if moves(run.lines(name).values())]
+    found = [name for name in losses if name not in REWARD]
+    found += [name for name in REWARD if run.lines(name)]
     if run.lines("data/return_best"):
-        return [*losses, SAMPLES]
-    return losses
+        found.append(SAMPLES)
+    return found
 
 
 def _draw_returns(axes: Axes, run: Run, entry: Entry | None) -> None:
@@ -112,12 +124,20 @@ def _draw_returns(axes: Axes, run: Run, entry: Entry | None) -> None:
     if len(averaged) > 1:
         draw_mean(axes, averaged, INK, mean_label(len(averaged)))
     fit_lines(axes)
+    _mark_novices(axes, run)
     clock_axis(axes, run.clock)
     kind = run.record["eval"]
     axes.set_ylabel(f"evaluation return ({kind['actions']} actions, {kind['episodes']} episodes)")
     axes.set_xlim(0, 1.01 * end or 1)
     axes.set_title(_title(run, entry), fontweight="bold")
     axes.legend(loc="best")
+
+
+def _mark_novices(axes: Axes, run: Run) -> None:
+    """Where the novices end, whose episodes a reward is learned from, and the policy begins that is trained on it."""
+    epochs = run.config["algo"].get("novice_epochs")
+    if epochs:
+        axes.axvline(epochs, color=GREY, ls=":", lw=1.2, zorder=1, label="novices end")
 
 
 def _title(run: Run, entry: Entry | None) -> str:
@@ -131,7 +151,7 @@ def _title(run: Run, entry: Entry | None) -> str:
 def _draw_panel(axes: Axes, run: Run, entry: Entry | None, name: str) -> None:
     """A small panel of a noisy metric: the mean is smoothed and has no band."""
     axes.set_title(name)
-    axes.set_ylabel("return" if name == SAMPLES else "loss")
+    axes.set_ylabel("return" if name == SAMPLES else quantity(name))
     if name == SAMPLES:
         _draw_sample_returns(axes, run)
         return
@@ -142,6 +162,19 @@ def _draw_panel(axes: Axes, run: Run, entry: Entry | None, name: str) -> None:
     averaged = run.averaged(lines)
     if len(averaged) > 1:
         draw_mean(axes, [smoothed(line) for line in averaged], INK, None, band=False)
+    fit_lines(axes)
+    count_axis(axes, 4)
+
+
+def _draw_passes(axes: Axes, run: Run, name: str) -> None:
+    """A small panel of what is learned in passes over the same comparisons: each seed's, one after another."""
+    lines = {}
+    for seed, (_, y) in run.lines(name).items():
+        lines[seed] = (np.arange(1.0, len(y) + 1), y)
+    axes.set_title(name)
+    axes.set_ylabel(quantity(name))
+    axes.set_xlabel("passes over the comparisons", fontsize=8)
+    _draw_seeds(axes, run, lines, {}, lw=0.9, alpha=0.75)
     fit_lines(axes)
     count_axis(axes, 4)
 

@@ -13,8 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlexp.report.history import Run, folders
-from rlexp.report.lines import Line
+from rlexp.report.lines import Line, smoothed
 from rlexp.report.style import STYLE, clock_axis, draw_mean, nth_colour, panel_grid, save
+from rlexp.report.words import quantity
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 ITERATIONS = {
@@ -25,6 +26,7 @@ ITERATIONS = {
     "data/label_informativeness": "label informativeness |2p − 1|",
     "opt/accuracy_held_out": "accuracy on held-out pairs",
 }
+NOISY = ("loss/", "opt/")  # of a batch, or of a few held-out pairs: bold is smoothed, as in curves.png
 
 
 def known_metrics(runs: Iterable[Run]) -> list[str]:
@@ -43,7 +45,8 @@ def default(folder: Path) -> dict[str, str]:
 
 
 def draw(folder: Path, titles: dict[str, str], picture: Path) -> Path:
-    """A panel for each metric: each arm's (or the run's) seeds thin, their mean bold with its interval.
+    """A panel for each metric: each arm's (or the run's) seeds thin, their mean bold with its interval; of losses and
+    accuracies the bold line is smoothed.
 
     Raises UserError where `folder` is no run or study, or has none of a metric.
     """
@@ -64,6 +67,7 @@ def draw(folder: Path, titles: dict[str, str], picture: Path) -> Path:
         for axes, (name, title) in zip(panels, titles.items(), strict=True):
             _draw_arms(axes, runs, name)
             axes.set_title(title)
+            axes.set_ylabel(quantity(name))
             clock_axis(axes, clock)
         if is_study:
             panels[0].legend(loc="best")
@@ -77,8 +81,11 @@ def _draw_arms(axes: Axes, runs: Mapping[str, Run], name: str) -> None:
         for line in lines.values():
             _draw_seed(axes, line, nth_colour(place))
         averaged = run.averaged(lines)
-        if averaged:
-            draw_mean(axes, averaged, nth_colour(place), arm)
+        if not averaged:
+            continue
+        if name.startswith(NOISY):
+            averaged = [smoothed(line) for line in averaged]
+        draw_mean(axes, averaged, nth_colour(place), arm)
 
 
 def _draw_seed(axes: Axes, line: Line, colour: str) -> None:

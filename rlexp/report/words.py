@@ -14,3 +14,13 @@ PHRASES = {
 def phrase(word: str, reference: str) -> str:
     """`worse than ppo_swimmer`."""
     return f"{PHRASES.get(word, word)} {reference}"
+
+
+def quantity(metric: str) -> str:
+    """What an axis of `metric` counts: `loss`, `share of pairs`, or the metric's own name without its group."""
+    group, _, name = metric.rpartition("/")
+    if group == "loss":
+        return "loss"
+    if "accuracy" in name:
+        return "share of pairs"
+    return name.replace("_", " ")

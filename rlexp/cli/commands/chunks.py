@@ -1,7 +1,7 @@
 """`rlexp chunks`: a diffusion policy executing 1, 2, 3, … actions of each plan: what it scores, how long it takes.
 
 Of a policy that lies in its run folder the training loss is printed too: over the 1000 updates up to update 10,000,
-and up to the last.
+and up to the last; and chunks.png is drawn there, which `rlexp report` shows.
 """
 
 import argparse
@@ -88,6 +88,11 @@ def run(args: argparse.Namespace) -> int:
     else:
         _print(saved, rows, args)
         _print_losses(losses)
+    run_folder = saved.path.parent.parent.parent  # of RUN/seed_0/checkpoints/final.safetensors
+    if (run_folder / "run.json").is_file():
+        from rlexp.report import executed
+
+        executed.draw(rows, args.episodes, run_folder / "chunks.png")
     return 0
 
 
