@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.algos.base import Task
+from rlexp.engines.base import one_by_one
 from rlexp.envs.make import describe
 from rlexp.experiment.compose import compose
 from rlexp.experiment.config import RunConfig, build
+from rlexp.experiment.folder import Folder
+from rlexp.experiment.recorder import Recorder
+from rlexp.experiment.work import Work
 from rlexp.nn.actors import PolicyConfig
 from rlexp.policies.base import Policy
 from rlexp.testing import QUIET, metrics, toy, train
@@ -59,3 +63,24 @@ def command(script: str, *words: str, cwd: Path, timeout: float = 300, **env: st
         timeout=timeout,
         env={**os.environ, **env},
     )
+
+
+def work_in(place, config):
+    """A new run of `config` in `place`."""
+    place.mkdir(parents=True)
+    return Work(place, [(Folder(place, config.plain, config.algo_class.clock), config)])
+
+
+def run_on(engine, work, jobs):
+    """Run `jobs` of `work` on `engine`. Returns all (seed, event)."""
+    told = []
+    recorder = Recorder(work.folders())
+
+    def handle(job, event):
+        told.append((job.seed, event))
+        recorder(job, event)
+
+    work.begin(engine.prepare)
+    engine.run(one_by_one(jobs), handle)
+    work.close(whole=True)
+    return told

@@ -29,7 +29,15 @@ FLOORS = [
 
 # What may be imported inside a function. In cli/ that is anything: --help, --cfg job and rlexp list answer at once, and
 # so each command imports what it needs when it is called. Elsewhere it is these packages, and these modules of ours.
-OPTIONAL = {"envpool", "mlflow", "pyarrow", "ray", "trackio", "wandb"}  # extras, or a package's extra; never at the top
+OPTIONAL = {
+    "envpool",
+    "mlflow",
+    "pyarrow",
+    "ray",
+    "submitit",
+    "trackio",
+    "wandb",
+}  # extras, or a package's extra; never at the top
 SLOW = {  # half a second and more, which whoever does not need them need not wait for
     "PIL": "films",
     "filelock": "data sets",

@@ -21,13 +21,11 @@ from rlexp.engines.serial import Serial
 from rlexp.experiment import status
 from rlexp.experiment.compose import compose
 from rlexp.experiment.config import make_engine
-from rlexp.experiment.folder import Folder
 from rlexp.experiment.job import SeedJob
 from rlexp.experiment.recorder import Recorder
 from rlexp.experiment.resume import engine_of
-from rlexp.experiment.work import Work
 from rlexp.util.errors import UserError
-from tests.helpers import ALGOS, QUIET, ROOT, command, metrics, toy
+from tests.helpers import ALGOS, QUIET, ROOT, command, metrics, run_on, toy, work_in
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="pip install 'rlexp[ray]'")
 
@@ -62,27 +60,6 @@ class Raising(SeedJob):
     def run(self):
         yield next(super().run())
         raise ValueError("of its own")
-
-
-def work_in(place, config):
-    """A new run of `config` in `place`."""
-    place.mkdir(parents=True)
-    return Work(place, [(Folder(place, config.plain, config.algo_class.clock), config)])
-
-
-def run_on(engine, work, jobs):
-    """Run `jobs` of `work` on `engine`. Returns all (seed, event)."""
-    told = []
-    recorder = Recorder(work.folders())
-
-    def handle(job, event):
-        told.append((job.seed, event))
-        recorder(job, event)
-
-    work.begin(engine.prepare)
-    engine.run(one_by_one(jobs), handle)
-    work.close(whole=True)
-    return told
 
 
 @needs_ray
@@ -162,7 +139,7 @@ def test_nobody_at_the_address_is_said_before_anything_is_written(tmp_path):
 @needs_ray
 def test_the_readmes_commands_compose():
     section = (ROOT / "README.md").read_text().split("\n## More than one machine\n")[1].split("\n## ")[0]
-    lines = [shlex.split(line, comments=True)[2:] for line in section.splitlines() if line.startswith("python main.py")]
+    lines = [shlex.split(line, comments=True)[2:] for line in section.splitlines() if "engine=ray" in line]
     assert len(lines) == 3
     for words in lines:
         resumed = [word for word in words if word.startswith("resume=")]

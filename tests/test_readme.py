@@ -9,7 +9,7 @@ import pytest
 
 import rlexp
 from rlexp.cli import main as commands
-from rlexp.experiment import former_names
+from rlexp.experiment import former_names, overrides
 from rlexp.experiment.compose import compose, take
 from rlexp.experiment.config import build
 from tests.helpers import ROOT
@@ -39,7 +39,7 @@ def test_there_are_commands():
 @pytest.mark.parametrize("line", typed())
 def test_a_training_is_what_can_be_typed(line):
     words = shlex.split(re.sub(r"\bENV\b", "hopper", line))[2:]
-    run = build(compose(former_names.translated(take(words))))
+    run = build(compose(former_names.translated(take(overrides.in_lists(words)))))
     assert run.seeds
 
 

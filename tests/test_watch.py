@@ -3,7 +3,6 @@
 from rlexp.cli import main
 from rlexp.experiment import status
 from rlexp.experiment.folder import Folder
-from rlexp.experiment.follow import Follower
 from rlexp.experiment.job import SeedJob
 from rlexp.experiment.work import Work
 from tests.helpers import toy, train
@@ -15,7 +14,7 @@ def test_a_run_is_followed_to_its_end_and_its_failure_is_the_exit_code(tmp_path,
     config = toy("cmaes", "env=sphere", "train.budget=6", "train.eval_episodes=2", "seeds=[0,1]")
     work = Work(place, [(Folder(place, config.plain, "updates"), config)])
     work.begin()
-    follower = Follower(SeedJob(place, 0))
+    follower = SeedJob(place, 0).follow()
     assert list(follower.news()) == []
     events = train(config, place / "seed_0", 0, stop_after=2)
     (newest,) = follower.news()

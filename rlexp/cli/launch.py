@@ -243,7 +243,7 @@ def resume(words: list[str]) -> int:
 def execute(work: "Work", engine: "Engine") -> int:
     """Run what is to be done, with a live table. Returns the exit code; raises KeyboardInterrupt when interrupted."""
     from rlexp.cli.progress import Board, say
-    from rlexp.engines.base import one_by_one
+    from rlexp.engines.base import Detached, one_by_one
     from rlexp.experiment.provenance import program
     from rlexp.experiment.recorder import Recorder
 
@@ -269,6 +269,12 @@ def execute(work: "Work", engine: "Engine") -> int:
 
         try:
             engine.run(one_by_one(jobs), handle)
+        except Detached as left:
+            work.leave()
+            say(
+                f"{left} goes on without this command; rlexp watch {work.path} looks on, and then rlexp refresh sums up"
+            )
+            return 0
         except KeyboardInterrupt as caught:
             stop = caught
         except (Exception, SystemExit) as caught:  # of the engine itself: a job's own is a message

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from rlexp.util.errors import UserError
 from rlexp.util.params import Params
 
 
@@ -32,8 +33,33 @@ class Resumable(Job, Protocol):
         """What another `run` would begin from, in words: "step 4,096"."""
 
 
+class Follower(Protocol):
+    """Reads what another process writes."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has told that the job has ended."""
+
+    def news(self) -> Iterable[Any]:
+        """The job's messages since the last call."""
+
+
+@runtime_checkable
+class Followed(Resumable, Protocol):
+    """A job whose files tell, to whoever sees them, what its messages tell."""
+
+    def follow(self) -> Follower: ...
+
+
+DEATHS = 3  # of a job's processes, all from one checkpoint, after which it is given up
+
+
 class GivenUp(Exception):
     """Processes that ran a job died again and again, and none came further than the one before."""
+
+
+class Detached(Exception):
+    """The jobs go on without this process, as what the message names."""
 
 
 NextJob = Callable[[], Any]  # the job to start now; None where there is none now, and maybe none any more
@@ -60,7 +86,7 @@ class Engine(ABC):
 
         It is asked whenever a place is free, again after a job has ended. A job that fails, or whose process or machine
         dies, ends with its `failed` message; the others go on. What `handle` raises ends all of them, and so does
-        KeyboardInterrupt, within seconds.
+        KeyboardInterrupt, within seconds. Raises Detached where they go on without it.
         """
 
 
@@ -68,6 +94,16 @@ def one_by_one(jobs: Iterable[Any]) -> NextJob:
     """Gives each of `jobs` once, in order."""
     waiting = iter(jobs)
     return lambda: next(waiting, None)
+
+
+def reached(job: Any) -> str:
+    """What `job` goes on from; "" for one that cannot, or whose files are broken, which its `run` will say."""
+    if not isinstance(job, Resumable):
+        return ""
+    try:
+        return job.reached()
+    except UserError:
+        return ""
 
 
 def messages(job: Job) -> Iterator[Any]:

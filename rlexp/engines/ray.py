@@ -11,7 +11,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 import uuid
@@ -21,14 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlexp.engines.base import Engine, GivenUp, Handle, NextJob, Resumable, messages
+from rlexp.engines.base import DEATHS, Engine, GivenUp, Handle, NextJob, Resumable, messages, reached
 from rlexp.util import trust
 from rlexp.util.errors import UserError
 from rlexp.util.files import in_one_line
 from rlexp.util.params import Params, param
-from rlexp.util.processes import cores, require_workers, thread_variables
+from rlexp.util.processes import cores, require_workers, search_path, thread_variables
 
-DEATHS = 3  # of a job's processes, all from one checkpoint, after which it is given up
 ASK_EVERY = 0.3  # s between two looks into the mailbox
 SEND_EVERY = 0.2  # s between two letters of one job
 SECONDS_TO_END = 5  # for jobs that are stopped
@@ -127,7 +125,7 @@ class Ray(Engine):
         """Of every task: what it needs of a node, and the environment variables of its process."""
         variables = {name: os.environ[name] for name in FORWARDED if name in os.environ}
         variables |= thread_variables(self.threads)
-        variables["PYTHONPATH"] = os.pathsep.join(_search_path())
+        variables["PYTHONPATH"] = os.pathsep.join(search_path())
         return {"num_cpus": self.threads, "num_gpus": self.gpus, "runtime_env": {"env_vars": variables}}
 
     def _probe(self, folder: Path) -> None:
@@ -258,10 +256,10 @@ def _work(job: Any, number: int, mailbox: Any, folder: str) -> list[Any]:
     import ray
 
     os.chdir(folder)  # configs may name files relative to where the command was called
-    reached = _reached(job)
-    attempt, died = ray.get(mailbox.begin.remote(number, reached))
+    begins = reached(job)
+    attempt, died = ray.get(mailbox.begin.remote(number, begins))
     if died >= DEATHS:
-        return [job.failed(GivenUp(f"its process died {died} times after {reached}: out of memory?"))]
+        return [job.failed(GivenUp(f"its process died {died} times after {begins}: out of memory?"))]
     waiting: list[Any] = []
     sent = time.monotonic()
     letter = None
@@ -274,16 +272,6 @@ def _work(job: Any, number: int, mailbox: Any, folder: str) -> list[Any]:
     if letter is not None:
         ray.get(letter)  # letters arrive in order: all have
     return waiting
-
-
-def _reached(job: Any) -> str:
-    """What the job goes on from; "" for one that cannot, or whose files are broken, which `run` will say."""
-    if not isinstance(job, Resumable):
-        return ""
-    try:
-        return job.reached()
-    except UserError:
-        return ""
 
 
 def _read(file: str) -> str:
@@ -319,14 +307,6 @@ def _require_answer(address: str, patience: float) -> None:
         socket.create_connection((host, int(port)), timeout=patience).close()
     except OSError as error:
         raise UserError(f"engine.address: nobody answers at {address} ({error.strerror or error})") from None
-
-
-def _search_path() -> Iterator[str]:
-    """Folders of modules that belong to no installation: those of a clone, of a script, of PYTHONPATH."""
-    for place in sys.path:
-        path = Path(place or ".").resolve()
-        if not any(path.is_relative_to(prefix) for prefix in (sys.prefix, sys.base_prefix)):
-            yield str(path)
 
 
 @contextmanager

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rlexp.experiment import status
 from rlexp.experiment.events import Event
-from rlexp.experiment.job import SeedJob
 from rlexp.loggers.jsonl import COUNTERS
 
 ENDED = ("done", "failed", "interrupted")
@@ -17,20 +17,21 @@ ENDED = ("done", "failed", "interrupted")
 class Follower:
     """Follows the files of one seed, which another process writes."""
 
-    job: SeedJob
+    folder: Path  # of the seed
+    seed: int
     read: int = 0  # bytes of metrics.jsonl
     last: str = "waiting"  # status that was told
 
     def news(self) -> Iterator[Event]:
         """What has happened since the last call. Raises UserError where status.json is broken."""
-        facts = status.read(self.job.folder) or status.waiting()  # first: rows are written before the seed is done
+        facts = status.read(self.folder) or status.waiting()  # first: rows are written before the seed is done
         rows = list(self._rows())
         if self.last == "waiting":  # of what has long been, the newest evaluation will do
             rows = [row for row in rows if _scores(row)][-1:]
         for row in rows:
             yield self._event(row)
         if facts["status"] != self.last and facts["status"] in ENDED:
-            yield Event(self.job.seed, facts["status"], facts["message"], facts)
+            yield Event(self.seed, facts["status"], facts["message"], facts)
         self.last = facts["status"]
 
     @property
@@ -39,7 +40,7 @@ class Follower:
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         """New whole lines of metrics.jsonl, from its beginning where a resumed seed has made it shorter."""
-        file = self.job.folder / "metrics.jsonl"
+        file = self.folder / "metrics.jsonl"
         if not file.is_file():
             return
         if file.stat().st_size < self.read:
@@ -59,7 +60,7 @@ class Follower:
         counters = {name: row[name] for name in COUNTERS}
         scores = _scores(row)
         kind = "evaluation" if scores else "progress"
-        return Event(self.job.seed, kind, "", {**counters, **scores})
+        return Event(self.seed, kind, "", {**counters, **scores})
 
 
 def _scores(row: dict[str, Any]) -> dict[str, float]:

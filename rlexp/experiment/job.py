@@ -8,6 +8,7 @@ from pathlib import Path
 from rlexp.experiment import status
 from rlexp.experiment.config import build, stored
 from rlexp.experiment.events import Event, failure
+from rlexp.experiment.follow import Follower
 from rlexp.experiment.train import run_seed
 from rlexp.util import checkpoint
 
@@ -32,6 +33,9 @@ class SeedJob:
         if newest is None:
             return "the beginning"
         return f"step {int(newest.stem.removeprefix('step_')):,}"
+
+    def follow(self) -> Follower:
+        return Follower(self.folder, self.seed)
 
     def failed(self, error: BaseException) -> Event:
         event = failure(self.seed, error)

@@ -81,6 +81,11 @@ class Work:
             folder.release()
         self.sum_up()
 
+    def leave(self) -> None:
+        """Let the folders go, whose seeds go on in other processes."""
+        for folder, _ in self.runs:
+            folder.release()
+
     def say(self, text: str) -> None:
         """`text` in every folder's train.log."""
         for folder, _ in self.runs:

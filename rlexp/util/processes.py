@@ -14,6 +14,7 @@ import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast
 
 from rlexp.util.errors import UserError
@@ -45,6 +46,14 @@ def limit_threads(n: int) -> None:
 def thread_variables(n: int) -> dict[str, str]:
     """The environment variables that limit threads of numerical libraries to `n`."""
     return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(n))
+
+
+def search_path() -> Iterator[str]:
+    """Folders of modules that belong to no installation: those of a clone, of a script, of PYTHONPATH."""
+    for place in sys.path:
+        path = Path(place or ".").resolve()
+        if not any(path.is_relative_to(prefix) for prefix in (sys.prefix, sys.base_prefix)):
+            yield str(path)
 
 
 GUARD = 'if __name__ == "__main__":'

@@ -20,7 +20,6 @@ def watch(args: argparse.Namespace) -> int:
     """Changes nothing. Returns 1 where a seed has failed or was interrupted."""
     from rlexp.cli.progress import Board
     from rlexp.experiment.folder import Folder
-    from rlexp.experiment.follow import Follower
     from rlexp.experiment.job import SeedJob
     from rlexp.report.history import folders
 
@@ -28,12 +27,12 @@ def watch(args: argparse.Namespace) -> int:
     opened = [Folder.open(run) for run in folders(place).values()]
     jobs = [SeedJob(folder.path.resolve(), seed) for folder in opened for seed in folder.config["seeds"]]
     budgets = {folder.path.resolve(): folder.config["train"]["budget"] for folder in opened}
-    followers = [Follower(job) for job in jobs]
+    followers = [job.follow() for job in jobs]
     with Board(jobs, budgets, opened[0].clock, arms=(place / "study.yaml").is_file()) as board:
         while True:
-            for follower in followers:
+            for job, follower in zip(jobs, followers, strict=True):
                 for event in follower.news():
-                    board.update(follower.job, event)
+                    board.update(job, event)
             if all(follower.ended for follower in followers):
                 break
             time.sleep(LOOK_EVERY)
