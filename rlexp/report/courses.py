@@ -141,8 +141,8 @@ def _of_entry(bar: Bar, name: str, at: int | None) -> Found:
         return Found(MISSING, name)
     mean, half = stats.t_interval(values)
     shown = name if at is None else f"{name} at {at:,}"
-    how = entry.card["eval"]
-    facts = {"over": "seeds", "episodes": how["episodes"], "actions": how["actions"]}
+    how = entry.card["eval"] if "/" not in bar.metric else {}  # others are not of evaluations
+    facts = {"over": "seeds", "episodes": how.get("episodes", 0), "actions": how.get("actions", "")}
     return Found(verdict(bar, mean, half), shown, mean, half, len(values), **facts)
 
 
@@ -150,7 +150,8 @@ def _values(bar: Bar, entry: Entry, at: int | None) -> dict[str, float]:
     """The number of each seed."""
     done = {seed: facts for seed, facts in entry.card["seeds"].items() if facts["status"] == "done"}
     if at is None:
-        values = {seed: facts["final"][bar.metric] for seed, facts in done.items() if bar.metric in facts["final"]}
+        numbers = {seed: {**entry.training(seed), **facts["final"]} for seed, facts in done.items()}
+        values = {seed: found[bar.metric] for seed, found in numbers.items() if bar.metric in found}
     else:
         values = {seed: _at(entry, seed, bar.metric, at) for seed in done}
     if bar.minus_best_until is None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rlexp.loggers.jsonl import read
 from rlexp.report.curves import curves
 from rlexp.report.naming import names
 from rlexp.report.records import read_config, read_record
@@ -71,8 +72,10 @@ def publish(
         raise UserError(f"{entry}: is there already; --replace it, or give this one a --variant")
     facts = {key: record.get(key) for key in CARD}
     card = {"name": name, **facts, "seeds": record["seeds"], "config": config}
+    done = [seed for seed, one in record["seeds"].items() if one["status"] == "done"]
+    card["training"] = {seed: last_metrics(run_folder / f"seed_{seed}") for seed in done}
     if played is not None:
-        card["played"] = played([seed for seed, one in record["seeds"].items() if one["status"] == "done"])
+        card["played"] = played(done)
     for left in gallery.glob(f".{name}.*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=gallery) as aside:
@@ -83,6 +86,14 @@ def publish(
         curves(run_folder, made.with_suffix(".png"), reference=False)
         move_whole(made, entry)
     return entry
+
+
+def last_metrics(seed_folder: Path) -> dict[str, float]:
+    """The last number of each metric of a seed's training, evaluations aside, by its name."""
+    found: dict[str, float] = {}
+    for row in read(seed_folder / "metrics.jsonl"):
+        found |= {name: value for name, value in row.items() if "/" in name and not name.startswith("eval/")}
+    return found
 
 
 def move_whole(made: Path, entry: Path) -> None:

@@ -42,6 +42,10 @@ class Entry:
                 raise UserError(f"{file}: line {number}: holds what is no number")
         return cls(file.stem, facts, rows)
 
+    def training(self, seed: str) -> dict[str, float]:
+        """The last number of each metric of a seed's training; of an entry from before they were kept, none."""
+        return self.card.get("training", {}).get(seed, {})
+
     def lines(self, column: str, x: str) -> dict[str, Line]:
         """`column` over the column `x`, of each seed that is done; empty where the entry has no such column."""
         points: dict[str, list[tuple[float, float]]] = {}
