@@ -31,7 +31,7 @@ def test_a_run_is_followed_to_its_end_and_its_failure_is_the_exit_code(tmp_path,
     work.close(whole=True)
     assert main.main(["watch", str(place)]) == 1
     said = capsys.readouterr().out
-    assert "seed 0            6/6 updates" in said
+    assert "seed 0 (1 of 2)            6/6 updates" in said
     assert "failed  of its own" in said
     status.update(place / "seed_1", status="done", final={"return_mean": 0.0}, message="")
     assert main.main(["watch", str(place)]) == 0

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from rlexp.experiment import status, tables
 from rlexp.experiment.config import RunConfig
@@ -14,6 +13,7 @@ from rlexp.experiment.job import SeedJob
 from rlexp.experiment.provenance import command, now
 from rlexp.report.naming import names
 from rlexp.report.records import read_study
+from rlexp.report.words import phrase
 from rlexp.util import checkpoint
 
 
@@ -130,9 +130,9 @@ class Work:
             "",
             f"`{command()}`",
             "",
-            f"| arm | seeds | {name.replace('_', ' ')} | 95 % t-interval | min | max | not finished |",
-            "|---|---|---|---|---|---|---|",
-            *(_arm(folder.path.name, folder.seeds(), name) for folder, _ in self.runs),
+            f"| arm | seeds | {name.replace('_', ' ')} | 95 % t-interval | min | max | not finished | verdict |",
+            "|---|---|---|---|---|---|---|---|",
+            *(_arm(folder, name) for folder, _ in self.runs),
         ]
         return "\n".join(lines) + "\n"
 
@@ -145,16 +145,20 @@ def _data(folder: Folder) -> str:
     return f", from {data['steps']:,} steps of {data['name']}"
 
 
-def _arm(arm: str, seeds: dict[str, dict[str, Any]], name: str) -> str:
-    """An arm's row in the table of a study: how its seeds' final `name` came out."""
+def _arm(folder: Folder, name: str) -> str:
+    """An arm's row in the table of a study: how its seeds' final `name` came out, and the verdict on its curve."""
+    arm = folder.path.name
+    seeds = folder.seeds()
+    judged = folder.record.get("verdict")
+    verdict = phrase(judged["verdict"], judged["reference"]) if judged else ""
     values = [final[name] for final in tables.finals(seeds).values() if name in final]
     total = tables.aggregate(seeds)
     missing = len(seeds) - total["n"]
     if not values:
-        return f"| {arm} | 0 | | | | | {missing} |"
+        return f"| {arm} | 0 | | | | | {missing} | {verdict} |"
     mean = total[name]["mean"]
     half = total[name]["t95"]
     ends = "" if half is None else tables.interval(name, mean, half)
     cells = [arm, str(len(values)), f"{mean:.4g}", ends]
-    cells += [f"{min(values):.4g}", f"{max(values):.4g}", str(missing)]
+    cells += [f"{min(values):.4g}", f"{max(values):.4g}", str(missing), verdict]
     return "| " + " | ".join(cells) + " |"

@@ -68,6 +68,12 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool | str =
             save(episodes.draw(run), folder / "episodes.png")
 
 
+def of_entry(entry: Run, picture: Path) -> None:
+    """Draw what an entry of the gallery holds: its evaluations. Losses are with its run alone."""
+    with matplotlib.rc_context(STYLE):
+        save(_figure(entry, None), picture)
+
+
 def _figure(run: Run, entry: Entry | None) -> Figure:
     """The returns in a large panel; the losses to its right, in columns of at most ROWS small ones."""
     panels = _panel_names(run)
