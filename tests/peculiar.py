@@ -1,5 +1,10 @@
 """Small environments of one peculiarity each, registered as Odd/<Name>-v0 with a limit of 20 steps."""
 
+import contextlib
+import signal
+import time
+from pathlib import Path
+
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
@@ -122,6 +127,50 @@ class StepRaisesLate(Plain):
         if self.steps == 30:
             raise ValueError("worn out")
         return super().step(action)
+
+
+class Sleeps(Plain):
+    """In the 80th step of all of them, where there is no file `mark` yet."""
+
+    steps = 0
+
+    def __init__(self, render_mode=None, mark=None, deaf=False):
+        super().__init__(render_mode)
+        self.mark = mark
+        self.deaf = deaf
+
+    def step(self, action):
+        Sleeps.steps += 1
+        if Sleeps.steps >= 80 and self.mark is not None and not Path(self.mark).exists():
+            Path(self.mark).touch()
+            if self.deaf:  # as code that is not Python's
+                signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGURG])
+            time.sleep(1000)
+        return super().step(action)
+
+
+class SleepsAtOnce(Plain):
+    def reset(self, seed=None, options=None):
+        time.sleep(1000)
+
+
+class LoopsAtOnce(Plain):
+    def step(self, action):
+        while True:
+            with contextlib.suppress(Exception):
+                self.t += 1
+
+
+class NeverMade(Plain):
+    def __init__(self, render_mode=None):
+        time.sleep(1000)
+
+
+class RenderSleeps(Plain):
+    def render(self):
+        if self.t == 2:
+            time.sleep(1000)
+        return super().render()
 
 
 class CloseRaises(Plain):

@@ -21,6 +21,7 @@ from rlexp.engines.base import DEATHS, Detached, Engine, Followed, Follower, Giv
 from rlexp.util.errors import UserError
 from rlexp.util.params import Params, param
 from rlexp.util.processes import cores, require_workers, search_path
+from rlexp.util.watchdog import Hung
 
 LOOK_EVERY = 1.0  # s between two looks at the jobs' files
 SECONDS_TO_END = 5  # for jobs that are stopped
@@ -166,7 +167,7 @@ class Attempt:
         try:
             for message in self.job.run():
                 told = self._with(told, message)
-        except Exception as error:
+        except (Exception, Hung) as error:
             told = self._with(told, self.job.failed(error))
         return told
 

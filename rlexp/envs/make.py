@@ -10,6 +10,7 @@ import numpy as np
 
 from rlexp.envs.backend import find_backend
 from rlexp.envs.spec import EnvConfig, EnvSpec, register
+from rlexp.util import watchdog
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 for _id, _entry in {
@@ -40,7 +41,9 @@ def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
     try:
         with warnings.catch_warnings():  # of ids with a newer version
             warnings.simplefilter("ignore", DeprecationWarning)
+            watchdog.alive(f"making '{config.id}'")
             env = gym.make(config.id, disable_env_checker=True, **limit, **config.kwargs, **kwargs)
+            watchdog.alive()
     except gym.error.UnregisteredEnv:
         known = [i for i in gym.registry if i.split("-v")[0] == config.id.split("-v")[0]] or list(gym.registry)
         hint = did_you_mean(nearest(config.id, known))

@@ -13,6 +13,7 @@ from rlexp.envs import faults
 from rlexp.envs.faults import EnvironmentFault
 from rlexp.envs.make import close, make
 from rlexp.envs.spec import EnvConfig
+from rlexp.util import watchdog
 from rlexp.util.errors import UserError
 
 STEPS = 20
@@ -84,6 +85,7 @@ def _play(env: gym.Env, env_id: str) -> Trial:
 
 def _attempt(env_id: str, doing: str, action: Any) -> Any:
     """`action()`; what the environment raises in it becomes EnvironmentFault."""
+    watchdog.alive(f"{doing} of '{env_id}'")
     try:
         return action()
     except UserError:

@@ -15,6 +15,7 @@ import numpy as np
 from rlexp.envs import faults
 from rlexp.envs.backend import Step, find_backend
 from rlexp.envs.spec import EnvConfig
+from rlexp.util import watchdog
 from rlexp.util.errors import UserError
 
 Act = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -28,6 +29,8 @@ class VecEnv:
     def __init__(self, config: EnvConfig, seeds: list[int], *, autoreset: bool = True):
         self.n = len(seeds)
         self.id = config.id
+        self._reset = f"reset() of '{config.id}'"
+        self._step = f"step() of '{config.id}'"
         self._left = math.inf if autoreset or config.max_episode_steps else ENDLESS
         self._all = np.arange(self.n, dtype=np.int32)
         backend = find_backend(config.backend)
@@ -36,7 +39,10 @@ class VecEnv:
 
     def reset(self) -> np.ndarray:
         """First observations (n, O) of all environments. Call it once."""
-        return self._backend.reset()
+        watchdog.alive(self._reset)
+        obs = self._backend.reset()
+        watchdog.alive()
+        return obs
 
     def step(self, action: np.ndarray, ids: np.ndarray | None = None) -> Step:
         """Execute `action[i]` in environment `ids[i]` (default: all). Actions must lie in the action space."""
@@ -46,9 +52,13 @@ class VecEnv:
                 f"env.id: an episode of '{self.id}' goes on after {ENDLESS:,} steps; give it an end with "
                 "env.max_episode_steps=..."
             )
+        watchdog.alive(self._step)
         if ids is None or self._partial:
-            return self._backend.step(action, self._all if ids is None else ids)
-        return self._step_all(action, ids)
+            step = self._backend.step(action, self._all if ids is None else ids)
+        else:
+            step = self._step_all(action, ids)
+        watchdog.alive()
+        return step
 
     def _step_all(self, action: np.ndarray, ids: np.ndarray) -> Step:
         """Some environments of a simulator that can only step all: what the others do is thrown away. They have ended,

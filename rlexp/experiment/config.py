@@ -51,6 +51,14 @@ class TrainConfig(Params):
         ge=1,
     )
     threads: int = param("threads of each process", ge=1)
+    # Not in configs from before it.
+    patience: float | None = param(
+        "silence of an environment, a renderer or an update, after which it hangs; null: none is too long",
+        unit="seconds",
+        gt=0,
+        le=1_000_000,
+        default=None,
+    )
     device: str = param("where networks are trained", choices=("cpu", "cuda", "auto"))
     compile: bool = param("compile the update")
 

@@ -9,7 +9,7 @@ from rlexp.util.former_keys import renamed
 
 # What may change when a run is resumed, because nothing that has been done depends on it.
 FREE_ON_RESUME = (
-    *("train.budget", "train.keep", "train.snapshot_every"),
+    *("train.budget", "train.keep", "train.snapshot_every", "train.patience"),
     *("video", "logger", "seeds", "reference", "workers"),
     "algo.iterations",  # DPO's, with the budget
     *("buffer.dataset", "buffer.path"),  # the same data, wherever they are now: their digest is remembered

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlexp.util.errors import UserError
+from rlexp.util.watchdog import Hung
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Event:
 def failure(seed: int, error: BaseException) -> Event:
     """A failed seed as an event: one line, and the traceback for the log."""
     text = printable(_first_line(error))
-    if not isinstance(error, UserError):
+    if not isinstance(error, UserError | Hung):
         text = f"{type(error).__name__}: {text}"
     return Event(seed, "failed", text, {"traceback": printable("".join(traceback.format_exception(error)))})
 

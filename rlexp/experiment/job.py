@@ -5,12 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from rlexp.engines.base import GivenUp
 from rlexp.experiment import status
 from rlexp.experiment.config import build, stored
 from rlexp.experiment.events import Event, failure
 from rlexp.experiment.follow import Follower
 from rlexp.experiment.train import run_seed
 from rlexp.util import checkpoint
+from rlexp.util.errors import UserError
+from rlexp.util.processes import WorkerDied
+from rlexp.util.watchdog import Hung
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,19 @@ class SeedJob:
         return Follower(self.folder, self.seed)
 
     def failed(self, error: BaseException) -> Event:
+        if isinstance(error, WorkerDied | GivenUp):
+            error = self._last_word() or error
         event = failure(self.seed, error)
         if isinstance(error, status.Superseded):  # the seed's folder is another process's
             return event
         with contextlib.suppress(OSError):  # the disk may be what failed
             status.update(self.folder, status="failed", message=event.text)
         return event
+
+    def _last_word(self) -> Hung | None:
+        """Why a process of this job ended itself; None where it did not."""
+        with contextlib.suppress(OSError, UserError):
+            facts = status.read(self.folder)
+            if facts is not None and facts["status"] == "failed":
+                return Hung(facts["message"])
+        return None

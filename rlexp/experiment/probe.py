@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from rlexp.envs.make import describe
 from rlexp.envs.trial import try_out
@@ -17,8 +19,10 @@ from rlexp.experiment.task import make_task
 from rlexp.policies.files import digest
 from rlexp.report.references import find
 from rlexp.rollout.evaluation import evaluate
-from rlexp.util import seeding
+from rlexp.util import seeding, watchdog
 from rlexp.util.errors import UserError
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,14 @@ def probe(config: RunConfig) -> Probed:
         raise UserError(
             f"train.device={config.train.device}: {algo.__name__} runs on {', '.join(sorted(algo.devices))} only"
         )
-    spec = describe(config.env)
+    spec = _patiently(config, lambda: describe(config.env))
     if spec.kind not in algo.actions:
         raise UserError(
             f"algo={algo.__name__.lower()}: chooses {' or '.join(sorted(algo.actions))} actions only; "
             f"'{config.env.id}' takes {spec.kind} ones"
         )
     require_memory(config, spec)
-    trial = try_out(config.env)
+    trial = _patiently(config, lambda: try_out(config.env))
     seeding.seed_globals(seeding.stream(0, "init"))
     eager = dataclasses.replace(make_task(config, spec, config.seeds[0]), compile=False)
     try:
@@ -70,7 +74,7 @@ def probe(config: RunConfig) -> Probed:
         what = "are sampled" if policy.samples else "are its mean ones: there is no spread to sample from"
         raise UserError(f"train.eval_sampled={str(not policy.samples).lower()}: actions of this {algo.__name__} {what}")
     if config.env.time_limit is None:  # an episode that never ends is found out now
-        evaluate(policy, config.env.on_gymnasium(), seeding.stream(0, "eval"), 1)
+        _patiently(config, lambda: evaluate(policy, config.env.on_gymnasium(), seeding.stream(0, "eval"), 1))
     warnings = cautions(config, spec, trial, learner, policy)
     inputs: dict[str, dict[str, Any]] = {}
     if (data := eager.data) is not None:
@@ -82,3 +86,16 @@ def probe(config: RunConfig) -> Probed:
             if f.metadata.get("file") and (where := getattr(params, f.name)) is not None:
                 inputs[f"{group}.{f.name}"] = digest(where)
     return Probed(inputs, warnings)
+
+
+def _patiently(config: RunConfig, action: Callable[[], Made]) -> Made:
+    """`action()`, of the environment. Raises UserError where it hangs."""
+
+    def last_word(message: str) -> None:
+        print(f"error: env.id: {message}", file=sys.stderr)
+
+    try:
+        with watchdog.Watch(config.train.patience, last_word):
+            return action()
+    except watchdog.Hung as error:
+        raise UserError(f"env.id: {error}") from None

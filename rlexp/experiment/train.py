@@ -7,8 +7,9 @@ and an interruption saves nothing.
 """
 
 import math
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,8 @@ from rlexp.policies.files import describe_policy
 from rlexp.report import film
 from rlexp.rollout import evaluation
 from rlexp.rollout.evaluation import Evaluation
-from rlexp.util import checkpoint, seeding
+from rlexp.util import checkpoint, seeding, watchdog
+from rlexp.util.processes import is_worker
 
 CHECK_EVERY = 1.0  # s between two looks whether the seed's folder is still this process's
 
@@ -272,7 +274,7 @@ class Training:
             films = film.films(self.config.env.on_gymnasium(), played, self.folder / "videos", self.config.video)
             for path in films:
                 self.loggers.log_film(path, self.counters.step)
-        except film.CannotRender as error:
+        except (film.CannotRender, watchdog.Hung) as error:
             yield self._warning(f"no video: {error}")
         except Exception as error:  # of the environment's own renderer
             yield self._warning(f"no video: {type(error).__name__}: {error}")
@@ -292,7 +294,19 @@ class Training:
 
 
 def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
-    """Train one seed in `folder`, from its newest checkpoint where it has one. Yields events; failures raise."""
+    """Train one seed in `folder`, from its newest checkpoint where it has one. Yields events; failures raise, Hung
+    among them."""
+
+    def last_word(message: str) -> None:
+        if not is_worker():
+            print(f"error: seed {seed}: {message}; the process ends, resume={folder.parent} goes on", file=sys.stderr)
+        status.update(folder, status="failed", message=message)
+
+    with watchdog.Watch(config.train.patience, last_word) as watch:
+        yield from watch.each(_train(config, seed, folder))
+
+
+def _train(config: RunConfig, seed: int, folder: Path) -> Generator[Event, None, None]:
     with Training(config, seed, folder) as training:
         yield from training.run()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.loggers.base import LoggedSeed, Logger, Row, Status
-from rlexp.util import targets
+from rlexp.util import targets, watchdog
 from rlexp.util.errors import UserError
 from rlexp.util.params import Params, typed
 
@@ -73,8 +73,10 @@ class Loggers:
 
     def _guard(self, name: str, action: Callable[..., None], *arguments: Any) -> None:
         try:
+            watchdog.alive(name)
             action(*arguments)
-        except Exception as error:  # a network, a disk, a tracker's own: training goes on
+            watchdog.alive()
+        except (Exception, watchdog.Hung) as error:  # a network, a disk, a tracker's own: training goes on
             self._open.pop(name, None)
             first = (str(error).splitlines() or [""])[0]
             self.warnings.append(f"logger {name} is given up: {type(error).__name__}: {first}")

@@ -16,7 +16,10 @@ from rlexp.envs.spec import EnvConfig
 from rlexp.report.encode import CannotRender
 from rlexp.report.frames import as_picture
 from rlexp.report.window import has_display
+from rlexp.util import watchdog
 from rlexp.util.errors import UserError
+
+HANGS = 30.0  # s without a picture or a step, after which there is none
 
 
 def picture(env: EnvConfig, size: int = 320) -> np.ndarray:
@@ -70,6 +73,7 @@ def frame(simulator: gym.Env) -> np.ndarray:
 
 def attempt(action: Callable[[], Any]) -> Any:
     """`action()`; whatever goes wrong in a graphics library, each has its own errors, becomes CannotRender."""
+    watchdog.alive("the renderer", HANGS)
     try:
         return action()
     except Exception as error:

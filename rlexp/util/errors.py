@@ -4,9 +4,16 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+# Control characters, as Python writes them: names in files may hold some, that end a line or command a terminal.
+ESCAPED = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+
 
 class UserError(Exception):
-    """Something the user typed or supplied is wrong. The message says what, where, and the nearest valid choice."""
+    """Something the user typed or supplied is wrong. The message says what, where, and the nearest valid choice, in one
+    line."""
+
+    def __str__(self) -> str:
+        return super().__str__().translate(ESCAPED)
 
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows of it: IPython asks for this."""

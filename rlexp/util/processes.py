@@ -56,6 +56,11 @@ def search_path() -> Iterator[str]:
             yield str(path)
 
 
+def is_worker() -> bool:
+    """Whether another process of ours started this one."""
+    return multiprocessing.parent_process() is not None
+
+
 GUARD = 'if __name__ == "__main__":'
 
 
