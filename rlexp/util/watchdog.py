@@ -1,9 +1,9 @@
 """Who gives no sign of life is ended, with a line that says where it hangs.
 
-Code that may hang says what it begins with `alive`; a thread beside it waits for the next sign. After `patience` seconds
-without one, a signal raises `Hung` in the main thread. That ends loops in Python and calls that a signal interrupts
-(sleep, sockets, pipes, locks). Native code that returns to neither is left where it is: a last word is passed to
-`last_word`, and the process ends with exit code 1.
+Code that may hang says what it begins with `alive`; a thread beside it waits for the next sign. After `patience`
+seconds without one, a signal raises `Hung` in the main thread. That ends loops in Python and calls that a signal
+interrupts (sleep, sockets, pipes, locks). Native code that heeds none is left where it is: `last_word` is called with
+the message, and the process ends with exit code 1.
 
 Time is counted in the thread's own ticks: a process that was stopped (Ctrl-Z) or starved has not been silent.
 """
@@ -47,8 +47,8 @@ def alive(what: str = "", allowed: float = math.inf) -> None:
 
 
 class Watch:
-    """Within, what runs between two signs may take `patience` seconds; None: any time. It watches the main thread, while
-    it is `on`; in another thread, which no signal reaches, it does nothing. Used once."""
+    """Within, what runs between two signs may take `patience` seconds; None: any time. It watches the main thread,
+    while it is `on`; in another thread, which no signal reaches, it does nothing. Used once."""
 
     def __init__(self, patience: float | None, last_word: Callable[[str], None] = lambda message: None):
         self.patience = patience
@@ -112,8 +112,9 @@ class Watch:
                 silent = 0.0
                 if self.message or SIGNAL is None:
                     self._end(self.message or _described(allowed))
-                self.message = _described(allowed)
-                signal.pthread_kill(_main(), SIGNAL)
+                else:
+                    self.message = _described(allowed)
+                    signal.pthread_kill(_main(), SIGNAL)
 
     def _interrupt(self, number: int, frame: Any) -> None:
         if self.on and self.message:
