@@ -43,6 +43,27 @@ def test_command_make_list_info(place, capsys):
     assert "better (mean actions)" in out
 
 
+def test_data_of_any_policy(place, capsys):
+    good = place / "policies" / "good.safetensors"
+    few = ("--processes", 1, "--policy", good)
+    assert run(capsys, "make", "lineworld/mine", "--episodes", 3, "--sampled", *few)[0] == 0
+    assert len(store.read("rlexp/lineworld/mine-v0").length_E) == 3
+    assert "good (sampled actions)" in run(capsys, "info", "lineworld/mine")[1]
+    assert asked("mine").name == "lineworld/mine"
+    for words, said in (
+        (["lineworld/mine", *few], "lineworld/mine: is there already; --replace, or another name"),
+        (["cartpole/mine", *few], "good.safetensors acts in rlexp/GridWorld-v0, not in CartPole-v1"),
+        (["lineworld/medium", *few], "lineworld/medium: is the name of one of this project's own"),
+        (["lineworld", *few], "--policy: makes one data set, ENV/ANY-NAME; not lineworld"),
+        (["lineworld/x", "--steps", 0, *few], "--steps: must be from 1 to 1,000,000,000, not 0"),
+        (["lineworld/x", "--activation", "relu", *few], "is rlexp's own and says its activation itself"),
+        (["lineworld/medium", "--sampled"], "--sampled: is about --policy POLICY; a recipe says its own"),
+    ):
+        code, _, err = run(capsys, "make", *words)
+        assert (code, err.count("\n")) == (2, 1)
+        assert said in err
+
+
 def test_command_draws(place, capsys):
     from PIL import Image
 

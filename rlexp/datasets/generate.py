@@ -19,7 +19,6 @@ from rlexp.engines.base import Engine, Handle
 from rlexp.engines.processes import Processes
 from rlexp.engines.serial import Serial
 from rlexp.envs.spec import EnvConfig
-from rlexp.util import checkpoint
 from rlexp.util.errors import UserError, said_of
 from rlexp.util.files import read_object
 from rlexp.util.processes import WorkerDied
@@ -85,6 +84,23 @@ def make(env_name: str, kind: str, processes: int | None = None, *, replace: boo
             "recipe": {key: value for key, value in vars(recipe).items() if value},
             "policies": made_of,
         }
+        store.write(dataset_id, data, env, facts)
+
+
+def make_of(env_name: str, kind: str, share: Share, processes: int | None = None, *, replace: bool = False) -> None:
+    """Make a data set of anybody's policy, and store it. Raises UserError where one of that name is there, unless
+    `replace`, or where the policy acts in another environment."""
+    dataset_id = store.own_id(env_name, kind)
+    env = recipes.environment(env_name)
+    with said_of(f"{env_name}/{kind} cannot be made"):
+        saved = shards.loaded(share)
+        if saved.env.task != env.task:
+            raise UserError(f"{share.path} acts in {saved.env.id}, not in {env.id}")
+    with store.locked(dataset_id):
+        if store.exists(dataset_id) and not replace:
+            raise UserError(f"{env_name}/{kind}: is there already; --replace, or another name")
+        data, counts = play(env, [share], recipes.seed(dataset_id), processes, f"{env_name}/{kind}")
+        facts = {"seed": recipes.seed(dataset_id), "policies": [_card(share, *counts[0])]}
         store.write(dataset_id, data, env, facts)
 
 
@@ -241,7 +257,7 @@ def _card(share: Share, episodes: int, steps: int) -> dict[str, Any]:
         "sampled": share.sampled,
         "episodes": episodes,
         "steps": steps,
-        "card": checkpoint.load(share.path, "policy")["card"],
+        "card": shards.loaded(share).card,
     }
     beside = share.path.with_suffix(".json")
     if beside.is_file():

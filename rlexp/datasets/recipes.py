@@ -11,6 +11,7 @@ import json
 import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rlexp.envs import named
 from rlexp.envs.spec import EnvConfig
@@ -42,6 +43,7 @@ class Share:
     steps: int | None
     episodes: int | None
     sampled: bool
+    unsaid: tuple[tuple[str, Any], ...] = ()  # of another program's file: what it does not say itself
 
     @property
     def amount(self) -> int:

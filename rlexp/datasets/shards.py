@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from rlexp.datasets.recipes import Share
 from rlexp.envs.spec import EnvConfig
 from rlexp.envs.vector import VecEnv
 from rlexp.policies.base import Policy
-from rlexp.policies.files import load_policy
+from rlexp.policies.files import Saved, load_policy
 from rlexp.rollout.evaluation import play_steps
 from rlexp.util import seeding
 from rlexp.util.errors import UserError
@@ -55,7 +56,7 @@ def play_shard(job: ShardJob) -> Dataset:
     environment that has ended waits in its next."""
     env_sequence, policy_sequence = seeding.stream(job.key[0], "data", *job.key[1:]).spawn(2)
     rng = np.random.default_rng(policy_sequence)
-    policy = _policy(job.share.path, job.share.path.stat().st_mtime_ns)
+    policy = loaded(job.share).policy
     policy.explore = job.share.sampled
     most = job.share.episodes or np.inf
     rounds: list[Dataset] = []
@@ -102,9 +103,14 @@ def _play_round(policy: Policy, envs: VecEnv, obs_BO: np.ndarray, rng: np.random
     )
 
 
+def loaded(share: Share) -> Saved:
+    """The policy of a share. Raises UserError."""
+    return _loaded(share.path, share.path.stat().st_mtime_ns, share.unsaid)
+
+
 @functools.lru_cache(maxsize=2)
-def _policy(path: Path, changed: int) -> Policy:
-    return load_policy(path).policy
+def _loaded(path: Path, changed: int, unsaid: tuple[tuple[str, Any], ...]) -> Saved:
+    return load_policy(path, **dict(unsaid))
 
 
 @contextlib.contextmanager

@@ -84,7 +84,7 @@ def _with_overrides(folder: Path, parsed: list[Override]) -> dict[str, Any]:
         key = override.key_or_group
         node, leaf = _place(config, key, override)
         new = _new_value(override)
-        _check_change(folder, key, node[leaf], new)
+        _check_change(folder, key, node.get(leaf), new)
         node[leaf] = new
     return config
 
@@ -95,7 +95,8 @@ def _place(config: dict[str, Any], key: str, override: Override) -> tuple[dict[s
     node: Any = config
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None
-    is_option = isinstance(node, dict) and leaf in node and not isinstance(node[leaf], dict)
+    there = isinstance(node, dict) and (leaf in node or key in FREE_ON_RESUME)  # newer than the run, perhaps
+    is_option = there and not isinstance(node.get(leaf), dict)
     if not is_option and key not in FREE_GROUPS:
         near = did_you_mean(nearest_key(key, all_keys(config)))
         raise UserError(f"{override.input_line}: a resumed run keeps its {key}; only its options can be changed{near}")

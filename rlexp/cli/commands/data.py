@@ -6,9 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rlexp.cli.commands import data_info, print_json
+from rlexp.cli.commands import data_info, foreign, print_json
 from rlexp.cli.commands.data_info import chosen, one, opened
 from rlexp.util.errors import UserError
+
+STEPS = 100_000  # of a data set of one's own
+MOST = 1_000_000_000
+OF_POLICY = ("steps", "episodes", "sampled", "activation", "prefix", "bounded", "vecnormalize")
 
 
 def add(commands: Any) -> None:
@@ -43,6 +47,15 @@ def _add_make(actions: Any) -> None:
         help="default: as many as there are cores; the data do not depend on it",
     )
     m.add_argument("--replace", action="store_true", help="make those anew that are there")
+    m.add_argument(
+        "--policy", metavar="POLICY", help="make the one data set NAME, ENV/ANY-NAME, of this policy's episodes"
+    )
+    amount = m.add_mutually_exclusive_group()
+    amount.add_argument("--steps", type=int, help=f"with --policy: how many (default {STEPS:,})")
+    amount.add_argument("--episodes", type=int, help="with --policy: so many whole episodes instead of steps")
+    m.add_argument("--sampled", action="store_true", help="with --policy: sampled instead of mean actions")
+    m.add_argument("--trust", action="store_true", help="with --policy: run code that the file names")
+    foreign.add_unsaid(m.add_argument_group("--policy of another program"))
     m.set_defaults(run=make)
 
 
@@ -140,6 +153,11 @@ def make(args: argparse.Namespace) -> int:
     if args.processes is not None and args.processes < 1:
         raise UserError(f"--processes: must be ≥ 1, not {args.processes}")
     limit_threads(1)  # before what needs numpy
+    if args.policy is not None:
+        return make_of(args)
+    given = next((name for name in OF_POLICY if getattr(args, name)), None)
+    if given is not None:
+        raise UserError(f"--{given}: is about --policy POLICY; a recipe says its own")
 
     from rlexp.datasets import generate, recipes, store
 
@@ -159,6 +177,38 @@ def make(args: argparse.Namespace) -> int:
             print(f"{name}: {made[-1]}")
     if args.json:
         print(json.dumps({"made": made}))
+    return 0
+
+
+def make_of(args: argparse.Namespace) -> int:
+    """Make one data set of the policy that is named, and print where it is."""
+    from rlexp.datasets import generate, store
+    from rlexp.datasets.recipes import Share
+    from rlexp.policies.files import find_policy
+    from rlexp.policies.foreign import is_foreign
+
+    for option in ("steps", "episodes"):
+        amount = getattr(args, option)
+        if amount is not None and not 1 <= amount <= MOST:
+            raise UserError(f"--{option}: must be from 1 to {MOST:,}, not {amount:,}")
+    env, _, kind = args.names[0].partition("/")
+    if len(args.names) > 1 or not kind:
+        raise UserError(f"--policy: makes one data set, ENV/ANY-NAME; not {' '.join(args.names)}")
+    dataset_id = store.own_id(env, kind)
+    folder = store.folder(dataset_id)  # refuses what is no name
+    _check_free(env, kind, args.replace)
+    file = find_policy(args.policy)[0]
+    unsaid = {key: value for key in foreign.OPTIONS if (value := getattr(args, key, None))}
+    if is_foreign(file):
+        unsaid["env"] = env
+    steps = None if args.episodes else args.steps or STEPS
+    share = Share(file.resolve(), steps, args.episodes, args.sampled, tuple(unsaid.items()))
+    try:
+        generate.make_of(env, kind, share, args.processes, replace=args.replace)
+    except KeyboardInterrupt:
+        print(f"interrupted; nothing of {args.names[0]} was kept", file=sys.stderr)
+        return 130
+    print(json.dumps({"made": [str(folder)]}) if args.json else f"{env}/{kind}: {folder}")
     return 0
 
 

@@ -24,6 +24,11 @@ def add_options(parser: Any) -> None:
         help="continuous actions are clipped to the action space, or executed as drawn (default: as in training)",
     )
     group.add_argument("--env", help="the environment it acts in: conf/env/ENV.yaml, or any Gymnasium id")
+    add_unsaid(group)
+
+
+def add_unsaid(group: Any) -> None:
+    """Add the options about the network in a file."""
     group.add_argument("--activation", help="between its layers (tanh is assumed, and said)")
     group.add_argument("--prefix", help="of the actor's tensors' names, where the file holds several networks")
     group.add_argument("--bounded", action="store_true", help="a last tanh scales its actions to the action space")
