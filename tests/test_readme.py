@@ -71,3 +71,18 @@ def test_the_snippet_for_notebooks(tmp_path, monkeypatch):
     assert len(names["steps"]) == len(names["returns"]) > 1
     assert names["action"] in (0, 1)
     assert os.path.getsize(tmp_path / "episode.mp4") > 1000
+
+
+@pytest.mark.parametrize("name", ["dt-hopper", "dt-halfcheetah", "dt-walker2d"])
+def test_decision_transformers_have_the_numbers_of_the_courses_page(name):
+    quoted = " ".join(README.split())
+    page = (ROOT / "COURSES.md").read_text(encoding="utf-8")
+    part = page.split(f"### {name}\n")[1].split("### ")[0]
+    numbers = re.findall(r"\| ([\d.]+ ± [\d.]+) \|", part)
+    assert numbers
+    assert all(number in quoted for number in numbers)
+
+
+def test_pictures_that_are_shown_are_there_and_small():
+    for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
+        assert (ROOT / name).stat().st_size < 1_000_000, name
