@@ -57,7 +57,7 @@ SLOW = {  # half a second and more, which whoever does not need them need not wa
 }
 DRAWING = {  # matplotlib, which a worker process need not wait for
     ("experiment/folder.py", "rlexp.report.curves"),
-    ("experiment/work.py", "rlexp.report.compare"),
+    ("experiment/study_table.py", "rlexp.report.compare"),
 }
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 

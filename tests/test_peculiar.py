@@ -263,15 +263,6 @@ def test_seeds_may_be_a_range():
     ]
 
 
-def test_a_sweep_takes_what_a_pattern_fits():
-    parsed = overrides.parse(["env=glob(*world)", "algo.lr=1e-3,1e-4", "algo=ppo"])
-    assert overrides.expand(parsed) == [
-        ["env=gridworld", "env=lineworld"],
-        ["algo.lr=0.001", "algo.lr=0.0001"],
-        ["algo=ppo"],
-    ]
-
-
 def test_a_module_in_the_current_folder_is_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [entry for entry in sys.path if entry])

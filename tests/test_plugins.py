@@ -100,7 +100,7 @@ def test_a_sweep_and_a_study_of_ones_own_compose_plugins_and_config_dirs(site, t
     )
     mine = ["--config-dir", "mine", *QUICK, "train.budget=500"]
     table = good(MAIN, "-m", "algo=slow,reinforce", "env=corridor", *mine, cwd=tmp_path, site=site)
-    assert len(re.findall(r"^\| algo=(slow|reinforce) ", table, re.MULTILINE)) == 2
+    assert len(re.findall(r"^\| (?:\*\*)?(slow|reinforce)", table, re.MULTILINE)) == 2
     table = good(MAIN, "+study=rates", *mine, cwd=tmp_path, site=site)
     assert len(re.findall(r"^\| (slow|fast) \| 1 ", table, re.MULTILINE)) == 2
     assert "did you mean 'slow'" in refused(MAIN, "algo=slo", "--config-dir=mine", cwd=tmp_path, site=site)

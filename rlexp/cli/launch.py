@@ -4,7 +4,6 @@ Exit codes: 0 all seeds finished; 1 a seed failed; 2 the user can mend it, nothi
 Only hydra and the standard library are imported at the top, so that --help and shell completion answer at once.
 """
 
-import json
 import os
 import re
 import shlex
@@ -68,23 +67,22 @@ def _run(typed: list[str], engine: str) -> int:
     from rlexp.experiment import compose, former_names, overrides
 
     sweeps = any(word in ("-m", "--multirun") for word in typed)
-    given = overrides.at_home(typed)
-    if not sweeps:
-        given = overrides.in_lists(given)
+    given = overrides.in_lists(overrides.at_home(typed))
     _check_flags(given)
     words = former_names.translated(compose.take(given))
     compose.register()
     if not any(word.startswith("engine=") for word in words):
         words.append(f"engine={engine}")
+    options = [word for word in words if word not in ("-m", "--multirun")]
     flagged = any(word.startswith("-") for word in words)
     resumes = any(word.startswith("resume=") for word in words)
     asks_for_help = any(word in ("--help", "-h", "--hydra-help") for word in words)
     if not resumes:
         _check_groups(words)
-    if sweeps:
+    if sweeps and not asks_for_help:
         from rlexp.cli import sweep
 
-        sweep.check(words)
+        return execute(*sweep.plan(options))
     if resumes and not asks_for_help:  # nothing to compose: the run has its config
         return resume(words)
     arms: list[str] = []
@@ -201,6 +199,8 @@ def start(config: "DictConfig", arms: list[str]) -> int:
     threads = OmegaConf.select(config, "train.threads")
     limit_threads(threads if isinstance(threads, int) and threads > 0 else 1)
     hydra = HydraConfig.get()
+    if hydra.mode is not None and hydra.mode.name == "MULTIRUN":
+        raise UserError("hydra.mode=MULTIRUN: a sweep is written with -m")
 
     from rlexp.experiment import plan
     from rlexp.experiment.config import make_engine
@@ -211,9 +211,6 @@ def start(config: "DictConfig", arms: list[str]) -> int:
         work = plan.study(config, str(hydra.runtime.choices.get("study")), [*own, *arms])
     else:
         work = plan.single(config)
-    if hydra.mode is not None and hydra.mode.name == "MULTIRUN":
-        with open(Path(hydra.sweep.dir) / "runs.jsonl", "a") as file:
-            file.write(json.dumps({"run": str(work.path), "options": list(hydra.overrides.task)}) + "\n")
     return execute(work, engine)
 
 

@@ -15,6 +15,7 @@ from rlexp.cli.commands import (
     data,
     doctor,
     evaluate,
+    listing,
     pictures,
     preferences,
     refresh,
@@ -31,7 +32,22 @@ from rlexp.util.output import steady
 
 # In the order of `rlexp --help`.
 COMMANDS = (
-    *(evaluate, check, runs, watch, refresh, compare, report, pictures, targets, chunks, preferences, rlhf, data),
+    *(
+        evaluate,
+        check,
+        listing,
+        runs,
+        watch,
+        refresh,
+        compare,
+        report,
+        pictures,
+        targets,
+        chunks,
+        preferences,
+        rlhf,
+        data,
+    ),
     *(courses, track, doctor),
 )
 PICTURES = (".png", ".svg", ".pdf")

@@ -17,6 +17,8 @@ from rlexp.experiment.job import SeedJob
 QUIET = 30  # seconds without an evaluation after which a plain line says how far a seed is
 MARKS = 41  # of recent progress, over which the rate is taken
 BAR = 20  # characters
+AROUND = 4  # lines of a terminal that are not seeds': the table's head and last row, the cursor's
+LOOKED_FOR = ("failed", "running", "waiting", "interrupted", "done")
 COLOURS = {"done": "green", "failed": "red", "running": "cyan"}
 
 
@@ -93,9 +95,9 @@ class Board:
         self.rows = {self._key(job): Row(budgets[job.run_folder]) for job in jobs}
         self.rate = 0.0  # budgets per second, of all jobs that run
         self.live: Live | None = None
-        console = Console(file=sys.stdout)
-        if console.is_terminal:
-            self.live = Live(get_renderable=self._table, console=console, refresh_per_second=4)
+        self.console = Console(file=sys.stdout)
+        if self.console.is_terminal:
+            self.live = Live(get_renderable=self._table, console=self.console, refresh_per_second=4)
 
     def _key(self, job: SeedJob) -> tuple[str, int]:
         """(arm, seed); the arm is empty where there is only one run."""
@@ -166,7 +168,8 @@ class Board:
         for name in ("return", "per second", "left"):
             table.add_column(name, justify="right")
         table.add_column("")
-        for (arm, seed), row in self.rows.items():
+        room = max(1, self.console.height - AROUND)
+        for (arm, seed), row in self._shown(room):
             cells = [str(seed), *_cells(row)]
             if self.arms:
                 cells.insert(0, escape(arm))
@@ -184,6 +187,15 @@ class Board:
         filled = int(BAR * reached)
         bar = "━" * filled + "[dim]" + "━" * (BAR - filled) + "[/]"
         return [f"{done} of {count} done", f"{reached:.0%}", bar, "", "", self._all_left(), ""]
+
+    def _shown(self, room: int) -> list[tuple[tuple[str, int], Row]]:
+        """The rows that there is room for, in their order; those first that somebody looks for."""
+        rows = list(self.rows.items())
+        if len(rows) <= room:
+            return rows
+        order = {status: place for place, status in enumerate(LOOKED_FOR)}
+        wanted = sorted(range(len(rows)), key=lambda place: order.get(rows[place][1].status, len(order)))
+        return [rows[place] for place in sorted(wanted[:room])]
 
 
 def _cells(row: Row) -> list[str]:

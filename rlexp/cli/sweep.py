@@ -1,67 +1,43 @@
-"""Sweeps (`-m`): every combination is checked before the first starts, and one table stands at the end."""
+"""Sweeps (`-m`): every combination is checked before the first starts, and all run on one engine."""
 
-import itertools
-import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hydra.experimental.callback import Callback
+from rlexp.util.errors import UserError
+from rlexp.util.processes import limit_threads
+
+if TYPE_CHECKING:
+    from rlexp.engines.base import Engine
+    from rlexp.experiment.work import Work
+
+HYDRAS = "{}: a sweep here tries all combinations, side by side on engine=..., in a folder below runs=...; "
+HYDRAS += "Hydra's sweepers and launchers have no part in it"
 
 
-def check(words: list[str]) -> None:
-    """Compose and check all combinations of a sweep by Hydra's own sweeper. Raises UserError or Hydra's errors."""
+def plan(words: list[str]) -> "tuple[Work, Engine]":
+    """Compose and check all combinations that the options `words` stand for. Returns them as work, and the engine to
+    run them on. Raises UserError, or Hydra's errors, before anything is written."""
+    from omegaconf import OmegaConf
+
     from rlexp.experiment import overrides
-    from rlexp.experiment.compose import compose
-    from rlexp.experiment.config import build
-    from rlexp.experiment.probe import probe
-    from rlexp.util.errors import UserError
+    from rlexp.experiment.hydra_errors import composed
 
-    parsed = overrides.parse([word for word in words if not word.startswith("-")])
-    if any(o.key_or_group == "resume" for o in parsed):
-        raise UserError("resume= continues one run; it cannot be swept")
-    if any(o.key_or_group.startswith("hydra/") for o in parsed):
-        return  # another sweeper chooses its own values
-    seen = set()
-    for combination in itertools.product(*overrides.expand(parsed)):
-        run = build(compose(combination))
-        if (key := json.dumps({k: v for k, v in run.plain.items() if k != "seeds"})) not in seen:
-            seen.add(key)
-            probe(run)
+    for word in words:
+        if word.startswith("-"):
+            raise UserError(f"{word}: goes without -m")
+        key = word.lstrip("+~").partition("=")[0]
+        if key.split(".")[0].split("/")[0] == "hydra":
+            raise UserError(HYDRAS.format(word))
+        if key == "resume":
+            raise UserError(f"{word}: goes on with all combinations of a sweep; write it without -m")
+        if key == "study":
+            raise UserError(f"{word}: has arms of its own; write it without -m")
+    swept = overrides.sweep(words)
+    first = composed([*swept.common, *swept.varied[0]])
+    threads = OmegaConf.select(first, "train.threads")
+    limit_threads(threads if isinstance(threads, int) and threads > 0 else 1)
 
+    from rlexp.experiment.config import make_engine
+    from rlexp.experiment.plan import sweep
 
-class Summary(Callback):
-    """Stores the table of a sweep's runs after each of them, and prints it at the end."""
-
-    def on_job_end(self, config: Any, job_return: Any, **kwargs: Any) -> None:
-        if config.hydra.mode.name == "MULTIRUN":
-            self._table(Path(config.hydra.sweep.dir))
-
-    def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        place = Path(config.hydra.sweep.dir)
-        print(f"{place / 'summary.md'}\n{self._table(place)}")
-
-    def _table(self, place: Path) -> str:
-        from rlexp.experiment.tables import not_finished
-        from rlexp.report.records import read_record
-
-        lines = ["| options | run | seeds | return mean | 95 % t-interval | score |", "|---|---|---|---|---|---|"]
-        listed = place / "runs.jsonl"
-        runs = [json.loads(line) for line in listed.read_text().splitlines()] if listed.exists() else []
-        common = set.intersection(*(set(one["options"]) for one in runs)) if runs else set()
-        for one in runs:
-            run = one["run"]
-            options = " ".join(word for word in one["options"] if word not in common).replace("|", "\\|")
-            record = read_record(Path(run)) if (Path(run) / "run.json").exists() else {}
-            final = record.get("final", {})
-            if "return_mean" not in final:
-                lines.append(f"| {options} | {run} | {final.get('n', '')} | see its folder | | |")
-                continue
-            mean, half = final["return_mean"]["mean"], final["return_mean"]["t95"]
-            interval = "" if half is None else f"{mean - half:.1f} to {mean + half:.1f}"
-            score = f"{final['score']['mean']:.1f}" if "score" in final else ""
-            lines.append(
-                f"| {options} | {run} | {final['n']}{not_finished(final)} | {mean:.1f} | {interval} | {score} |"
-            )
-        text = "\n".join(lines) + "\n"
-        (place / "summary.md").write_text(text)
-        return text
+    engine = make_engine(OmegaConf.to_container(first.engine, resolve=True))
+    return sweep(swept, first), engine

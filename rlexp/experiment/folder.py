@@ -18,12 +18,13 @@ from omegaconf import OmegaConf
 
 from rlexp.experiment import status, tables
 from rlexp.experiment.essentials import digest
-from rlexp.experiment.provenance import command, git, hardware, now, versions
+from rlexp.experiment.provenance import hardware, now, origin
 from rlexp.loggers import jsonl
 from rlexp.loggers.base import Row
 from rlexp.report import judge
 from rlexp.report.history import Run
 from rlexp.report.judge import Judgement
+from rlexp.report.naming import names
 from rlexp.report.records import read_config, read_record
 from rlexp.util import checkpoint, strict_json
 from rlexp.util.errors import UserError
@@ -105,19 +106,16 @@ class Folder:
             return {}
         return {name: rows[-1][name] for name in jsonl.COUNTERS}
 
-    def begin(self) -> None:
-        """Take the folder: nobody else may work in it, and its record says what is about to be done."""
+    def begin(self, this: dict[str, Any] | None = None) -> None:
+        """Take the folder: nobody else may work in it, and its record says what is about to be done. `this`: what
+        begins it, `provenance.origin` by default."""
+        if this is None:
+            this = origin()
         self._lock()
         for seed, facts in self.seeds().items():
             if facts["status"] != "done":  # it is about to be continued
                 facts |= {"status": "waiting", "message": ""}
             status.write(self.seed(seed), facts)
-        this = {
-            "command": command(),
-            "commit": git("rev-parse", "HEAD"),
-            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
-            "versions": versions(),
-        }
         if "command" in self.record:
             self.record.setdefault("resumed", []).append({**this, "started": now()})
         else:
@@ -138,8 +136,11 @@ class Folder:
         """What a new record says besides the command that began it."""
         train = self.config["train"]
         actions = "sampled" if train["eval_sampled"] else "mean"
+        algorithm, environment = names(self.config)
         return {
             "name": self.path.name,
+            "algo": algorithm,
+            "env": environment,
             "clock": self.clock,
             "hardware": hardware(train["device"]),
             "started": now(),

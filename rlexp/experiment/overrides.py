@@ -1,9 +1,11 @@
 """The words of a command line, key=value, read by Hydra's own parser for new runs and for resumed ones."""
 
+import math
 import os
 import re
 import shlex
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import islice, pairwise, product
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,6 +16,8 @@ from rlexp.util.configs import choices, groups
 from rlexp.util.errors import UserError, did_you_mean
 
 MOST_SEEDS = 10_000
+MOST_COMBINATIONS = 1000
+FOR_ALL = ("resume", "engine", "workers", "runs", "trust", "study", "hydra")  # no combination has its own
 
 
 def parse(words: list[str]) -> list[Override]:
@@ -68,19 +72,64 @@ def _groups_of(choice: str) -> list[str]:
     return [group for group in [*usual, *groups()] if choice in choices(group)]
 
 
-def expand(overrides: list[Override]) -> list[list[str]]:
-    """The words that each override of a sweep stands for, one or more. Raises UserError for what has no end."""
-    return [_expanded(one) for one in overrides]
+@dataclass(frozen=True)
+class Sweep:
+    """What the words of a sweep stand for: every combination of the values that vary."""
+
+    common: list[str]  # of all combinations
+    varied: list[list[str]]  # of each combination: a word for each option with several values
+    several_seeds: bool  # seeds are swept too: each combination has them all
+
+    @property
+    def keys(self) -> list[str]:
+        """The options that vary."""
+        return [word.partition("=")[0].lstrip("+") for word in self.varied[0]]
+
+
+def sweep(words: list[str]) -> Sweep:
+    """The combinations that `words` stand for. Raises UserError for what cannot be swept, or has no end."""
+    parsed = parse(words)
+    common = []
+    choices_of = []
+    several_seeds = False
+    for one in parsed:
+        swept = one.is_sweep_override()
+        key = one.key_or_group
+        values = _expanded(one)
+        if swept and key.split(".")[0] in FOR_ALL:
+            raise UserError(f"{one.input_line}: {key} cannot be swept, it is the same for all combinations")
+        if key == "seeds" and swept:
+            common.append(_all_seeds(values))
+            several_seeds = True
+        elif len(values) > 1:
+            choices_of.append(values)
+        else:
+            common += values
+    count = math.prod(map(len, choices_of))
+    if count > MOST_COMBINATIONS:
+        what = " ".join(str(one.input_line) for one in parsed if one.is_sweep_override())
+        raise UserError(f"{what}: more than {MOST_COMBINATIONS:,} combinations; that is too many for one sweep")
+    return Sweep(common, [list(each) for each in product(*choices_of)], several_seeds)
+
+
+def _all_seeds(words: list[str]) -> str:
+    """Swept seeds as one list: seeds=0,1,2 are those of each combination."""
+    seeds: dict[Any, None] = {}
+    for one in parse(words):
+        given = one.value()
+        several = given if isinstance(given, list) else [given]
+        seeds |= dict.fromkeys(map(str, several))
+    return f"seeds=[{','.join(seeds)}]"
 
 
 def _expanded(override: Override) -> list[str]:
+    """The words that an override of a sweep stands for, one or more. Raises UserError for what has no end."""
     if not override.is_sweep_override():
         return [str(override.input_line)]
     key = override.get_key_element()
     if override.value_type == ValueType.INTERVAL_SWEEP:
         raise UserError(
-            f"{override.input_line}: has no end of values, and this sweep tries all; name some, e.g. "
-            f"{key}=1e-4,1e-3,1e-2, or install a sweeper of Hydra's that draws them (hydra/sweeper=...)"
+            f"{override.input_line}: has no end of values, and a sweep tries all; name some, e.g. {key}=1e-4,1e-3,1e-2"
         )
     found = override.value()
     if isinstance(found, Glob):
@@ -88,7 +137,8 @@ def _expanded(override: Override) -> list[str]:
         if not names:
             raise UserError(f"{override.input_line}: fits none of {', '.join(choices(override.key_or_group))}")
         return [f"{key}={name}" for name in names]
-    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    # One more than there may be says that there are too many, however long a range is.
+    return [f"{key}={value}" for value in islice(override.sweep_string_iterator(), MOST_COMBINATIONS + 1)]
 
 
 def at_home(words: list[str]) -> list[str]:

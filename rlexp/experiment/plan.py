@@ -1,5 +1,7 @@
-"""New runs and studies: everything is checked before anything is written."""
+"""New runs, studies and sweeps: everything is checked before anything is written."""
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,10 @@ from rlexp.experiment.assumed import notes
 from rlexp.experiment.config import RunConfig, build
 from rlexp.experiment.folder import Folder, create
 from rlexp.experiment.hydra_errors import composed
+from rlexp.experiment.overrides import Sweep
 from rlexp.experiment.probe import Probed, probe
 from rlexp.experiment.work import Work
 from rlexp.report.records import check_study
-from rlexp.util import checkpoint
 from rlexp.util.errors import UserError, said_of
 
 
@@ -52,24 +54,76 @@ def study(config: DictConfig, name: str, overrides: list[str]) -> Work:
     common = list(node.get("common", []))
     if "seeds" in node:
         common.append(f"seeds={node['seeds']}")
-    runs = {}
-    inputs = {}
-    spoken: dict[str, None] = {}  # what several arms say is said once
-    for arm, words in node["arms"].items():
+    words = {arm: _words_of_arm([*common, *own], overrides) for arm, own in node["arms"].items()}
+    arms = _Arms()
+    for arm in words:
         with said_of(f"arm {arm} of study={name}"):
-            composed_arm = composed(_words_of_arm([*common, *words], overrides))
-            runs[arm] = build(composed_arm)
-            probed = probe(runs[arm])
-            inputs[arm] = probed.inputs
-            spoken |= dict.fromkeys([*alone(composed_arm.seeds), *notes(runs[arm])])
-            spoken |= dict.fromkeys(_warnings(probed, f"arm {arm}: "))
-    path = create(_root(config), f"study_{name}")
-    checkpoint.write_text(path / "study.yaml", OmegaConf.to_yaml({"name": name, **node}))
-    folders = []
-    for arm, run in runs.items():
-        (path / arm).mkdir()
-        folders.append((_folder(path / arm, run, inputs[arm]), run))
-    return Work(path, folders, is_study=True, notes=list(spoken))
+            config = composed(words[arm])
+            arms.add(arm, build(config), f"arm {arm}: ")
+            arms.notes |= dict.fromkeys(alone(config.seeds))
+    return arms.work(create(_root(config), f"study_{name}"), {"name": name, **node})
+
+
+def sweep(of: Sweep, first: DictConfig) -> Work:
+    """A new sweep: a study whose arms are the combinations of options, of which `first` is composed already. Raises
+    UserError before anything is written."""
+    arms = _Arms()
+    kept: dict[str, list[str]] = {}
+    found: dict[str, str] = {}  # by what a combination comes to, how it was written
+    for number, words in enumerate(of.varied, start=1):
+        config = first
+        if number > 1:
+            config = composed([*of.common, *words])
+        name = _folder_name(number, len(of.varied), words)
+        said = " ".join(words)
+        with said_of(said or "sweep"):
+            run = build(config)
+            same = found.setdefault(json.dumps(run.plain), said)
+            if same != said:
+                arms.notes[f"{said}: is {same} once more, trained once"] = None
+                continue
+            arms.add(name, run, f"{said}: ")
+        kept[name] = words
+    if not of.several_seeds:
+        arms.notes |= dict.fromkeys(alone(first.seeds))
+    node = {
+        "title": f"Sweep of {', '.join(of.keys)}",
+        "metric": "eval/return_mean",
+        "sweep": of.keys,
+        "common": of.common,
+        "arms": kept,
+        "names": {name: " ".join(words) for name, words in kept.items() if words},
+    }
+    return arms.work(create(_root(first), "sweep"), {"name": "sweep", **node})
+
+
+def _folder_name(number: int, of: int, words: list[str]) -> str:
+    """Of a combination of a sweep: its number, and its values as far as they fit into a file's name."""
+    values = [word.partition("=")[2] for word in words]
+    digits = len(str(of))
+    return re.sub(r"[^\w.+-]+", "-", "_".join([f"{number:0{digits}}", *values]))[:60].rstrip(".-")
+
+
+class _Arms:
+    """Several runs that are to lie in one folder."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, tuple[RunConfig, dict[str, Any]]] = {}  # by arm, with what is to be remembered
+        self.notes: dict[str, None] = {}  # what several arms say is said once
+
+    def add(self, arm: str, run: RunConfig, of: str) -> None:
+        """Check another arm, which warnings call `of`. Raises UserError."""
+        probed = probe(run)
+        self.runs[arm] = (run, probed.inputs)
+        self.notes |= dict.fromkeys([*notes(run), *_warnings(probed, of)])
+
+    def work(self, path: Path, study: dict[str, Any]) -> Work:
+        """The arms in the new folder `path`."""
+        folders = []
+        for arm, (run, inputs) in self.runs.items():
+            (path / arm).mkdir()
+            folders.append((_folder(path / arm, run, inputs), run))
+        return Work(path, folders, study, notes=list(self.notes))
 
 
 def _words_of_arm(words: list[str], overrides: list[str]) -> list[str]:

@@ -45,6 +45,16 @@ def git(*words: str) -> str:
         return ""
 
 
+def origin() -> dict[str, Any]:
+    """What begins or continues runs now: the command line, and the code that it runs."""
+    return {
+        "command": command(),
+        "commit": git("rev-parse", "HEAD"),
+        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+        "versions": versions(),
+    }
+
+
 def versions() -> dict[str, str]:
     found = {"rlexp": __version__, "python": platform.python_version()}
     for package in PACKAGES:

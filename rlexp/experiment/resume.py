@@ -17,7 +17,7 @@ from rlexp.experiment.track import group
 from rlexp.experiment.work import Work
 from rlexp.loggers import jsonl
 from rlexp.report import history
-from rlexp.report.records import read_config, read_record
+from rlexp.report.records import read_config, read_record, read_study
 from rlexp.util import checkpoint
 from rlexp.util.configs import find
 from rlexp.util.errors import UserError, did_you_mean, nearest
@@ -56,8 +56,8 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 def resume(path: Path, words: list[str]) -> Work:
     """The run or study in `path`, with the overrides `words`. Raises UserError where that would alter what has been
     done."""
-    is_study = (path / "study.yaml").is_file()
-    places = list(history.folders(path).values()) if is_study else [path]
+    study = read_study(path) if (path / "study.yaml").is_file() else None
+    places = [path] if study is None else list(history.folders(path).values())
     parsed = overrides.parse(words)
     runs = []
     for place in places:
@@ -66,7 +66,7 @@ def resume(path: Path, words: list[str]) -> Work:
         folder.remember(probe(run).inputs)
         check_checkpoints(place, run)
         runs.append((folder, run))
-    return Work(path, runs, is_study)
+    return Work(path, runs, study)
 
 
 def _with_overrides(folder: Path, parsed: list[Override]) -> dict[str, Any]:

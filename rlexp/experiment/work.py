@@ -5,27 +5,34 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from rlexp.experiment import status, tables
+from omegaconf import OmegaConf
+
+from rlexp.experiment import status, study_table
 from rlexp.experiment.config import RunConfig
 from rlexp.experiment.folder import Folder
 from rlexp.experiment.job import SeedJob
-from rlexp.experiment.provenance import command, now
+from rlexp.experiment.provenance import now, origin
 from rlexp.report.naming import names
-from rlexp.report.records import read_study
-from rlexp.report.words import phrase
 from rlexp.util import checkpoint
 
 
 @dataclass
 class Work:
-    """Run folders, each with its config; `path` is the folder that the user gets."""
+    """Run folders, each with its config; `path` is the folder that the user gets, which of several says in study.yaml
+    what they are."""
 
     path: Path
     runs: list[tuple[Folder, RunConfig]]
-    is_study: bool = False
+    study: dict[str, Any] | None = None  # what study.yaml says, of a study or a sweep
     notes: list[str] = field(default_factory=list)  # to be said before it begins, a line each
     started: float = field(default_factory=time.perf_counter)
+    begun: list[Folder] = field(default_factory=list)  # those with something to do
+
+    @property
+    def is_study(self) -> bool:
+        return self.study is not None
 
     def jobs(self) -> list[SeedJob]:
         """Every seed that has not reached its budget."""
@@ -38,8 +45,9 @@ class Work:
 
     @property
     def clock(self) -> str:
-        """What the budget of the first run is counted in."""
-        return self.runs[0][0].clock
+        """What the budgets are counted in; `steps` where the runs differ."""
+        clocks = {folder.clock for folder, _ in self.runs}
+        return clocks.pop() if len(clocks) == 1 else "steps"
 
     def folders(self) -> dict[Path, Folder]:
         """The run folders, by the absolute path that jobs have."""
@@ -50,14 +58,21 @@ class Work:
         return {folder.path.resolve(): config.train.budget for folder, config in self.runs}
 
     def begin(self, prepare: Callable[[Path], None] | None = None) -> None:
-        """Write every folder's config and record, after `prepare` has seen the folder. Of a new run that is interrupted
-        here, or that `prepare` refuses, nothing is left."""
+        """Write config and record of every folder that has something to do, after `prepare` has seen the folder; last
+        of all study.yaml, with which a study is there, whole. Of a new run that is interrupted here, or that `prepare`
+        refuses, nothing is left."""
         new = not any((folder.path / "config.yaml").exists() for folder, _ in self.runs)
+        due = {job.run_folder for job in self.jobs()}
+        this = origin()
         try:
             if prepare is not None:
                 prepare(self.path.resolve())
             for folder, _ in self.runs:
-                folder.begin()
+                if folder.path.resolve() in due:
+                    folder.begin(this)
+                    self.begun.append(folder)
+            if self.study is not None and new:
+                checkpoint.write_text(self.path / "study.yaml", OmegaConf.to_yaml(self.study))
         except BaseException:
             if new:
                 shutil.rmtree(self.path, ignore_errors=True)
@@ -66,38 +81,37 @@ class Work:
     def close(self, whole: bool) -> None:
         """Bring every record up to date; seeds that did not end are interrupted, at the last row of their metrics. Then
         the folders are free for others. `whole`: nothing ended the engine before its jobs."""
-        for folder, _ in self.runs:
-            for seed, facts in folder.seeds().items():
-                if facts["status"] in ("running", "waiting"):
-                    reached = {"step": facts["step"], **folder.counters(seed)}
-                    message = "not begun"
-                    if facts["status"] == "running":
-                        message = f"interrupted at step {reached['step']:,}"
-                    status.update(folder.seed(seed), status="interrupted", message=message, **reached)
+        for folder in self.begun:
+            cut = _interrupt(folder)
             folder.record["seconds"] += time.perf_counter() - self.started
-            folder.record["finished"] = now() if whole else None
-            folder.keep_head()
-            folder.refresh(draw=True)
+            self._finish(folder, whole or not cut, draw=cut or not self.is_study)
             folder.release()
         self.sum_up()
 
     def leave(self) -> None:
         """Let the folders go, whose seeds go on in other processes."""
-        for folder, _ in self.runs:
+        for folder in self.begun:
             folder.release()
+
+    def sum_up(self) -> None:
+        """What is made of the runs, of those too that ended just before a former process was killed; then a study's
+        own table and picture."""
+        for folder, _ in self.runs:
+            if folder not in self.begun and folder.record.get("finished") is None:
+                self._finish(folder, ended=True, draw=True)
+        if self.study is not None:
+            study_table.write(self.path, [folder.record for folder, _ in self.runs])
+
+    @staticmethod
+    def _finish(folder: Folder, ended: bool, draw: bool) -> None:
+        folder.record["finished"] = now() if ended else None
+        folder.keep_head()
+        folder.refresh(draw)
 
     def say(self, text: str) -> None:
         """`text` in every folder's train.log."""
         for folder, _ in self.runs:
             folder.say(text)
-
-    def sum_up(self) -> None:
-        """A study's own table and picture."""
-        if self.is_study:
-            from rlexp.report.compare import study  # matplotlib takes a while to import
-
-            checkpoint.write_text(self.path / "summary.md", self.report())
-            study(self.path)
 
     def outlook(self, jobs: int) -> str:
         """What is going to happen, in one line; `jobs` seeds of it have not reached their budget."""
@@ -121,20 +135,24 @@ class Work:
 
     def report(self) -> str:
         """What is printed at the end."""
-        if not self.is_study:
+        if self.study is None:
             folder, _ = self.runs[0]
             return folder.summary()
-        name = read_study(self.path)["metric"].removeprefix("eval/")
-        lines = [
-            f"# {self.path.name}",
-            "",
-            f"`{command()}`",
-            "",
-            f"| arm | seeds | {name.replace('_', ' ')} | 95 % t-interval | min | max | not finished | verdict |",
-            "|---|---|---|---|---|---|---|---|",
-            *(_arm(folder, name) for folder, _ in self.runs),
-        ]
-        return "\n".join(lines) + "\n"
+        return study_table.summary(self.path.name, self.study, [folder.record for folder, _ in self.runs])
+
+
+def _interrupt(folder: Folder) -> bool:
+    """Say of the seeds that did not end that they are interrupted, and where. Returns whether there are any."""
+    cut = False
+    for seed, facts in folder.seeds().items():
+        if facts["status"] in ("running", "waiting"):
+            cut = True
+            reached = {"step": facts["step"], **folder.counters(seed)}
+            message = "not begun"
+            if facts["status"] == "running":
+                message = f"interrupted at step {reached['step']:,}"
+            status.update(folder.seed(seed), status="interrupted", message=message, **reached)
+    return cut
 
 
 def _data(folder: Folder) -> str:
@@ -143,22 +161,3 @@ def _data(folder: Folder) -> str:
     if not data:
         return ""
     return f", from {data['steps']:,} steps of {data['name']}"
-
-
-def _arm(folder: Folder, name: str) -> str:
-    """An arm's row in the table of a study: how its seeds' final `name` came out, and the verdict on its curve."""
-    arm = folder.path.name
-    seeds = folder.seeds()
-    judged = folder.record.get("verdict")
-    verdict = phrase(judged["verdict"], judged["reference"]) if judged else ""
-    values = [final[name] for final in tables.finals(seeds).values() if name in final]
-    total = tables.aggregate(seeds)
-    missing = len(seeds) - total["n"]
-    if not values:
-        return f"| {arm} | 0 | | | | | {missing} | {verdict} |"
-    mean = total[name]["mean"]
-    half = total[name]["t95"]
-    ends = "" if half is None else tables.interval(name, mean, half)
-    cells = [arm, str(len(values)), f"{mean:.4g}", ends]
-    cells += [f"{min(values):.4g}", f"{max(values):.4g}", str(missing), verdict]
-    return "| " + " | ".join(cells) + " |"

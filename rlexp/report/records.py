@@ -11,7 +11,7 @@ from rlexp.util.files import read_object, read_yaml
 NUMBER = (int, float, NoneType)
 KINDS: dict[str, Any] = {  # of what run.json has, where it has it
     **dict.fromkeys(("seeds", "final", "eval", "inputs", "versions"), dict),
-    **dict.fromkeys(("name", "command", "clock", "started"), str),
+    **dict.fromkeys(("name", "command", "clock", "started", "algo", "env"), str),
     "resumed": list,
     "verdict": (dict, NoneType),
     "seconds": (int, float),

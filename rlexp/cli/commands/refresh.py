@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
 def refresh(args: argparse.Namespace) -> int:
     """Runs that are still going on are brought up to date, and go on."""
     from rlexp.experiment.folder import Folder
-    from rlexp.report.compare import study
+    from rlexp.experiment.study_table import write
 
     places = [Path(folder) for folder in args.folders]
     runs = {place: [Folder.open(run) for run in _runs(place)] for place in places}
@@ -24,7 +24,7 @@ def refresh(args: argparse.Namespace) -> int:
         for folder in opened:
             folder.refresh(draw=True)
         if (place / "study.yaml").is_file():
-            study(place)
+            write(place, [folder.record for folder in runs[place]])
         print(place)
     return 0
 

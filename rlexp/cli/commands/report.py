@@ -68,12 +68,19 @@ def _gallery(page: "Page") -> None:
 
 def _runs(page: "Page", places: list[Path]) -> None:
     """A study's or sweep's runs first together, then folded each; a single run's section stands open."""
+    from rlexp.report import sweeps
     from rlexp.report.history import folders
+    from rlexp.report.records import read_study
 
     shown = []
     for place in places:
         shown.append([_shown(name, folder) for name, folder in folders(place).items()])
     several = sum(len(runs) for runs in shown) > 1
+    for place, runs in zip(places, shown, strict=True):
+        if (place / "study.yaml").is_file():
+            study = read_study(place)
+            if sweeps.keys(study):
+                page.sweep(f"{study['title']}", study, [one.run.record for one in runs])
     if several:
         page.together("All runs", [one for runs in shown for one in runs])
     for runs in shown:

@@ -1,4 +1,4 @@
-"""`rlexp list`, `reach` and `publish`: runs with their scores, when they reached a bar, which are references."""
+"""`rlexp reach` and `publish`: when runs reached a bar, and which are references."""
 
 import argparse
 import math
@@ -7,24 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rlexp.cli.commands import print_json
-from rlexp.report.words import phrase
 from rlexp.util import paths, strict_json
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 
 def add(commands: Any) -> None:
-    """Add `list`, `reach` and `publish` to the parser's commands."""
-    _add_list(commands)
+    """Add `reach` and `publish` to the parser's commands."""
     _add_reach(commands)
     _add_publish(commands)
-
-
-def _add_list(commands: Any) -> None:
-    ls = commands.add_parser("list", help="runs with their scores")
-    ls.add_argument("folder", nargs="?", default="runs", help="where to look (default runs)")
-    ls.add_argument("--json", action="store_true", help="print JSON")
-    ls.set_defaults(run=list_runs)
 
 
 def _add_reach(commands: Any) -> None:
@@ -87,66 +77,6 @@ def _add_publish(commands: Any) -> None:
     )
     p.add_argument("--json", action="store_true", help="print JSON")
     p.set_defaults(run=publish)
-
-
-def list_runs(args: argparse.Namespace) -> int:
-    """A line for every run below a folder, or one JSON list; a warning for each whose record is broken."""
-    root = Path(args.folder)
-    if not root.is_dir():
-        raise UserError(f"{root}: no such folder")
-    found = []
-    for file in sorted(root.rglob("run.json")):
-        try:
-            found.append(_facts(file))
-        except UserError as error:  # one bad folder: the others are listed
-            print(f"warning: {error}", file=sys.stderr)
-    if args.json:
-        print_json(found)
-        return 0
-    width = max([len(run["run"]) for run in found], default=3)
-    print(f"{'run':{width}}  done  return mean (95 % t-interval)   score  verdict")
-    for run in found:
-        print(_line(run, width))
-    return 0
-
-
-def _facts(file: Path) -> dict[str, Any]:
-    """What the list says of a run, from its run.json. Raises UserError."""
-    from rlexp.report.records import read_record  # nothing of it needs torch
-
-    record = read_record(file.parent)
-    states = [facts["status"] for facts in record["seeds"].values()]
-    final = record["final"]
-    returns = final.get("return_mean") or {}
-    verdict = record.get("verdict") or {}
-    return {
-        "run": str(file.parent),
-        "seeds": len(states),
-        "done": states.count("done"),
-        "failed": states.count("failed"),
-        "return_mean": returns.get("mean"),
-        "t95": returns.get("t95"),
-        "score": (final.get("score") or {}).get("mean"),
-        "verdict": verdict.get("verdict"),
-        "reference": verdict.get("reference"),
-    }
-
-
-def _line(run: dict[str, Any], width: int) -> str:
-    total = ""
-    if run["return_mean"] is not None:
-        total = f"{run['return_mean']:.1f}"
-    if run["t95"] is not None:
-        total += f" ± {run['t95']:.1f}"
-    score = ""
-    if run["score"] is not None:
-        score = f"{run['score']:.1f}"
-    line = f"{run['run']:{width}}  {run['done']}/{run['seeds']}   {total:28}  {score:>5}"
-    if run["verdict"]:
-        line += f"  {phrase(run['verdict'], run['reference'])}"
-    if run["failed"]:
-        line += f"  {run['failed']} failed"
-    return line
 
 
 def reach(args: argparse.Namespace) -> int:

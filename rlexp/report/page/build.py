@@ -9,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from rlexp.report import sweeps
 from rlexp.report.history import Run
 from rlexp.report.judge import of_run
 from rlexp.report.lines import moves, smoothed
@@ -100,6 +101,26 @@ class Page:
         if groups:
             section.chart = self.charts.add(groups, CLOCKS[clock], metric.removeprefix("eval/").replace("_", " "))
         section.table = Table(["run", "seeds", "mean", "95 % t-interval", "min", "max"], rows)
+        self.sections.append(section)
+
+    def sweep(self, name: str, study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
+        """A section on what a sweep's options did: parallel coordinates, and the table with the best marked."""
+        arms = sweeps.arms(study, records)
+        best = sweeps.best(arms)
+        metric = study["metric"].removeprefix("eval/").replace("_", " ")
+        section = Section(name, f"sweep-{len(self.sections)}", command=records[0].get("command", ""))
+        section.chart = self.charts.add_coordinates(arms, metric)
+        section.note = "A line is a combination of options, the brighter the better; ★ is the highest mean"
+        section.note += " on each environment." if len(best) > 1 else "."
+        rows = []
+        for arm in arms:
+            mark = "★" if arm in best else ""
+            interval = ""
+            if arm.half is not None:
+                interval = f"{_number(arm.mean - arm.half)} to {_number(arm.mean + arm.half)}"
+            mean = _number(arm.mean) if arm.values else ""
+            rows.append([*arm.options.values(), str(len(arm.values)), mean, interval, arm.missing, mark])
+        section.table = Table([*sweeps.keys(study), "seeds", metric, "95 % t-interval", "not finished", "best"], rows)
         self.sections.append(section)
 
     def run(self, shown: Shown, *, folded: bool = False) -> None:

@@ -13,7 +13,9 @@ from bokeh.plotting import figure
 from bokeh.resources import Resources
 
 from rlexp.report.lines import Line, mean_band, thinned
+from rlexp.report.page.coordinates import coordinates
 from rlexp.report.style import BAND_FROM, mean_label
+from rlexp.report.sweeps import Arm
 
 FEW = 6  # groups whose names stand above a chart; of more they stand beside it
 
@@ -85,8 +87,18 @@ class Charts:
         self.figures.setdefault(share, {})[name] = plot
         return name
 
+    def add_coordinates(self, arms: Sequence[Arm], metric: str) -> str:
+        """Draw a sweep's parallel coordinates; returns the name under which `embed` has them, or nothing."""
+        name = f"chart{self.count}"
+        plot = coordinates(arms, metric, name)
+        if plot is None:
+            return ""
+        self.count += 1
+        self.figures[name] = {name: plot}
+        return name
+
     def _range(self, share: str, groups: Sequence[Group]) -> Range1d:
-        ends = [float(x[-1]) for group in groups for x, _ in group.lines.values()]
+        ends = [float(x[-1]) for group in groups for x, _ in [*group.lines.values(), *group.averaged]]
         end = max(ends, default=1.0)
         known = self.ranges.setdefault(share, Range1d(0, end or 1.0))
         known.end = max(known.end, end)

@@ -1,0 +1,79 @@
+"""What studies and sweeps say of their arms: the options that vary, how each arm came out, and which is best.
+
+A sweep is a study whose arms are all combinations of some options' values; its study.yaml names these options.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rlexp.report.words import phrase
+from rlexp.util import stats
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm, and how its seeds came out."""
+
+    folder: str  # its name in the study's folder
+    options: dict[str, str]  # what varies, as it was typed; empty in a study
+    env: str
+    values: list[float]  # the final metric of each seed that is done
+    score: float | None  # mean of the seeds' normalised ones
+    failed: int
+    unfinished: int
+    verdict: str  # on its curve, beside the reference; empty where there is none
+
+    @property
+    def said(self) -> str:
+        """As one would type it."""
+        return " ".join(f"{key}={value}" for key, value in self.options.items()) or self.folder
+
+    @property
+    def mean(self) -> float:
+        """NaN before a seed is done."""
+        return sum(self.values) / len(self.values) if self.values else float("nan")
+
+    @property
+    def half(self) -> float | None:
+        """Half of the 95 % t-interval of the mean; None of fewer than two seeds."""
+        return stats.t_interval(self.values)[1] if len(self.values) > 1 else None
+
+    @property
+    def missing(self) -> str:
+        """The seeds that have no value: `2 failed, 1 not finished`; empty where there are none."""
+        counts = {"failed": self.failed, "not finished": self.unfinished}
+        return ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+
+
+def keys(study: Mapping[str, Any]) -> list[str]:
+    """The options that vary in a sweep; empty for a study."""
+    return list(study.get("sweep") or [])
+
+
+def arms(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[Arm]:
+    """The arms of what study.yaml says, whose records are those, in this order."""
+    name = study["metric"].removeprefix("eval/")
+    found = []
+    for (folder, words), record in zip(study["arms"].items(), records, strict=True):
+        values = [word.partition("=")[2] for word in words]
+        options = dict(zip(keys(study), values, strict=False))
+        seeds = record["seeds"].values()
+        finals = [facts.get("final") or {} for facts in seeds if facts["status"] == "done"]
+        failed = sum(facts["status"] == "failed" for facts in seeds)
+        scored = [final[name] for final in finals if name in final]
+        score = (record["final"].get("score") or {}).get("mean")
+        unfinished = len(seeds) - len(finals) - failed
+        judged = record.get("verdict")
+        verdict = phrase(judged["verdict"], judged["reference"]) if judged else ""
+        found.append(Arm(folder, options, record.get("env", ""), scored, score, failed, unfinished, verdict))
+    return found
+
+
+def best(arms: Sequence[Arm]) -> list[Arm]:
+    """The arm with the highest mean on each environment: returns of several are no one scale."""
+    highest: dict[str, Arm] = {}
+    for arm in arms:
+        if arm.values and (arm.env not in highest or arm.mean > highest[arm.env].mean):
+            highest[arm.env] = arm
+    return list(highest.values())
