@@ -32,6 +32,7 @@ FLOORS = [
 OPTIONAL = {
     "envpool",
     "mlflow",
+    "optuna",
     "pyarrow",
     "ray",
     "submitit",
@@ -68,10 +69,12 @@ def imports(file):
     tree = ast.parse(file.read_text())
     functions = [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
     inside = {node for function in functions for node in ast.walk(function)}
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    for_types = {node for block in blocks for node in ast.walk(block)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for name in node.names:
-                yield own_or_first(name.name), node in inside
+                yield own_or_first(name.name), node in inside or node in for_types
         if isinstance(node, ast.ImportFrom):
             base = origin(file, node)
             for name in node.names:

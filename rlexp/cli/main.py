@@ -24,6 +24,7 @@ from rlexp.cli.commands import (
     runs,
     targets,
     track,
+    tune,
     watch,
 )
 from rlexp.util import trust
@@ -33,6 +34,7 @@ from rlexp.util.output import steady
 # In the order of `rlexp --help`.
 COMMANDS = (
     *(
+        tune,
         evaluate,
         check,
         listing,
@@ -67,6 +69,8 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["train"]:
         return _train(words[1:])
+    if words[:1] == ["tune"]:
+        words = ["tune", *launch.ordered(words[1:])]
     parser = Parser(prog="rlexp", description=__doc__, epilog=EVERYWHERE)
     commands = parser.add_subparsers(dest="command", required=True)
     about = "train an algorithm on an environment, as main.py does"

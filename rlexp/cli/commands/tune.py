@@ -1,0 +1,191 @@
+"""`rlexp tune`: search for hyperparameters, and say whether what was found beats the default on fresh seeds."""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlexp.util.errors import UserError
+
+if TYPE_CHECKING:
+    from rlexp.engines.base import Engine
+    from rlexp.experiment.tuning import Plan, Tuner
+
+TRIALS = 50
+SEEDS = [0, 1, 2, 3, 4]
+FRESH = 5
+FIRST_FRESH = 1000  # seeds of the confirmation, which no trial has seen
+PRUNE_AT = 0.2
+
+
+def add(commands: Any) -> None:
+    """Add `tune` to the parser's commands."""
+    about = "search for hyperparameters over several seeds, and confirm what is found on fresh ones"
+    t = commands.add_parser("tune", help=about)
+    t.add_argument("words", nargs="*", metavar="KEY=VALUE", help="as for main.py; +tune=NAME: the space in conf/tune/")
+    t.add_argument("--trials", type=int, metavar="N", help=f"default {TRIALS}; with --resume it can grow")
+    t.add_argument("--fresh", type=int, default=FRESH, metavar="N", help="seeds of the confirmation (default 5)")
+    t.add_argument(
+        "--prune-at",
+        type=float,
+        default=PRUNE_AT,
+        metavar="P",
+        help=f"p-value at which a trial ends that is worse than the best one (default {PRUNE_AT}; 0: never)",
+    )
+    t.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with a tuning")
+    t.set_defaults(run=tune)
+
+
+def tune(args: argparse.Namespace) -> int:
+    """Exit codes are main.py's."""
+    from rlexp.experiment import compose, former_names, overrides
+    from rlexp.experiment.config import make_engine
+    from rlexp.experiment.hydra_errors import composed
+    from rlexp.util.processes import limit_threads
+
+    _require_optuna()
+    limit_threads(1)
+    words = former_names.translated(compose.take(overrides.in_lists(args.words)))
+    of_engine = [word for word in words if word.split("=")[0].split(".")[0] in ("engine", "workers")]
+    rest = [word for word in words if word not in of_engine]
+    compose.register()
+    if args.resume is not None:
+        folder, plan = _resumed(args, rest)
+    else:
+        folder, plan = _new(args, rest)
+    config = composed([*plan.words, *of_engine])
+    from omegaconf import OmegaConf
+
+    engine = make_engine(OmegaConf.to_container(config.engine, resolve=True))
+    return _run(folder, plan, engine, config.workers, of_engine)
+
+
+def _require_optuna() -> None:
+    try:
+        import optuna  # noqa: F401
+    except ModuleNotFoundError:
+        raise UserError("rlexp tune: the package optuna is not installed; pip install 'rlexp[tune]'") from None
+
+
+def _new(args: argparse.Namespace, words: list[str]) -> tuple[Path, "Plan"]:
+    """A new tuning's folder. Raises UserError before anything is written."""
+    from rlexp.experiment import space
+    from rlexp.experiment.folder import create
+    from rlexp.experiment.hydra_errors import composed
+    from rlexp.experiment.probe import probe
+    from rlexp.experiment.tuning import Plan, run_of
+
+    named = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("tune=")]
+    words = [word for word in words if not word.lstrip("+").startswith("tune=")]
+    if not any(word.startswith("video") for word in words):
+        words.append("video=none")
+    config = composed(words)
+    name = named[-1] if named else config.algo._target_.split(".")[-2]
+    seeds = list(config.seeds) if any(word.startswith("seeds=") for word in words) else SEEDS
+    words = [word for word in words if not word.startswith("seeds=")]
+    trials = TRIALS if args.trials is None else args.trials
+    if trials < 1 or args.fresh < 1 or not 0 <= args.prune_at < 1:
+        raise UserError("--trials and --fresh are at least 1, --prune-at lies from 0 to below 1")
+    first = max(FIRST_FRESH, max(seeds) + 1)
+    plan = Plan(name, words, trials, seeds, [first + n for n in range(args.fresh)], args.prune_at)
+    run = run_of(plan, [])
+    space.space(space.read(name), run, name)
+    probe(run)
+    folder = create(Path(config.runs).expanduser(), f"tune_{run.name}")
+    plan.write(folder)
+    return folder, plan
+
+
+def _resumed(args: argparse.Namespace, words: list[str]) -> tuple[Path, "Plan"]:
+    """The tuning in a folder, with more trials if it is asked for them. Raises UserError."""
+    from dataclasses import replace
+
+    from rlexp.experiment.tuning import Plan
+
+    if words:
+        raise UserError(f"{words[0]}: a tuning keeps its options; --resume takes --trials, engine= and workers=")
+    plan = Plan.read(args.resume)
+    if args.trials is not None:
+        if args.trials < plan.trials:
+            raise UserError(f"--trials: was {plan.trials}; it can grow, not shrink to {args.trials}")
+        plan = replace(plan, trials=args.trials)
+        plan.write(args.resume)
+    return args.resume, plan
+
+
+def _run(folder: Path, plan: "Plan", engine: "Engine", workers: int | None, of_engine: list[str]) -> int:
+    from rlexp.cli.progress import say
+    from rlexp.experiment import space, tuning
+    from rlexp.util.processes import cores
+
+    study = tuning.study_in(folder, plan)
+    found = space.space(space.read(plan.name), tuning.run_of(plan, []), plan.name)
+    say(str(folder))
+    say(f"{plan.trials} trials of {len(plan.seeds)} seeds each over {', '.join(found)}")
+    tuner = tuning.Tuner(folder, plan, study, found, workers or cores(), say)
+    again = shlex.join(["rlexp", "tune", "--resume", str(folder), *of_engine])
+    engine.prepare(folder.resolve())
+    try:
+        engine.run(tuner.next_job, tuner.handle)
+    except BaseException:
+        tuner.leave()
+        print(f"interrupted; continue with: {again}", file=sys.stderr)
+        raise
+    return _conclude(folder, plan, tuner, engine)
+
+
+def _conclude(folder: Path, plan: "Plan", tuner: "Tuner", engine: "Engine") -> int:
+    """Train the best trial's options and the default on fresh seeds; table, picture, verdict."""
+    from rlexp.cli import launch
+    from rlexp.cli.progress import say
+    from rlexp.experiment import tuning
+    from rlexp.report import tuning as report
+
+    ranked = tuning.whole(tuner.study.get_trials(deepcopy=False))
+    report.picture(tuner.study, folder / "tuning.png", folder.name, plan.metric)
+    lines = [f"# {folder.name}", "", f"`rlexp tune {shlex.join(plan.words)}`, space conf/tune/{plan.name}.yaml", ""]
+    lines += report.table(tuner.study, ranked, plan.metric)
+    if not ranked:
+        say("\n".join(lines))
+        print("error: no trial came to its end", file=sys.stderr)
+        return 1
+    best = ranked[0]
+    say(f"trial {best.number} is the best: {report.options(best.params)}")
+    say(f"it and the default are now trained on {len(plan.fresh)} fresh seeds")
+    code = launch.execute(tuning.confirmation(folder, plan, best.params), engine)
+    kept = _keep(folder, plan, best.params)
+    lines += ["", *_verdict(folder / tuning.CONFIRM), "", f"Its options: {kept}", ""]
+    (folder / "summary.md").write_text("\n".join(lines))
+    say("\n".join(lines))
+    say(f"{folder / 'summary.md'}  {folder / 'tuning.png'}")
+    return code
+
+
+def _verdict(confirm: Path) -> list[str]:
+    """What was found beside the default, on fresh seeds."""
+    from rlexp.report import sides, verdict_text
+    from rlexp.report.history import Run
+    from rlexp.report.judge import judge
+
+    tuned, default = (sides.of_run(arm, Run.read(confirm / arm)) for arm in ("tuned", "default"))
+    if not tuned.lines or not default.lines:
+        return ["**Verdict:** none, no fresh seed has finished."]
+    table = (confirm / "summary.md").read_text().split("\n\n", 2)[2].strip()
+    judged = judge(tuned, default)
+    return ["On fresh seeds:", "", table, "", f"**Verdict:** {verdict_text.headline(judged)}."]
+
+
+def _keep(folder: Path, plan: "Plan", params: dict[str, Any]) -> Path:
+    """Write the options as a file for conf/tuned/. Returns it."""
+    from omegaconf import OmegaConf
+
+    from rlexp.experiment import space
+    from rlexp.experiment.tuning import run_of
+
+    run = run_of(plan, space.words(params))
+    node = OmegaConf.from_dotlist(space.words(params))
+    file = folder / "tuned" / f"{run.name}.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"# @package _global_\n# Found by rlexp tune {shlex.join(plan.words)}\n{OmegaConf.to_yaml(node)}")
+    return file

@@ -1,0 +1,267 @@
+"""A search for hyperparameters: trials, each a run folder, on one engine, asynchronously; Optuna says which are tried.
+
+    <folder>/tune.yaml      what is searched, as it was typed
+             journal.log    Optuna's record of all trials: the truth about the search
+             trials/0007/   a run folder
+             confirm/       a study of two arms on fresh seeds: the default, and what was found
+
+A trial's seeds are trained one after another, and each one's score is reported: a trial that is worse than the best one
+on the same seeds ends before its last. What Optuna suggests depends on the trials that have ended; where several are
+under way at once, on which of them were faster.
+"""
+
+import shutil
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from rlexp.experiment import space as spaces
+from rlexp.experiment.config import RunConfig, build
+from rlexp.experiment.events import Event
+from rlexp.experiment.folder import Folder
+from rlexp.experiment.hydra_errors import composed
+from rlexp.experiment.job import SeedJob
+from rlexp.experiment.probe import probe
+from rlexp.experiment.recorder import Recorder
+from rlexp.experiment.resume import resume
+from rlexp.experiment.work import Work
+from rlexp.util import checkpoint
+from rlexp.util.errors import UserError
+from rlexp.util.files import in_one_line, read_yaml
+
+if TYPE_CHECKING:
+    import optuna
+
+STARTUP = 10  # trials that are drawn at random
+CONFIRM = "confirm"
+RANDOM_SEED = 2024  # of the sampler, to which the trial's number is added
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a tuning was asked for; tune.yaml."""
+
+    name: str  # of the search space
+    words: list[str]  # of every trial
+    trials: int
+    seeds: list[int]  # of each trial, in this order
+    fresh: list[int]  # of the confirmation
+    prune_at: float  # p-value of Wilcoxon's signed-rank test below which a trial ends early; 0: never
+    metric: str = "return_mean"
+
+    def write(self, folder: Path) -> None:
+        checkpoint.write_text(folder / "tune.yaml", OmegaConf.to_yaml(self.__dict__))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Plan":
+        """Raises UserError for what is no tuning's folder."""
+        file = folder / "tune.yaml"
+        if not file.is_file():
+            raise UserError(f"{folder}: no tuning's folder (it has no tune.yaml)")
+        node = read_yaml(file)
+        try:
+            return cls(**node)
+        except TypeError as error:
+            raise UserError(f"{file}: {in_one_line(error)}") from None
+
+
+def run_of(plan: Plan, more: list[str]) -> RunConfig:
+    """The checked config of a trial with the options `more`. Raises UserError."""
+    return build(composed([*plan.words, *more, f"seeds={plan.seeds}"]))
+
+
+def study_in(folder: Path, plan: Plan) -> "optuna.Study":
+    """Optuna's study that is kept in `folder`; a new one where there is none."""
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # pruner and sampler may change one day
+    pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
+    if plan.prune_at > 0:
+        pruner = optuna.pruners.WilcoxonPruner(p_threshold=plan.prune_at, n_startup_steps=2)
+    storage = JournalStorage(JournalFileBackend(str(folder / "journal.log")))
+    return optuna.create_study(
+        storage=storage, study_name="tune", direction="maximize", pruner=pruner, load_if_exists=True
+    )
+
+
+@dataclass
+class Open:
+    """A trial under way."""
+
+    trial: "optuna.Trial"
+    work: Work
+    waiting: list[SeedJob]
+    busy: bool = False
+
+
+@dataclass
+class Tuner:
+    """Gives an engine the jobs of trials, and takes down what they tell."""
+
+    folder: Path
+    plan: Plan
+    study: "optuna.Study"
+    space: dict[str, Any]
+    at_once: int  # trials
+    say: Callable[[str], None]
+    open: dict[Path, Open] = field(default_factory=dict)  # by the absolute path of its run folder
+    recorder: Recorder = field(default_factory=lambda: Recorder({}))
+
+    def next_job(self) -> SeedJob | None:
+        """The next seed of a trial that is under way, else the first one of a new trial."""
+        for one in self.open.values():
+            if one.waiting and not one.busy:
+                one.busy = True
+                return one.waiting.pop(0)
+        if len(self.open) < self.at_once and self._begin_one():
+            return self.next_job()
+        return None
+
+    def handle(self, job: SeedJob, event: Event) -> None:
+        """Take down what a seed tells; at its end, report its score, and end the trial or go on."""
+        self.recorder(job, event)
+        one = self.open[job.run_folder]
+        if event.kind == "failed":
+            self._fail(one, f"seed {job.seed}: {event.text}")
+        elif event.kind == "done":
+            one.busy = False
+            self._report(one, job.seed, float(event.data["final"][self.plan.metric]))
+
+    def leave(self) -> None:
+        """Close the folders of trials that are under way: another process can go on with them."""
+        for one in self.open.values():
+            one.work.close(whole=False)
+
+    def _begin_one(self) -> bool:
+        """Go on with a trial that an earlier process left, or ask for a new one. False where all have been."""
+        import optuna
+
+        under_way = {one.trial.number for one in self.open.values()}
+        for left in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+            if left.number not in under_way:
+                self._begin(optuna.Trial(self.study, left._trial_id), left.params)
+                return True
+        if len(self.study.get_trials(deepcopy=False)) >= self.plan.trials:
+            return False
+        n = len(self.study.get_trials(deepcopy=False))
+        self.study.sampler = optuna.samplers.TPESampler(
+            n_startup_trials=STARTUP, multivariate=True, constant_liar=True, seed=RANDOM_SEED + n
+        )
+        trial = self.study.ask(self.space)
+        self._begin(trial, trial.params)
+        return True
+
+    def _begin(self, trial: "optuna.Trial", params: dict[str, Any]) -> None:
+        """Make or continue the run folder of a trial. One whose options do not go together has failed."""
+        path = (self.folder / "trials" / f"{trial.number:04d}").resolve()
+        try:
+            if set(params) != set(self.space):  # killed between its number and its options
+                raise UserError("has no options; its process was killed")
+            work = self._work(path, spaces.words(params))
+            work.begin()
+        except UserError as error:
+            shutil.rmtree(path, ignore_errors=True)
+            self._tell(trial, None, str(error))
+            return
+        known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
+        one = Open(trial, work, work.jobs())
+        self.open[path] = one
+        self.recorder.folders |= work.folders()
+        for seed, facts in work.runs[0][0].seeds().items():  # done, and killed before that was reported
+            place = self.plan.seeds.index(int(seed))
+            if facts["status"] == "done" and place not in known and path in self.open:
+                self._report(one, int(seed), float(facts["final"][self.plan.metric]))
+        if path in self.open and not one.waiting:
+            self._end(one)
+
+    def _work(self, path: Path, words: list[str]) -> Work:
+        if (path / "config.yaml").is_file():
+            return resume(path, [])
+        shutil.rmtree(path, ignore_errors=True)
+        run = run_of(self.plan, words)
+        inputs = probe(run).inputs
+        path.mkdir(parents=True)
+        folder = Folder(path, run.plain, run.algo_class.clock)
+        folder.remember(inputs)
+        return Work(path, [(folder, run)])
+
+    def _report(self, one: Open, seed: int, score: float) -> None:
+        one.trial.report(score, self.plan.seeds.index(seed))
+        if not one.waiting:
+            self._end(one)
+        elif one.trial.should_prune():
+            one.trial.set_user_attr("ended early", True)
+            self._end(one)
+
+    def _end(self, one: Open) -> None:
+        """A trial's value is the mean over its seeds, also of one that has ended early: so the sampler learns."""
+        values = self.study.get_trials(deepcopy=False)[one.trial.number].intermediate_values
+        self._close(one)
+        self._tell(one.trial, sum(values.values()) / len(values), "")
+
+    def _fail(self, one: Open, why: str) -> None:
+        self._close(one)
+        self._tell(one.trial, None, why)
+
+    def _close(self, one: Open) -> None:
+        one.work.close(whole=True)
+        del self.open[one.work.path.resolve()]
+
+    def _tell(self, trial: "optuna.Trial", value: float | None, why: str) -> None:
+        import optuna
+
+        if value is None:
+            trial.set_user_attr("failed", why)
+            self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            self.study.tell(trial, value)
+        self.say(self._line(trial.number))
+
+    def _line(self, number: int) -> str:
+        """How a trial went, and how many are left."""
+        every = self.study.get_trials(deepcopy=False)
+        facts = every[number]
+        best = next((one.value for one in whole(every)), None)
+        over = sum(one.state.is_finished() for one in every)
+        if facts.value is None:
+            said = f"failed: {facts.user_attrs.get('failed', '')}"
+        else:
+            seeds = len(facts.intermediate_values)
+            early = ", ended early" if facts.user_attrs.get("ended early") else ""
+            said = f"{self.plan.metric.replace('_', ' ')} {facts.value:.4g} over {seeds} seeds{early}"
+        top = "" if best is None else f"; best {best:.4g}"
+        return f"trial {number:4d}  {over}/{self.plan.trials}  {said}{top}"
+
+
+def whole(trials: "list[optuna.trial.FrozenTrial]") -> "list[optuna.trial.FrozenTrial]":
+    """Those that were trained on all their seeds, best first."""
+    kept = [one for one in trials if one.value is not None and not one.user_attrs.get("ended early")]
+    return sorted(kept, key=lambda one: (-(one.value or 0.0), one.number))
+
+
+def confirmation(folder: Path, plan: Plan, params: dict[str, Any]) -> Work:
+    """The study of what was found beside the default, on fresh seeds: new, or continued. Raises UserError."""
+    place = folder / CONFIRM
+    if (place / "tuned" / "config.yaml").is_file() and (place / "default" / "config.yaml").is_file():
+        return resume(place, [])
+    shutil.rmtree(place, ignore_errors=True)
+    arms = {"default": [], "tuned": spaces.words(params)}
+    seeds = f"seeds={plan.fresh}"
+    place.mkdir()
+    node = {"name": CONFIRM, "title": f"{folder.name}, fresh seeds", "metric": f"eval/{plan.metric}", "arms": arms}
+    checkpoint.write_text(place / "study.yaml", OmegaConf.to_yaml(node))
+    runs = []
+    for arm, more in arms.items():
+        run = build(composed([*plan.words, *more, seeds]))
+        (place / arm).mkdir()
+        arm_folder = Folder(place / arm, run.plain, run.algo_class.clock)
+        arm_folder.remember(probe(run).inputs)
+        runs.append((arm_folder, run))
+    return Work(place, runs, is_study=True)

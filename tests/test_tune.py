@@ -1,0 +1,182 @@
+"""`rlexp tune`: spaces, trials on an engine, ends that come early, and going on after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from rlexp.cli import main
+from rlexp.engines.serial import Serial
+from rlexp.experiment import space, tuning
+from rlexp.experiment.events import Event
+from rlexp.experiment.tuning import Plan, Tuner
+from rlexp.util.configs import choices
+from rlexp.util.errors import UserError
+from tests.helpers import ALGOS, ROOT, built, metrics
+
+optuna = pytest.importorskip("optuna", reason="pip install 'rlexp[tune]'")
+
+WORDS = ["algo=cmaes", "env=sphere", "train.budget=4", "train.save_every=2", "video=none", "logger={}"]
+
+
+def plan(**changes):
+    usual = {"name": "cmaes", "words": WORDS, "trials": 3, "seeds": [0, 1], "fresh": [7, 8], "prune_at": 0.0}
+    return Plan(**{**usual, **changes})
+
+
+def tuner_in(folder, of, at_once=1):
+    study = tuning.study_in(folder, of)
+    found = space.space(space.read(of.name), tuning.run_of(of, []), of.name)
+    return Tuner(folder, of, study, found, at_once, lambda line: None)
+
+
+def trials(folder):
+    return tuning.study_in(folder, plan()).get_trials()
+
+
+@pytest.mark.parametrize("name", choices("tune"))
+def test_spaces_of_ours_lie_within_what_is_declared(name):
+    experiment = {"dt": "dt_toy", "bc": "bc_toy", "dagger": "dagger_toy", "diffusion": "diffusion_toy"}.get(name)
+    words = [f"+experiment={experiment}"] if experiment else [f"algo={name}", *(["env=hopper"] * (name == "sac"))]
+    found = space.space(space.read(name), built(*words), name)
+    assert found
+    assert name in ALGOS
+
+
+def test_a_bound_that_is_left_out_is_the_declared_one():
+    run = built("algo=ppo")
+    found = space.space({"algo.gae_lambda": {"low": 0.8}, "policy.hidden": {"choices": [[64, 64], [8]]}}, run, "mine")
+    assert (found["algo.gae_lambda"].low, found["algo.gae_lambda"].high) == (0.8, 1)
+    assert found["policy.hidden"].choices == ("[64,64]", "[8]")
+    whole = space.space({"algo.num_steps": {"low": 16, "high": 64, "log": True}}, run, "mine")["algo.num_steps"]
+    assert isinstance(whole, optuna.distributions.IntDistribution)
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ({"algo.gama": {"low": 0}}, "algo.gama: there is no such option; did you mean 'gamma'?"),
+        ({"lr": {"low": 0}}, "lr: is no option of a group"),
+        ({"algo.gamma": {"low": -1}}, "algo.gamma: must be ≥ 0, not -1"),
+        ({"algo.lr": {"low": 1e-5}}, "algo.lr: high: is no number; none is declared either"),
+        ({"algo.lr": {"low": 1, "high": 0.1}}, "algo.lr: "),
+        ({"algo.lr": {"low": 0.1, "hi": 1}}, "algo.lr: hi: unknown"),
+        ({"algo.gamma": {"choices": [0.9, 1.5]}}, "algo.gamma: must be ≤ 1, not 1.5"),
+        ({"algo.lr": 3}, "algo.lr: 3 is no {low:, high:} or {choices:}"),
+    ],
+)
+def test_mistakes_in_a_space_are_named(node, said):
+    with pytest.raises(UserError) as raised:
+        space.space(node, built("algo=ppo"), "mine")
+    assert said in str(raised.value)
+
+
+def test_an_interrupted_search_goes_on_where_it_was(tmp_path):
+    whole = tmp_path / "whole"
+    cut = tmp_path / "cut"
+    for folder in (whole, cut):
+        folder.mkdir()
+    one = tuner_in(whole, plan())
+    Serial(Serial.Config()).run(one.next_job, one.handle)
+
+    class Killed(Exception):
+        pass
+
+    left = 3
+    while True:
+        going = tuner_in(cut, plan())
+        told = 0
+
+        def handle(job, event, going=going):
+            nonlocal told, left
+            going.handle(job, event)
+            told += 1
+            if told > 6 and left:
+                left -= 1
+                raise Killed
+
+        try:
+            Serial(Serial.Config()).run(going.next_job, handle)
+            break
+        except Killed:
+            going.leave()
+    assert left == 0
+    assert len(trials(cut)) == 3
+    assert [one.params for one in trials(cut)] == [one.params for one in trials(whole)]
+    assert [one.value for one in trials(cut)] == [one.value for one in trials(whole)]
+    for number in range(3):
+        for seed in (0, 1):
+            place = f"trials/{number:04d}/seed_{seed}"
+            assert metrics(cut / place) == metrics(whole / place)
+
+
+def test_a_trial_that_is_worse_on_the_same_seeds_ends_before_its_last(tmp_path):
+    of = plan(seeds=[0, 1, 2, 3, 4], prune_at=0.2, trials=2)
+    one = tuner_in(tmp_path, of)
+    for trial, offset in ((0, 0.0), (1, -10.0)):
+        for _ in range(5):
+            job = one.next_job()
+            if job is None or f"{trial:04d}" not in str(job.run_folder):
+                break
+            one.handle(job, Event(job.seed, "done", "", {"final": {"return_mean": offset + job.seed}}))
+    first, second = trials(tmp_path)
+    assert (first.value, len(first.intermediate_values)) == (2.0, 5)
+    assert len(second.intermediate_values) in (3, 4)
+    assert second.user_attrs == {"ended early": True}
+    assert [one.number for one in tuning.whole([first, second])] == [0]
+    assert one.next_job() is None
+
+
+def test_a_failed_seed_is_a_failed_trial_and_no_more(tmp_path):
+    one = tuner_in(tmp_path, plan(trials=2))
+    job = one.next_job()
+    one.handle(job, Event(job.seed, "failed", "ValueError: broken", {}))
+    (failed,) = trials(tmp_path)
+    assert (failed.value, failed.user_attrs) == (None, {"failed": "seed 0: ValueError: broken"})
+    assert one.next_job().run_folder.name == "0001"
+    one.leave()
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["algo=cmaes", "env=sphere", "--trials", "0"], "--trials and --fresh are at least 1"),
+        (["algo=cmaes", "env=sphere", "+tune=cmase"], "tune=cmase: there is none such; did you mean 'cmaes'?"),
+        (["algo=cmaes", "env=spere"], "spere"),
+        (["algo=ppo", "+tune=cmaes"], "tune=cmaes: algo.population_size: there is no such option"),
+        (["--resume", "nowhere"], "nowhere: no tuning's folder"),
+        (["--resume", "nowhere", "algo=ppo"], "algo=ppo: a tuning keeps its options"),
+    ],
+)
+def test_mistakes_cost_one_line_and_leave_nothing(words, line, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["tune", *words]) == 2
+    _, err = capsys.readouterr()
+    assert line in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_the_command_is_killed_and_goes_on_to_table_picture_and_verdict(tmp_path):
+    called = [sys.executable, "-m", "rlexp", "tune", *WORDS, "seeds=[0,1]", "--trials", "4", "--fresh", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen(called, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    for line in first.stdout:
+        if line.startswith("trial    1"):
+            break
+    time.sleep(0.2)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    (folder,) = tmp_path.glob("runs/*/*")
+    again = [sys.executable, "-m", "rlexp", "tune", "--resume", str(folder)]
+    done = subprocess.run(again, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "4 trials: " in done.stdout
+    assert "**Verdict:**" in (folder / "summary.md").read_text()
+    assert (folder / "tuning.png").is_file()
+    assert "# @package _global_" in (folder / "tuned" / "cmaes_sphere.yaml").read_text()
+    assert len(trials(folder)) == 4
