@@ -33,24 +33,8 @@ from rlexp.util.output import steady
 
 # In the order of `rlexp --help`.
 COMMANDS = (
-    *(
-        tune,
-        evaluate,
-        check,
-        listing,
-        runs,
-        watch,
-        refresh,
-        compare,
-        report,
-        pictures,
-        targets,
-        chunks,
-        preferences,
-        rlhf,
-        data,
-    ),
-    *(courses, track, doctor),
+    *(tune, evaluate, check, listing, runs, watch, refresh, compare, report, pictures),
+    *(targets, chunks, preferences, rlhf, data, courses, track, doctor),
 )
 PICTURES = (".png", ".svg", ".pdf")
 MOST = 1_000_000  # episodes, trajectories, pairs and environments of one command
