@@ -17,7 +17,8 @@ import pytest
 
 from rlexp.cli.launch import _terminate, execute
 from rlexp.engines.serial import Serial
-from rlexp.experiment import status
+from rlexp.experiment import plan, status
+from rlexp.experiment.compose import compose
 from rlexp.experiment.folder import Folder, create
 from rlexp.experiment.job import SeedJob
 from rlexp.experiment.resume import check_checkpoints, resume
@@ -384,6 +385,20 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     train(run, tmp_path / "a")
     train(run, tmp_path / "b")
     assert metrics(tmp_path / "a") == metrics(tmp_path / "b")
+
+
+@pytest.mark.parametrize("words", [("algo=cmaes", "env=sphere"), ("+study=lineworld_lesson",)])
+def test_a_disk_that_is_full_at_the_start_is_left_as_it_was(words, tmp_path, monkeypatch):
+    composed = compose([*words, f"runs={tmp_path}"])
+
+    def full(path, text):
+        path.write_text(text[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        (plan.study(composed, "x", []) if "study" in composed else plan.single(composed)).begin()
+    assert not list(tmp_path.iterdir())
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):

@@ -4,12 +4,14 @@ Exit codes: 0 all seeds finished; 1 a seed failed; 2 the user can mend it, nothi
 Only hydra and the standard library are imported at the top, so that --help and shell completion answer at once.
 """
 
+import faulthandler
 import os
 import re
 import shlex
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -46,6 +48,8 @@ def _main(engine: str) -> int:
     from omegaconf.errors import OmegaConfBaseException
 
     signal.signal(signal.SIGTERM, _terminate)
+    with suppress(AttributeError, OSError, ValueError):  # a crash of native code says where it was called
+        faulthandler.enable(sys.__stderr__, all_threads=False)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not a report
     try:
         return _run(sys.argv[1:], engine)

@@ -10,6 +10,9 @@ seeds' folders, and can be made again by any process at any time: `refresh`.
 """
 
 import datetime
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,18 @@ def create(root: Path, name: str) -> Path:
     except OSError as error:
         raise UserError(f"runs={root}: cannot make a run folder there ({error.strerror or error})") from None
     raise UserError(f"runs={root}: 10,000 runs started in the same second")
+
+
+@contextmanager
+def whole_or_none(path: Path) -> Iterator[None]:
+    """Within, a new folder is filled. Where that fails nothing of it is left, nor its day's folder if that is empty."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            path.parent.rmdir()
+        raise
 
 
 DERIVED = ("seeds", "final", "verdict")  # of run.json, made of the seeds' files; the rest is its head

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from rlexp.experiment import former_names
 from rlexp.experiment.assumed import notes
 from rlexp.experiment.config import RunConfig, build
-from rlexp.experiment.folder import Folder, create
+from rlexp.experiment.folder import Folder, create, whole_or_none
 from rlexp.experiment.hydra_errors import composed
 from rlexp.experiment.overrides import Sweep
 from rlexp.experiment.probe import Probed, probe
@@ -120,9 +120,10 @@ class _Arms:
     def work(self, path: Path, study: dict[str, Any]) -> Work:
         """The arms in the new folder `path`."""
         folders = []
-        for arm, (run, inputs) in self.runs.items():
-            (path / arm).mkdir()
-            folders.append((_folder(path / arm, run, inputs), run))
+        with whole_or_none(path):
+            for arm, (run, inputs) in self.runs.items():
+                (path / arm).mkdir()
+                folders.append((_folder(path / arm, run, inputs), run))
         return Work(path, folders, study, notes=list(self.notes))
 
 

@@ -1,8 +1,8 @@
 """What is to be run: one run folder and its seeds, or a study of several; and what is said at its end."""
 
-import shutil
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from rlexp.experiment import status, study_table
 from rlexp.experiment.config import RunConfig
-from rlexp.experiment.folder import Folder
+from rlexp.experiment.folder import Folder, whole_or_none
 from rlexp.experiment.job import SeedJob
 from rlexp.experiment.provenance import now, origin
 from rlexp.report.naming import names
@@ -64,7 +64,7 @@ class Work:
         new = not any((folder.path / "config.yaml").exists() for folder, _ in self.runs)
         due = {job.run_folder for job in self.jobs()}
         this = origin()
-        try:
+        with whole_or_none(self.path) if new else nullcontext():
             if prepare is not None:
                 prepare(self.path.resolve())
             for folder, _ in self.runs:
@@ -73,10 +73,6 @@ class Work:
                     self.begun.append(folder)
             if self.study is not None and new:
                 checkpoint.write_text(self.path / "study.yaml", OmegaConf.to_yaml(self.study))
-        except BaseException:
-            if new:
-                shutil.rmtree(self.path, ignore_errors=True)
-            raise
 
     def close(self, whole: bool) -> None:
         """Bring every record up to date; seeds that did not end are interrupted, at the last row of their metrics. Then

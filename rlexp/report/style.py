@@ -137,5 +137,8 @@ def panel_grid(figure: Figure, rows: int, columns: int, count: int, **shared: An
 def save(figure: Figure, path: Path) -> None:
     """Write a picture in the format that its name ends in. Whoever looks while it is written sees the old one."""
     part = path.with_name(f".part_{path.name}")
-    figure.savefig(part, format=path.suffix.removeprefix(".") or "png")
-    os.replace(part, path)
+    try:
+        figure.savefig(part, format=path.suffix.removeprefix(".") or "png")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -70,6 +70,13 @@ def refuse_to_begin_again() -> None:
         raise SystemExit(f"error: a script with engine=processes is imported by each worker; train below {GUARD}")
 
 
+CRASHES = {
+    getattr(signal, name).value: name
+    for name in ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
+    if hasattr(signal, name)
+}
+
+
 class WorkerDied(Exception):
     """A worker process ended before its job did: killed, out of memory, or a crash in native code."""
 
@@ -77,6 +84,8 @@ class WorkerDied(Exception):
         hint = ""
         if exitcode == 1 and hasattr(sys.modules["__main__"], "__file__"):
             hint = f" (does your script train outside of {GUARD}? Each worker process imports it)"
+        if exitcode is not None and -exitcode in CRASHES:
+            hint = f" ({CRASHES[-exitcode]}: native code has crashed, of the simulator perhaps)"
         super().__init__(f"worker process ended with code {exitcode}{hint}")
         self.exitcode = exitcode
 
