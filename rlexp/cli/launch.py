@@ -49,7 +49,7 @@ def _main(engine: str) -> int:
 
     signal.signal(signal.SIGTERM, _terminate)
     with suppress(AttributeError, OSError, ValueError):  # a crash of native code says where it was called
-        faulthandler.enable(sys.__stderr__, all_threads=False)
+        faulthandler.enable(sys.stderr.fileno(), all_threads=False)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us, not a report
     try:
         return _run(sys.argv[1:], engine)
