@@ -109,7 +109,7 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path):
     assert [one.value for one in trials(cut)] == [one.value for one in trials(whole)]
     for number in range(3):
         for seed in (0, 1):
-            place = f"trials/{number:04d}/seed_{seed}"
+            place = f"{number:04d}/seed_{seed}"
             assert metrics(cut / place) == metrics(whole / place)
 
 
@@ -176,7 +176,7 @@ def test_the_command_is_killed_and_goes_on_to_table_picture_and_verdict(tmp_path
     done = subprocess.run(again, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "4 trials: " in done.stdout
-    assert "**Verdict:**" in (folder / "summary.md").read_text()
+    assert "**Verdict:**" in (folder / "tuning.md").read_text()
     assert (folder / "tuning.png").is_file()
     assert "# @package _global_" in (folder / "tuned" / "cmaes_sphere.yaml").read_text()
     assert len(trials(folder)) == 4

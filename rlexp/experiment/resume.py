@@ -56,6 +56,8 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 def resume(path: Path, words: list[str]) -> Work:
     """The run or study in `path`, with the overrides `words`. Raises UserError where that would alter what has been
     done."""
+    if (path / "tune.yaml").is_file():
+        raise UserError(f"resume={path}: is a tuning; rlexp tune --resume {path} goes on with it")
     study = read_study(path) if (path / "study.yaml").is_file() else None
     places = [path] if study is None else list(history.folders(path).values())
     parsed = overrides.parse(words)

@@ -2,7 +2,8 @@
 
     <folder>/tune.yaml      what is searched, as it was typed
              journal.log    Optuna's record of all trials: the truth about the search
-             trials/0007/   a run folder
+             0007/          a trial's run folder
+             study.yaml     at the end: the whole trials as a sweep, for reports
              confirm/       a study of two arms on fresh seeds: the default, and what was found
 
 A trial's seeds are trained one after another, and each one's score is reported: a trial that is worse than the best one
@@ -160,7 +161,7 @@ class Tuner:
 
     def _begin(self, trial: "optuna.Trial", params: dict[str, Any]) -> None:
         """Make or continue the run folder of a trial. One whose options do not go together has failed."""
-        path = (self.folder / "trials" / f"{trial.number:04d}").resolve()
+        path = (self.folder / trial_name(trial)).resolve()
         try:
             if set(params) != set(self.space):  # killed between its number and its options
                 raise UserError("has no options; its process was killed")
@@ -240,6 +241,24 @@ class Tuner:
         return f"trial {number:4d}  {over}/{self.plan.trials}  {said}{top}"
 
 
+def trial_name(trial: Any) -> str:
+    """Of its run folder."""
+    return f"{trial.number:04d}"
+
+
+def as_sweep(folder: Path, plan: Plan, ranked: "list[optuna.trial.FrozenTrial]") -> None:
+    """Let the whole trials be a sweep, which lists and reports know."""
+    node = {
+        "name": plan.name,
+        "title": f"Trials of {folder.name} on all their seeds",
+        "metric": f"eval/{plan.metric}",
+        "sweep": list(ranked[0].params),
+        "common": plan.words,
+        "arms": {trial_name(one): spaces.words(one.params) for one in ranked},
+    }
+    checkpoint.write_text(folder / "study.yaml", OmegaConf.to_yaml(node))
+
+
 def whole(trials: "list[optuna.trial.FrozenTrial]") -> "list[optuna.trial.FrozenTrial]":
     """Those that were trained on all their seeds, best first."""
     kept = [one for one in trials if one.value is not None and not one.user_attrs.get("ended early")]
@@ -249,14 +268,13 @@ def whole(trials: "list[optuna.trial.FrozenTrial]") -> "list[optuna.trial.Frozen
 def confirmation(folder: Path, plan: Plan, params: dict[str, Any]) -> Work:
     """The study of what was found beside the default, on fresh seeds: new, or continued. Raises UserError."""
     place = folder / CONFIRM
-    if (place / "tuned" / "config.yaml").is_file() and (place / "default" / "config.yaml").is_file():
+    if (place / "study.yaml").is_file():  # written last
         return resume(place, [])
     shutil.rmtree(place, ignore_errors=True)
     arms = {"default": [], "tuned": spaces.words(params)}
     seeds = f"seeds={plan.fresh}"
     place.mkdir()
     node = {"name": CONFIRM, "title": f"{folder.name}, fresh seeds", "metric": f"eval/{plan.metric}", "arms": arms}
-    checkpoint.write_text(place / "study.yaml", OmegaConf.to_yaml(node))
     runs = []
     for arm, more in arms.items():
         run = build(composed([*plan.words, *more, seeds]))
@@ -264,4 +282,4 @@ def confirmation(folder: Path, plan: Plan, params: dict[str, Any]) -> Work:
         arm_folder = Folder(place / arm, run.plain, run.algo_class.clock)
         arm_folder.remember(probe(run).inputs)
         runs.append((arm_folder, run))
-    return Work(place, runs, is_study=True)
+    return Work(place, runs, study=node)

@@ -18,6 +18,7 @@ from rlexp.report.style import BAND, BAND_FROM, STYLE, clock_axis, draw_mean, fi
 from rlexp.util import stats
 
 Arms = Mapping[str, Run]
+MOST = 16  # arms of a picture that anybody could read
 
 
 def study(folder: Path) -> None:
@@ -38,7 +39,11 @@ def compare(
     title: str = "",
     against: str | None = None,
 ) -> None:
-    """Draw `metric` of runs over time, and its final value with every seed; between them, over the metric `against`."""
+    """Draw `metric` of runs over time, and its final value with every seed; between them, over the metric `against`.
+    Of more than `MOST` runs those whose final value is best are drawn."""
+    if len(arms) > MOST:
+        title = f"{title} (the best {MOST} of {len(arms)})".strip()
+        arms = _best(arms, metric)
     widths = [1.5, 1.0]
     size = (10, max(4.0, 0.7 * len(arms) + 1))
     if against:
@@ -56,6 +61,13 @@ def compare(
             _in_percent(left, right)
         figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
         save(figure, picture)
+
+
+def _best(arms: Arms, metric: str) -> Arms:
+    """The `MOST` arms with the highest mean of the final values."""
+    means = {name: np.mean(_final_values(run, metric) or [-math.inf]) for name, run in arms.items()}
+    kept = sorted(arms, key=lambda name: -means[name])[:MOST]
+    return {name: arms[name] for name in arms if name in kept}
 
 
 def _name(metric: str) -> str:

@@ -150,7 +150,7 @@ def _values(bar: Bar, entry: Entry, at: int | None) -> dict[str, float]:
     """The number of each seed."""
     done = {seed: facts for seed, facts in entry.card["seeds"].items() if facts["status"] == "done"}
     if at is None:
-        numbers = {seed: {**entry.training(seed), **facts["final"]} for seed, facts in done.items()}
+        numbers = {seed: {**entry.metrics(seed), **facts["final"]} for seed, facts in done.items()}
         values = {seed: found[bar.metric] for seed, found in numbers.items() if bar.metric in found}
     else:
         values = {seed: _at(entry, seed, bar.metric, at) for seed in done}

@@ -73,7 +73,7 @@ def publish(
     facts = {key: record.get(key) for key in CARD}
     card = {"name": name, **facts, "seeds": record["seeds"], "config": config}
     done = [seed for seed, one in record["seeds"].items() if one["status"] == "done"]
-    card["training"] = {seed: last_metrics(run_folder / f"seed_{seed}") for seed in done}
+    card["metrics"] = {seed: last_metrics(run_folder / f"seed_{seed}") for seed in done}
     if played is not None:
         card["played"] = played(done)
     for left in gallery.glob(f".{name}.*"):  # by a process that was killed

@@ -42,9 +42,9 @@ class Entry:
                 raise UserError(f"{file}: line {number}: holds what is no number")
         return cls(file.stem, facts, rows)
 
-    def training(self, seed: str) -> dict[str, float]:
+    def metrics(self, seed: str) -> dict[str, float]:
         """The last number of each metric of a seed's training; of an entry from before they were kept, none."""
-        return self.card.get("training", {}).get(seed, {})
+        return self.card.get("metrics", {}).get(seed, {})
 
     def lines(self, column: str, x: str) -> dict[str, Line]:
         """`column` over the column `x`, of each seed that is done; empty where the entry has no such column."""

@@ -1,6 +1,9 @@
 """`rlexp report`: one HTML file with everything that runs have to show, to hand in or to send."""
 
 import argparse
+import functools
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +11,9 @@ from rlexp.util.errors import UserError
 
 if TYPE_CHECKING:
     from rlexp.report.page.build import Difference, Page, Shown
+
+MANY = 50  # runs, from which on only the best have sections
+SECTIONS = 16
 
 
 def add(commands: Any) -> None:
@@ -75,45 +81,69 @@ def _runs(page: "Page", places: list[Path]) -> None:
     shown = []
     for place in places:
         shown.append([_shown(name, folder) for name, folder in folders(place).items()])
-    several = sum(len(runs) for runs in shown) > 1
+    every = [one for runs in shown for one in runs]
+    several = len(every) > 1
+    drawn = _best(every) if len(every) > MANY else every
     for place, runs in zip(places, shown, strict=True):
         if (place / "study.yaml").is_file():
             study = read_study(place)
             if sweeps.keys(study):
-                page.sweep(f"{study['title']}", study, [one.run.record for one in runs])
+                pictures = [place / "tuning.png"] if (place / "tuning.png").is_file() else []
+                page.sweep(f"{study['title']}", study, [one.run.record for one in runs], pictures)
     if several:
-        page.together("All runs", [one for runs in shown for one in runs])
-    for runs in shown:
-        for one in runs:
-            page.run(one, folded=several)
+        page.together("All runs", every, drawn)
+    for one in drawn:
+        page.run(_whole(one), folded=several)
+
+
+def _best(runs: "list[Shown]") -> "list[Shown]":
+    """The few with the highest final returns, in their order."""
+
+    def final(one: "Shown") -> float:
+        return float(one.run.record["final"].get("return_mean", {}).get("mean", -math.inf))
+
+    kept = {one.folder for one in sorted(runs, key=final, reverse=True)[:SECTIONS]}
+    return [one for one in runs if one.folder in kept]
+
+
+@functools.cache
+def _usual(algorithm: str, environment: str) -> dict[str, Any]:
+    """All options by dotted key, as `algo=... env=...` alone would give them. Raises whatever is wrong with that."""
+    from rlexp.experiment.compose import compose
+    from rlexp.experiment.config import build
+    from rlexp.util.configs import choices
+    from rlexp.util.params import flat
+
+    words = [f"algo={algorithm}", f"env={environment}"]
+    if environment not in choices("env"):
+        words[1] = "env=gym"
+    return flat(build(compose(words)).plain)
 
 
 def _shown(name: str, folder: Path) -> "Shown":
+    """A run without what takes a while to find."""
     from rlexp.report.history import Run
     from rlexp.report.page.build import Shown
+
+    return Shown(name, folder, Run.read(folder), reference=None, differences=None)
+
+
+def _whole(shown: "Shown") -> "Shown":
     from rlexp.report.references import entry_of
 
-    run = Run.read(folder)
-    return Shown(name, folder, run, entry_of(run.about), _differences(run.config))
+    run = shown.run
+    return replace(shown, reference=entry_of(run.about), differences=_differences(run.config))
 
 
 def _differences(config: dict[str, Any]) -> "list[Difference] | None":
     """Options whose value is not what `algo=... env=...` alone would give; None where that cannot be said."""
-    from rlexp.experiment.compose import compose
-    from rlexp.experiment.config import build
     from rlexp.report.naming import names
-    from rlexp.util.configs import choices
     from rlexp.util.params import flat
 
-    algorithm, environment = names(config)
-    words = [f"algo={algorithm}", f"env={environment}"]
-    if environment not in choices("env"):
-        words[1] = "env=gym"
     try:
-        default = build(compose(words)).plain
+        usual = _usual(*names(config))
     except Exception:  # an algorithm of a plugin that is not installed, a key of before
         return None
-    usual = flat(default)
     here = flat(config)
     found = []
     for key, value in here.items():

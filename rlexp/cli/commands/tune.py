@@ -150,15 +150,16 @@ def _conclude(folder: Path, plan: "Plan", tuner: "Tuner", engine: "Engine") -> i
         say("\n".join(lines))
         print("error: no trial came to its end", file=sys.stderr)
         return 1
+    tuning.as_sweep(folder, plan, ranked)
     best = ranked[0]
     say(f"trial {best.number} is the best: {report.options(best.params)}")
     say(f"it and the default are now trained on {len(plan.fresh)} fresh seeds")
     code = launch.execute(tuning.confirmation(folder, plan, best.params), engine)
     kept = _keep(folder, plan, best.params)
     lines += ["", *_verdict(folder / tuning.CONFIRM), "", f"Its options: {kept}", ""]
-    (folder / "summary.md").write_text("\n".join(lines))
+    (folder / "tuning.md").write_text("\n".join(lines))
     say("\n".join(lines))
-    say(f"{folder / 'summary.md'}  {folder / 'tuning.png'}")
+    say(f"{folder / 'tuning.md'}  {folder / 'tuning.png'}")
     return code
 
 

@@ -83,10 +83,13 @@ class Page:
         self.charts = Charts()
         self.sections: list[Section] = []
 
-    def together(self, name: str, runs: Sequence[Shown], metric: str = "eval/return_mean") -> None:
-        """A section on several runs: one chart, one table."""
+    def together(
+        self, name: str, runs: Sequence[Shown], drawn: Sequence[Shown], metric: str = "eval/return_mean"
+    ) -> None:
+        """A section on several runs: one chart of those that are `drawn`, one table of all."""
         groups = []
         rows = []
+        places = {shown.folder for shown in drawn}
         clocks = {shown.run.clock for shown in runs}
         clock = "env_steps"  # what all algorithms count
         if len(clocks) == 1:
@@ -94,17 +97,21 @@ class Page:
         for place, shown in enumerate(runs):
             lines = shown.run.lines(metric, clock)
             averaged = shown.run.averaged(lines)
-            if lines:
+            if lines and shown.folder in places:
                 groups.append(Group(shown.name, {} if len(averaged) > 1 else lines, nth_colour(place), averaged))
             rows.append([shown.name, *_total(shown.run, metric)])
         section = Section(name, f"together-{len(self.sections)}")
         if groups:
             section.chart = self.charts.add(groups, CLOCKS[clock], metric.removeprefix("eval/").replace("_", " "))
+        if len(drawn) < len(runs):
+            section.note = f"Of {len(runs)} runs the {len(drawn)} with the highest returns are drawn, and shown below."
         section.table = Table(["run", "seeds", "mean", "95 % t-interval", "min", "max"], rows)
         self.sections.append(section)
 
-    def sweep(self, name: str, study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> None:
-        """A section on what a sweep's options did: parallel coordinates, and the table with the best marked."""
+    def sweep(
+        self, name: str, study: Mapping[str, Any], records: Sequence[Mapping[str, Any]], pictures: Sequence[Path] = ()
+    ) -> None:
+        """A section on what a sweep's options did: parallel coordinates, the table with the best marked, `pictures`."""
         arms = sweeps.arms(study, records)
         best = sweeps.best(arms)
         metric = study["metric"].removeprefix("eval/").replace("_", " ")
@@ -121,6 +128,7 @@ class Page:
             mean = _number(arm.mean) if arm.values else ""
             rows.append([*arm.options.values(), str(len(arm.values)), mean, interval, arm.missing, mark])
         section.table = Table([*sweeps.keys(study), "seeds", metric, "95 % t-interval", "not finished", "best"], rows)
+        section.pictures = [(file.name, _address(file, "image/png")) for file in pictures]
         self.sections.append(section)
 
     def run(self, shown: Shown, *, folded: bool = False) -> None:
