@@ -36,7 +36,8 @@ def sample(found: Found) -> str:
         return ""
     what = found.over if found.n > 1 else found.over.removesuffix("s")
     each = f", {found.episodes} episodes each" if found.episodes else ""
-    return f"{found.n} {what}{each}, {found.actions} actions"
+    actions = f", {found.actions} actions" if found.actions else ""
+    return f"{found.n} {what}{each}{actions}"
 
 
 def markdown(parts: Iterable[Part]) -> str:
