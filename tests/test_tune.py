@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from filelock import FileLock
 
 from rlexp.cli import main
 from rlexp.engines.serial import Serial
@@ -147,6 +148,11 @@ def test_a_failed_seed_is_a_failed_trial_and_no_more(tmp_path):
         (["algo=cmaes", "env=sphere", "+tune=cmase"], "tune=cmase: there is none such; did you mean 'cmaes'?"),
         (["algo=cmaes", "env=spere"], "spere"),
         (["algo=ppo", "+tune=cmaes"], "tune=cmaes: algo.population_size: there is no such option"),
+        (["algo=cmaes", "env=sphere", "seeds=[]"], "seeds: [] is empty"),
+        (["algo=cmaes", "env=sphere", "resume=x"], "resume=x: rlexp tune --resume FOLDER goes on"),
+        (["algo=cmaes", "env=sphere", "hydra.run.dir=x"], "hydra.run.dir=x: Hydra's"),
+        (["algo=cmaes", "env=sphere", "engine=submitit"], "engine=submitit: "),
+        (["--resume", "nowhere", "--fresh", "3"], "--fresh: a tuning keeps its options"),
         (["--resume", "nowhere"], "nowhere: no tuning's folder"),
         (["--resume", "nowhere", "algo=ppo"], "algo=ppo: a tuning keeps its options"),
     ],
@@ -158,6 +164,29 @@ def test_mistakes_cost_one_line_and_leave_nothing(words, line, tmp_path, monkeyp
     assert line in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tuning_at_work_is_not_resumed_beside_itself(tmp_path, capsys):
+    plan().write(tmp_path)
+    with FileLock(tmp_path / ".lock"):
+        assert main.main(["tune", "--resume", str(tmp_path)]) == 2
+    assert "another process is running in this folder" in capsys.readouterr().err
+    assert not (tmp_path / "journal.log").exists()
+
+
+def test_the_confirmation_is_continued_until_another_trial_is_the_best(tmp_path):
+    params = {"algo.eps": 0.5}
+    first = tuning.confirmation(tmp_path, plan(), params)
+    first.begin()
+    first.close(whole=False)
+    kept = tmp_path / "confirm" / "tuned" / "kept"
+    kept.touch()
+    again = tuning.confirmation(tmp_path, plan(), params)
+    assert again.is_study
+    assert kept.exists()
+    other = tuning.confirmation(tmp_path, plan(), {"algo.eps": 0.25})
+    assert not kept.exists()
+    assert other.runs[1][1].algo.eps == 0.25
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ from rlexp.experiment.probe import probe
 from rlexp.experiment.recorder import Recorder
 from rlexp.experiment.resume import resume
 from rlexp.experiment.work import Work
+from rlexp.report.records import read_study
 from rlexp.util import checkpoint
 from rlexp.util.errors import UserError
 from rlexp.util.files import in_one_line, read_yaml
@@ -266,12 +267,13 @@ def whole(trials: "list[optuna.trial.FrozenTrial]") -> "list[optuna.trial.Frozen
 
 
 def confirmation(folder: Path, plan: Plan, params: dict[str, Any]) -> Work:
-    """The study of what was found beside the default, on fresh seeds: new, or continued. Raises UserError."""
+    """The study of what was found beside the default, on fresh seeds: continued where it is of the same options, else
+    new. Raises UserError."""
     place = folder / CONFIRM
-    if (place / "study.yaml").is_file():  # written last
+    arms = {"default": [], "tuned": spaces.words(params)}
+    if (place / "study.yaml").is_file() and read_study(place)["arms"] == arms:
         return resume(place, [])
     shutil.rmtree(place, ignore_errors=True)
-    arms = {"default": [], "tuned": spaces.words(params)}
     seeds = f"seeds={plan.fresh}"
     place.mkdir()
     node = {"name": CONFIRM, "title": f"{folder.name}, fresh seeds", "metric": f"eval/{plan.metric}", "arms": arms}

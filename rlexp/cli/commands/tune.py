@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from rlexp.util.errors import UserError
 
 if TYPE_CHECKING:
+    from filelock import FileLock
+
     from rlexp.engines.base import Engine
     from rlexp.experiment.tuning import Plan, Tuner
 
@@ -17,6 +20,11 @@ SEEDS = [0, 1, 2, 3, 4]
 FRESH = 5
 FIRST_FRESH = 1000  # seeds of the confirmation, which no trial has seen
 PRUNE_AT = 0.2
+NO_PART = {  # words of main.py, and why a tuning refuses them
+    "resume": "rlexp tune --resume FOLDER goes on with a tuning",
+    "study": "has arms of its own; a tuning makes its trials of one run",
+    "hydra": "Hydra's sweepers and launchers have no part in a tuning",
+}
 
 
 def add(commands: Any) -> None:
@@ -25,11 +33,10 @@ def add(commands: Any) -> None:
     t = commands.add_parser("tune", help=about)
     t.add_argument("words", nargs="*", metavar="KEY=VALUE", help="as for main.py; +tune=NAME: the space in conf/tune/")
     t.add_argument("--trials", type=int, metavar="N", help=f"default {TRIALS}; with --resume it can grow")
-    t.add_argument("--fresh", type=int, default=FRESH, metavar="N", help="seeds of the confirmation (default 5)")
+    t.add_argument("--fresh", type=int, metavar="N", help=f"seeds of the confirmation (default {FRESH})")
     t.add_argument(
         "--prune-at",
         type=float,
-        default=PRUNE_AT,
         metavar="P",
         help=f"p-value at which a trial ends that is worse than the best one (default {PRUNE_AT}; 0: never)",
     )
@@ -39,6 +46,8 @@ def add(commands: Any) -> None:
 
 def tune(args: argparse.Namespace) -> int:
     """Exit codes are main.py's."""
+    from omegaconf import OmegaConf
+
     from rlexp.experiment import compose, former_names, overrides
     from rlexp.experiment.config import make_engine
     from rlexp.experiment.hydra_errors import composed
@@ -53,10 +62,8 @@ def tune(args: argparse.Namespace) -> int:
     if args.resume is not None:
         folder, plan = _resumed(args, rest)
     else:
-        folder, plan = _new(args, rest)
+        folder, plan = _new(args, rest, of_engine)
     config = composed([*plan.words, *of_engine])
-    from omegaconf import OmegaConf
-
     engine = make_engine(OmegaConf.to_container(config.engine, resolve=True))
     return _run(folder, plan, engine, config.workers, of_engine)
 
@@ -68,27 +75,39 @@ def _require_optuna() -> None:
         raise UserError("rlexp tune: the package optuna is not installed; pip install 'rlexp[tune]'") from None
 
 
-def _new(args: argparse.Namespace, words: list[str]) -> tuple[Path, "Plan"]:
+def _new(args: argparse.Namespace, words: list[str], of_engine: list[str]) -> tuple[Path, "Plan"]:
     """A new tuning's folder. Raises UserError before anything is written."""
+    from omegaconf import OmegaConf
+
     from rlexp.experiment import space
+    from rlexp.experiment.config import make_engine, seed_list
     from rlexp.experiment.folder import create
     from rlexp.experiment.hydra_errors import composed
     from rlexp.experiment.probe import probe
     from rlexp.experiment.tuning import Plan, run_of
 
+    for word in words:
+        key = word.lstrip("+~").partition("=")[0].split(".")[0].split("/")[0]
+        if key in NO_PART:
+            raise UserError(f"{word}: {NO_PART[key]}")
     named = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("tune=")]
     words = [word for word in words if not word.lstrip("+").startswith("tune=")]
     if not any(word.startswith("video") for word in words):
         words.append("video=none")
-    config = composed(words)
+    config = composed([*words, *of_engine])
+    plain: Any = OmegaConf.to_container(config, resolve=True)
+    make_engine(plain["engine"])
     name = named[-1] if named else config.algo._target_.split(".")[-2]
-    seeds = list(config.seeds) if any(word.startswith("seeds=") for word in words) else SEEDS
+    are_given = any(word.startswith("seeds=") for word in words)
+    seeds = seed_list(plain["seeds"]) if are_given else SEEDS
     words = [word for word in words if not word.startswith("seeds=")]
     trials = TRIALS if args.trials is None else args.trials
-    if trials < 1 or args.fresh < 1 or not 0 <= args.prune_at < 1:
+    fresh = FRESH if args.fresh is None else args.fresh
+    prune_at = PRUNE_AT if args.prune_at is None else args.prune_at
+    if trials < 1 or fresh < 1 or not 0 <= prune_at < 1:
         raise UserError("--trials and --fresh are at least 1, --prune-at lies from 0 to below 1")
     first = max(FIRST_FRESH, max(seeds) + 1)
-    plan = Plan(name, words, trials, seeds, [first + n for n in range(args.fresh)], args.prune_at)
+    plan = Plan(name, words, trials, seeds, [first + n for n in range(fresh)], prune_at)
     run = run_of(plan, [])
     space.space(space.read(name), run, name)
     probe(run)
@@ -103,8 +122,11 @@ def _resumed(args: argparse.Namespace, words: list[str]) -> tuple[Path, "Plan"]:
 
     from rlexp.experiment.tuning import Plan
 
-    if words:
-        raise UserError(f"{words[0]}: a tuning keeps its options; --resume takes --trials, engine= and workers=")
+    given = [f"--{name}" for name in ("fresh", "prune-at") if getattr(args, name.replace("-", "_")) is not None]
+    if words or given:
+        raise UserError(
+            f"{[*words, *given][0]}: a tuning keeps its options; --resume takes --trials, engine= and workers="
+        )
     plan = Plan.read(args.resume)
     if args.trials is not None:
         if args.trials < plan.trials:
@@ -119,20 +141,41 @@ def _run(folder: Path, plan: "Plan", engine: "Engine", workers: int | None, of_e
     from rlexp.experiment import space, tuning
     from rlexp.util.processes import cores
 
+    lock = _locked(folder)
+    is_new = not (folder / "journal.log").exists()
+    try:
+        engine.prepare(folder.resolve())
+    except BaseException:
+        if is_new:
+            shutil.rmtree(folder)
+        raise
     study = tuning.study_in(folder, plan)
     found = space.space(space.read(plan.name), tuning.run_of(plan, []), plan.name)
     say(str(folder))
     say(f"{plan.trials} trials of {len(plan.seeds)} seeds each over {', '.join(found)}")
     tuner = tuning.Tuner(folder, plan, study, found, workers or cores(), say)
     again = shlex.join(["rlexp", "tune", "--resume", str(folder), *of_engine])
-    engine.prepare(folder.resolve())
     try:
         engine.run(tuner.next_job, tuner.handle)
     except BaseException:
         tuner.leave()
         print(f"interrupted; continue with: {again}", file=sys.stderr)
         raise
-    return _conclude(folder, plan, tuner, engine)
+    code = _conclude(folder, plan, tuner, engine)
+    lock.release()
+    return code
+
+
+def _locked(folder: Path) -> "FileLock":
+    """Refuse a tuning at which another process is at work. The lock ends with the process, however it ends."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise UserError(f"--resume {folder}: another process is running in this folder") from None
+    return lock
 
 
 def _conclude(folder: Path, plan: "Plan", tuner: "Tuner", engine: "Engine") -> int:
