@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from rlexp.report import style
 from rlexp.util import stats
@@ -26,7 +26,6 @@ def table(study: "optuna.Study", best_first: "list[optuna.trial.FrozenTrial]", m
     lines = [f"{len(trials)} trials: {len(best_first)} whole, {early} ended early, {len(failed)} failed.", ""]
     lines += [f"- trial {one.number} failed: {one.user_attrs['failed']}" for one in failed] + [""] * bool(failed)
     lines += [
-        "",
         f"| trial | seeds | {metric.replace('_', ' ')} | 95 % t-interval | options |",
         "|---|---|---|---|---|",
     ]
@@ -84,6 +83,7 @@ def _history(axes: Axes, trials: "list[optuna.trial.FrozenTrial]", label: str) -
     best = itertools.accumulate(_values(kept), max)
     axes.plot([one.number for one in kept], list(best), "-", drawstyle="steps-post", label="best so far")
     axes.set_xlabel("trial")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(label)
     axes.legend(fontsize="small")
 

@@ -139,6 +139,7 @@ def _resumed(args: argparse.Namespace, words: list[str]) -> tuple[Path, "Plan"]:
 def _run(folder: Path, plan: "Plan", engine: "Engine", workers: int | None, of_engine: list[str]) -> int:
     from rlexp.cli.progress import say
     from rlexp.experiment import space, tuning
+    from rlexp.util.configs import config_dirs
     from rlexp.util.processes import cores
 
     lock = _locked(folder)
@@ -154,7 +155,8 @@ def _run(folder: Path, plan: "Plan", engine: "Engine", workers: int | None, of_e
     say(str(folder))
     say(f"{plan.trials} trials of {len(plan.seeds)} seeds each over {', '.join(found)}")
     tuner = tuning.Tuner(folder, plan, study, found, workers or cores(), say)
-    again = shlex.join(["rlexp", "tune", "--resume", str(folder), *of_engine])
+    dirs = [f"--config-dir={own}" for own in config_dirs]
+    again = shlex.join(["rlexp", "tune", "--resume", str(folder), *dirs, *of_engine])
     try:
         engine.run(tuner.next_job, tuner.handle)
     except BaseException:
