@@ -15,8 +15,10 @@ from rlexp.algos import rlhf
 from rlexp.algos.rlhf import RLHF, RewardNet, RLHFPolicy, predicted_sums, reward_loss, steps_of
 from rlexp.buffers.preferences import Pairs
 from rlexp.buffers.trajectories import Trajectories
+from rlexp.cli import main
 from rlexp.cli.commands import rlhf as rlhf_commands
 from rlexp.datasets.formats import read
+from rlexp.engines.serial import Serial
 from rlexp.envs.make import describe
 from rlexp.envs.make import make as make_env
 from rlexp.experiment.task import make_task
@@ -26,7 +28,7 @@ from rlexp.rollout.collector import collect_steps
 from rlexp.rollout.score import evaluate
 from rlexp.util import checkpoint, seeding, stats
 from rlexp.util.errors import UserError
-from tests.helpers import ROOT, built, toy, train
+from tests.helpers import ROOT, built, run_on, toy, train, work_in
 
 NOTHING = -1e9  # as a reward
 
@@ -405,6 +407,22 @@ def test_novices_episodes_as_a_file_for_behaviour_cloning(finished, tmp_path):
         rlexp("novices", finished, "--export", tmp_path / "demos.npz")
     with pytest.raises(UserError, match=r"end in \.npz"):
         rlexp("novices", finished / "seed_0", "--export", tmp_path / "demos.pkl")
+
+
+def test_cloning_of_the_same_episodes_is_one_command(tmp_path, capsys):
+    run = built("algo=rlhf", "env=cartpole200", *SMALL, "video=none", "logger=none", "train.eval_episodes=1")
+    work = work_in(tmp_path / "run", run)
+    run_on(Serial(Serial.Config()), work, work.jobs())
+    few = ["train.budget=4", "train.eval_every=2", "train.eval_episodes=2", "algo.log_every=2", "logger=none"]
+    assert main.main(["clone", str(work.path), *few]) == 0
+    said = capsys.readouterr().out
+    assert "| seed | RLHF | cloning of the same episodes |" in said
+    (arm,) = work.path.glob("clone/*/*/seed_0/run.json")
+    clone = json.loads(arm.read_text())["seeds"]["0"]["final"]["return_mean"]
+    learned = json.loads((work.path / "run.json").read_text())["seeds"]["0"]["final"]["return_mean"]
+    assert f"| 0 | {learned:.1f} | {clone:.1f} |" in said
+    assert main.main(["clone", str(work.path)]) == 2
+    assert "is there already" in capsys.readouterr().err
 
 
 def test_every_novice_is_scored_and_the_best_found(finished, capsys):

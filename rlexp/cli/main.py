@@ -10,6 +10,7 @@ from rlexp.cli import launch
 from rlexp.cli.commands import (
     check,
     chunks,
+    clone,
     compare,
     courses,
     data,
@@ -34,7 +35,7 @@ from rlexp.util.output import steady
 # In the order of `rlexp --help`.
 COMMANDS = (
     *(tune, evaluate, check, listing, runs, watch, refresh, compare, report, pictures),
-    *(targets, chunks, preferences, rlhf, data, courses, track, doctor),
+    *(targets, chunks, preferences, rlhf, clone, data, courses, track, doctor),
 )
 PICTURES = (".png", ".svg", ".pdf")
 MOST = 1_000_000  # episodes, trajectories, pairs and environments of one command

@@ -58,9 +58,9 @@ def study(config: DictConfig, name: str, overrides: list[str]) -> Work:
     arms = _Arms()
     for arm in words:
         with said_of(f"arm {arm} of study={name}"):
-            config = composed(words[arm])
-            arms.add(arm, build(config), f"arm {arm}: ")
-            arms.notes |= dict.fromkeys(alone(config.seeds))
+            of_arm = composed(words[arm])
+            arms.add(arm, build(of_arm), f"arm {arm}: ")
+            arms.notes |= dict.fromkeys(alone(of_arm.seeds))
     return arms.work(create(_root(config), f"study_{name}"), {"name": name, **node})
 
 

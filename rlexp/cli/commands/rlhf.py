@@ -63,7 +63,7 @@ def novices(args: argparse.Namespace) -> int:
     if args.export:
         return _export(args)
     rows = []
-    for seed in _seeds(args.folder):
+    for seed in seeds_of(args.folder):
         scores = _novice_scores(seed, args)
         best = max(scores)
         rows.append({"seed": seed.name, "scores": scores, "best": best})
@@ -101,7 +101,7 @@ def reward(args: argparse.Namespace) -> int:
 
     rows = []
     clouds = []
-    for seed in _seeds(args.folder):
+    for seed in seeds_of(args.folder):
         learned, held_out = _predictions(seed)
         points = {"learned from": learned.points, "held out": held_out.points}
         clouds.append(scatter.Cloud(seed.name, points))
@@ -115,7 +115,7 @@ def reward(args: argparse.Namespace) -> int:
     print("|---|---|---|---|---|---|")
     for row in rows:
         print(_line(row))
-    behind = [seed.name for seed in _seeds(args.folder) if _algo(seed)["fits_left"]]
+    behind = [seed.name for seed in seeds_of(args.folder) if _algo(seed)["fits_left"]]
     if behind:
         print(f"{', '.join(behind)}: ended before the latest comparisons had been learned from")
     print(picture)
@@ -175,7 +175,7 @@ def _line(row: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _seeds(folder: Path) -> list[Path]:
+def seeds_of(folder: Path) -> list[Path]:
     """A run's seed folders, or the one that `folder` is."""
     from rlexp.policies.files import find_policy
 
@@ -204,21 +204,12 @@ def _novices(seed: Path) -> list[dict[str, Any]]:
 
 def _export(args: argparse.Namespace) -> int:
     """Write the compared episodes of one seed as npz."""
-    import numpy as np
-
-    from rlexp.buffers.trajectories import Trajectories
-    from rlexp.policies.files import load_policy
-
     if args.export.suffix != ".npz":
         raise UserError(f"{args.export}: must end in .npz")
     if not (args.folder / "checkpoints").is_dir():
         example = args.folder / "seed_0"
         raise UserError(f"{args.folder}: --export takes one seed's folder, such as {example}")
-    parts = _novices(args.folder)
-    episodes = Trajectories.join([Trajectories(**columns) for columns in parts])
-    limit = load_policy(args.folder).env.time_limit
-    arrays: dict[str, Any] = flat(episodes, limit)
-    np.savez_compressed(args.export, **arrays)
+    episodes = write_episodes(args.folder, args.export)
     steps = int(episodes.length_E.sum())
     mean = episodes.return_E.mean()
     if args.json:
@@ -226,6 +217,19 @@ def _export(args: argparse.Namespace) -> int:
     else:
         print(f"{len(episodes)} episodes, {steps:,} steps, mean return {mean:.1f}")
     return 0
+
+
+def write_episodes(seed: Path, file: Path) -> "Trajectories":
+    """Write the episodes that the seed in the folder `seed` compared as npz; returns them. Raises UserError."""
+    import numpy as np
+
+    from rlexp.buffers.trajectories import Trajectories
+    from rlexp.policies.files import load_policy
+
+    episodes = Trajectories.join([Trajectories(**columns) for columns in _novices(seed)])
+    arrays: dict[str, Any] = flat(episodes, load_policy(seed).env.time_limit)
+    np.savez_compressed(file, **arrays)
+    return episodes
 
 
 def flat(episodes: "Trajectories", limit: int | None) -> "dict[str, np.ndarray]":

@@ -1,0 +1,63 @@
+"""`rlexp clone`: behaviour cloning of the episodes that an RLHF run compared, beside what it made of them."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rlexp.util.errors import UserError
+
+FOLDER = "clone"  # in the run's folder
+
+
+def add(commands: Any) -> None:
+    """Add `clone` to the parser's commands."""
+    about = "train behaviour cloning on the episodes that an RLHF run compared, and say how the two score"
+    parser = commands.add_parser("clone", help=about)
+    parser.add_argument("folder", type=Path, metavar="RUN", help="a run with algo=rlhf")
+    parser.add_argument("words", nargs="*", metavar="KEY=VALUE", help="further options of the cloning")
+    parser.set_defaults(run=clone)
+
+
+def clone(args: argparse.Namespace) -> int:
+    """A study in RUN/clone, an arm for each seed's episodes, and a table. Exit codes are main.py's."""
+    from omegaconf import OmegaConf
+
+    from rlexp.cli import launch
+    from rlexp.cli.commands.rlhf import seeds_of, write_episodes
+    from rlexp.cli.progress import say
+    from rlexp.experiment import former_names, plan
+    from rlexp.experiment.config import make_engine
+    from rlexp.experiment.hydra_errors import composed
+    from rlexp.report.naming import names
+    from rlexp.report.records import read_config, read_record
+
+    place = args.folder / FOLDER
+    if place.exists():
+        raise UserError(f"{place}: is there already; delete it to clone anew")
+    seeds = seeds_of(args.folder)
+    _, environment = names(read_config(args.folder))
+    common = ["algo=bc", f"env={environment}", "train.eval_sampled=true", "video=none"]
+    arms = {seed.name: [f"buffer.path={place / f'{seed.name}.npz'}", f"seeds=[{number(seed)}]"] for seed in seeds}
+    node = {"title": f"Cloning of what {args.folder.name} compared", "metric": "eval/return_mean"}
+    config = composed([*common, *former_names.translated(args.words)])
+    place.mkdir()
+    for seed in seeds:
+        write_episodes(seed, place / f"{seed.name}.npz")
+    study = OmegaConf.create({"runs": str(place), "study": {**node, "common": common, "arms": arms}})
+    work = plan.study(study, FOLDER, args.words)
+    code = launch.execute(work, make_engine(OmegaConf.to_container(config.engine, resolve=True)))
+    record = read_record(args.folder)
+    say("| seed | RLHF | cloning of the same episodes |\n|---|---|---|")
+    for seed in seeds:
+        say(f"| {number(seed)} | {_final(record, seed)} | {_final(read_record(work.path / seed.name), seed)} |")
+    return code
+
+
+def number(seed: Path) -> str:
+    """Of the seed whose folder this is."""
+    return seed.name.removeprefix("seed_")
+
+
+def _final(record: dict[str, Any], seed: Path) -> str:
+    final = record["seeds"][number(seed)].get("final") or {}
+    return f"{final['return_mean']:.1f}" if "return_mean" in final else ""
