@@ -47,6 +47,10 @@ def test_spaces_of_ours_lie_within_what_is_declared(name):
     assert name in ALGOS
 
 
+def test_what_is_typed_is_not_searched():
+    assert set(tuning.searched(plan(words=[*WORDS, "algo.eps=0.3"]))) == set(tuning.searched(plan())) - {"algo.eps"}
+
+
 def test_a_bound_that_is_left_out_is_the_declared_one():
     run = built("algo=ppo")
     found = space.space({"algo.gae_lambda": {"low": 0.8}, "policy.hidden": {"choices": [[64, 64], [8]]}}, run, "mine")

@@ -30,7 +30,9 @@ def read(name: str) -> dict[str, Any]:
     file = find("tune", name)
     if file is None:
         known = choices("tune")
-        raise UserError(f"tune={name}: there is none such{did_you_mean(nearest(name, known))}; {', '.join(known)}")
+        raise UserError(
+            f"tune={name}: there is none such{did_you_mean(nearest(name, known))}; there are {', '.join(known)}"
+        )
     node = read_yaml(file)
     if not isinstance(node, dict) or not isinstance(node.get("space"), dict) or not node["space"]:
         raise UserError(f"{file}: has no space of options, such as space: {{algo.lr: {{low: 1e-5, high: 1e-2}}}}")

@@ -3,7 +3,7 @@
     <folder>/tune.yaml      what is searched, as it was typed
              journal.log    Optuna's record of all trials: the truth about the search
              0007/          a trial's run folder
-             study.yaml     at the end: the whole trials as a sweep, for reports
+             study.yaml     the whole trials as a sweep, for lists and reports
              confirm/       a study of two arms on fresh seeds: the default, and what was found
 
 A trial's seeds are trained one after another, and each one's score is reported: a trial that is worse than the best one
@@ -224,6 +224,7 @@ class Tuner:
             self.study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
             self.study.tell(trial, value)
+            as_sweep(self.folder, self.plan, self.study)
         self.say(self._line(trial.number))
 
     def _line(self, number: int) -> str:
@@ -242,13 +243,26 @@ class Tuner:
         return f"trial {number:4d}  {over}/{self.plan.trials}  {said}{top}"
 
 
+def searched(plan: Plan) -> dict[str, Any]:
+    """The distributions of the plan's space, without those options that were typed. Raises UserError."""
+    node = spaces.read(plan.name)
+    typed = {word.lstrip("+").partition("=")[0] for word in plan.words}
+    left = {key: facts for key, facts in node.items() if key not in typed}
+    if not left:
+        raise UserError(f"tune={plan.name}: all that it searches was typed: {', '.join(node)}")
+    return spaces.space(left, run_of(plan, []), plan.name)
+
+
 def trial_name(trial: Any) -> str:
     """Of its run folder."""
     return f"{trial.number:04d}"
 
 
-def as_sweep(folder: Path, plan: Plan, ranked: "list[optuna.trial.FrozenTrial]") -> None:
-    """Let the whole trials be a sweep, which lists and reports know."""
+def as_sweep(folder: Path, plan: Plan, study: "optuna.Study") -> None:
+    """Let the whole trials, once there is one, be a sweep, which lists and reports know."""
+    ranked = whole(study.get_trials(deepcopy=False))
+    if not ranked:
+        return
     node = {
         "name": plan.name,
         "title": f"Trials of {folder.name} on all their seeds",

@@ -29,6 +29,8 @@ def table(study: "optuna.Study", best_first: "list[optuna.trial.FrozenTrial]", m
         f"| trial | seeds | {metric.replace('_', ' ')} | 95 % t-interval | options |",
         "|---|---|---|---|---|",
     ]
+    if len(best_first) > TOP:
+        lines.insert(1, f"The best {TOP} of those that are whole:")
     for one in best_first[:TOP]:
         values = list(one.intermediate_values.values())
         mean, half = stats.t_interval(values)

@@ -79,12 +79,11 @@ def _new(args: argparse.Namespace, words: list[str], of_engine: list[str]) -> tu
     """A new tuning's folder. Raises UserError before anything is written."""
     from omegaconf import OmegaConf
 
-    from rlexp.experiment import space
     from rlexp.experiment.config import make_engine, seed_list
     from rlexp.experiment.folder import create
     from rlexp.experiment.hydra_errors import composed
     from rlexp.experiment.probe import probe
-    from rlexp.experiment.tuning import Plan, run_of
+    from rlexp.experiment.tuning import Plan, run_of, searched
 
     for word in words:
         key = word.lstrip("+~").partition("=")[0].split(".")[0].split("/")[0]
@@ -109,7 +108,7 @@ def _new(args: argparse.Namespace, words: list[str], of_engine: list[str]) -> tu
     first = max(FIRST_FRESH, max(seeds) + 1)
     plan = Plan(name, words, trials, seeds, [first + n for n in range(fresh)], prune_at)
     run = run_of(plan, [])
-    space.space(space.read(name), run, name)
+    searched(plan)
     probe(run)
     folder = create(Path(config.runs).expanduser(), f"tune_{run.name}")
     plan.write(folder)
@@ -138,7 +137,7 @@ def _resumed(args: argparse.Namespace, words: list[str]) -> tuple[Path, "Plan"]:
 
 def _run(folder: Path, plan: "Plan", engine: "Engine", workers: int | None, of_engine: list[str]) -> int:
     from rlexp.cli.progress import say
-    from rlexp.experiment import space, tuning
+    from rlexp.experiment import tuning
     from rlexp.util.configs import config_dirs
     from rlexp.util.processes import cores
 
@@ -151,7 +150,7 @@ def _run(folder: Path, plan: "Plan", engine: "Engine", workers: int | None, of_e
             shutil.rmtree(folder)
         raise
     study = tuning.study_in(folder, plan)
-    found = space.space(space.read(plan.name), tuning.run_of(plan, []), plan.name)
+    found = tuning.searched(plan)
     say(str(folder))
     say(f"{plan.trials} trials of {len(plan.seeds)} seeds each over {', '.join(found)}")
     tuner = tuning.Tuner(folder, plan, study, found, workers or cores(), say)
@@ -189,13 +188,13 @@ def _conclude(folder: Path, plan: "Plan", tuner: "Tuner", engine: "Engine") -> i
 
     ranked = tuning.whole(tuner.study.get_trials(deepcopy=False))
     report.picture(tuner.study, folder / "tuning.png", folder.name, plan.metric)
-    lines = [f"# {folder.name}", "", f"`rlexp tune {shlex.join(plan.words)}`, space conf/tune/{plan.name}.yaml", ""]
+    typed = shlex.join([*plan.words, f"seeds={plan.seeds}", f"+tune={plan.name}"])
+    lines = [f"# {folder.name}", "", f"`rlexp tune {typed} --trials {plan.trials} --prune-at {plan.prune_at:g}`", ""]
     lines += report.table(tuner.study, ranked, plan.metric)
     if not ranked:
         say("\n".join(lines))
         print("error: no trial came to its end", file=sys.stderr)
         return 1
-    tuning.as_sweep(folder, plan, ranked)
     best = ranked[0]
     say(f"trial {best.number} is the best: {report.options(best.params)}")
     say(f"it and the default are now trained on {len(plan.fresh)} fresh seeds")
