@@ -89,7 +89,7 @@ def test_eval_takes_checkpoints_and_seeds_and_best(run, capsys):
         (["eval", "{run}/curve.csv"], "cannot be read as a checkpoint"),
         (["eval", "{run}/seed_0/videos"], "no such"),
         (["list", "nowhere"], "nowhere: no such folder"),
-        (["lst"], "rlexp lst: no such command; did you mean 'list'? (there are train, eval, check, list,"),
+        (["lst"], "rlexp lst: no such command; did you mean 'list'? (there are train, tune, eval, check, list,"),
         (["eval", "{run}", "--bset"], "--bset: rlexp eval knows no such option; did you mean '--best'?"),
         (["reach", "{run}", "high"], "rlexp reach: bar: invalid float value: 'high'"),
         (["curves", "{run}", "--out", "/proc/x.png"], "/proc/"),

@@ -74,8 +74,8 @@ def test_command_draws(place, capsys):
     two = Image.open(file).size
     run(capsys, "info", "lineworld/medium", "--plot", file)
     assert Image.open(file).size != two
-    assert run(capsys, "info", "lineworld/medium", "--plot", "x.pdf")[2].startswith(
-        "error: --plot: x.pdf must end in .png"
+    assert run(capsys, "info", "lineworld/medium", "--plot", "x.gif")[2].startswith(
+        "error: --plot: x.gif must end in .png"
     )
 
 

@@ -131,7 +131,7 @@ WRONG = [  # what is typed, what the line must hold
     ("resume=runs/nope", "no run folder"),
     ("--multirum", "unknown flag; did you mean '--multirun'"),
     ("-m algo=vpg,ppo algo.lr=-1", "algo.lr: must be > 0"),
-    ("-m algo=vpg,ppo resume=x", "cannot be swept"),
+    ("-m algo=vpg,ppo resume=x", "write it without -m"),
     ("algo.lr=-1 -m algo=vpg,ppo", "algo.lr: must be > 0"),
     ("++resume=x", "takes no flag and no plus"),
     ("--cfg nothing", "invalid choice"),
@@ -172,7 +172,7 @@ def test_one_line_exit_2_nothing_written(typed, said, tmp_path, monkeypatch, cap
 
 
 def test_a_run_that_is_interrupted_before_it_begins_leaves_nothing(tmp_path, monkeypatch, capsys):
-    def stopped(self):
+    def stopped(self, origin):
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)

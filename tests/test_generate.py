@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ class Clockwork(Unsaved):
 
 
 def test_policies_with_a_memory_begin_each_episode_anew(place, monkeypatch):
-    monkeypatch.setattr(shards, "_policy", lambda *_: Clockwork())
+    monkeypatch.setattr(shards, "loaded", lambda share: SimpleNamespace(policy=Clockwork()))
     data = play(Share(place / "policies" / "good.safetensors", None, 40, False))
     action_ET = data.action.reshape(40, 20)
     assert np.array_equal(action_ET, (action_ET[:, :1] + np.arange(20)) % 3)
@@ -127,7 +128,7 @@ def test_episodes_of_every_length_are_kept(place, monkeypatch):
         def act(self, obs_BO):
             return self.rng.integers(2, size=self.batch)
 
-    monkeypatch.setattr(shards, "_policy", lambda *_: Fair())
+    monkeypatch.setattr(shards, "loaded", lambda share: SimpleNamespace(policy=Fair()))
     monkeypatch.setattr(shards, "STEPS", 60)
     data = play(Share(place / "policies" / "good.safetensors", 20_000, None, False), env=cartpole)
     assert data.length_E.mean() == pytest.approx(22.3, abs=1.2)  # of random actions; std 12 / sqrt(900) = 0.4
@@ -198,6 +199,7 @@ def alive(pid):
 ENDLESS = """
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from rlexp.cli import main
 from rlexp.datasets import recipes
 from rlexp.util import paths
