@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlexp.cli.launch import _terminate, execute
+from rlexp.cli.launch import _terminate, execute, main
 from rlexp.engines.serial import Serial
 from rlexp.experiment import plan, status
 from rlexp.experiment.compose import compose
@@ -175,7 +175,8 @@ def test_interrupted_and_resumed_is_uninterrupted(script, number, tmp_path):
     assert "already finished" in again.stdout
 
 
-def test_resume_refuses_what_would_alter_the_past(tmp_path):
+def test_resume_refuses_what_would_alter_the_past(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     command("main.py", "env=lineworld", "train.budget=4000", "seeds=[0]", *QUIET, cwd=tmp_path)
     run = only_run(tmp_path).relative_to(tmp_path)
     for words, said in (
@@ -189,8 +190,10 @@ def test_resume_refuses_what_would_alter_the_past(tmp_path):
         ("train.budget=100", "can grow, not shrink"),
         ("seeds=[1]", "can be added, not dropped"),
     ):
-        done = command("main.py", f"resume={run}", words, cwd=tmp_path)
-        assert (done.returncode, said in done.stderr, done.stderr.count("\n")) == (2, True, 1), done.stderr
+        monkeypatch.setattr(sys, "argv", ["main.py", f"resume={run}", words])
+        code = main()
+        err = capsys.readouterr().err
+        assert (code, said in err, err.count("\n")) == (2, True, 1), err
     grown = command("main.py", f"resume={run}", "train.budget=8000", "seeds=[0,1]", cwd=tmp_path)
     assert grown.returncode == 0, grown.stderr
     checkpoint = max((tmp_path / run / "seed_0" / "checkpoints").glob("step_*"))
