@@ -13,8 +13,9 @@ from rlexp.cli.progress import Board
 from rlexp.engines.serial import Serial
 from rlexp.experiment import overrides, status
 from rlexp.experiment.job import SeedJob
+from rlexp.report import sweeps
 from rlexp.report.history import folders
-from rlexp.report.page.coordinates import places
+from rlexp.report.page.coordinates import apart, places
 from rlexp.util.errors import UserError
 from rlexp.util.files import read_json, read_yaml
 from tests.helpers import QUIET, metrics
@@ -246,3 +247,10 @@ def test_values_of_an_option_stand_in_their_order():
     assert places(["1", "2", "4"]) == {"1": 0.0, "2": 1 / 3, "4": 1.0}
     assert places(["ppo", "vpg", "ppo"]) == {"ppo": 0.0, "vpg": 1.0}
     assert places(["ppo"]) == {"ppo": 0.5}
+
+
+def test_numbers_that_somebody_drew_are_short_and_texts_of_an_axis_lie_apart():
+    study = {"metric": "eval/return_mean", "sweep": ["algo.lr"], "arms": {"a": ["algo.lr=0.0005808226670342516"]}}
+    (arm,) = sweeps.arms(study, [{"seeds": {}, "final": {}}])
+    assert arm.options == {"algo.lr": "0.0005808"}
+    assert list(apart({"high": 1.0, "near": 0.01, "low": 0.0, "middle": 0.5})) == ["low", "middle", "high"]

@@ -10,13 +10,15 @@ from typing import Any
 from rlexp.report.words import phrase
 from rlexp.util import stats
 
+LONG = 8  # characters of a number
+
 
 @dataclass(frozen=True)
 class Arm:
     """One arm, and how its seeds came out."""
 
     folder: str  # its name in the study's folder
-    options: dict[str, str]  # what varies, as it was typed; empty in a study
+    options: dict[str, str]  # what varies, as it was typed, long numbers by four digits; empty in a study
     env: str
     values: list[float]  # the final metric of each seed that is done
     score: float | None  # mean of the seeds' normalised ones
@@ -56,7 +58,7 @@ def arms(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list
     name = study["metric"].removeprefix("eval/")
     found = []
     for (folder, words), record in zip(study["arms"].items(), records, strict=True):
-        values = [word.partition("=")[2] for word in words]
+        values = [_short(word.partition("=")[2]) for word in words]
         options = dict(zip(keys(study), values, strict=False))
         seeds = record["seeds"].values()
         finals = [facts.get("final") or {} for facts in seeds if facts["status"] == "done"]
@@ -68,6 +70,14 @@ def arms(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list
         verdict = phrase(judged["verdict"], judged["reference"]) if judged else ""
         found.append(Arm(folder, options, record.get("env", ""), scored, score, failed, unfinished, verdict))
     return found
+
+
+def _short(value: str) -> str:
+    """Of a number that somebody drew, what one can read."""
+    try:
+        return f"{float(value):.4g}" if len(value) > LONG else value
+    except ValueError:
+        return value
 
 
 def best(arms: Sequence[Arm]) -> list[Arm]:

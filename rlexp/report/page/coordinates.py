@@ -12,6 +12,8 @@ from bokeh.transform import linear_cmap
 from rlexp.report.sweeps import Arm
 
 TICKS = 5  # at most, of the result's axis
+GAP = 0.06  # of an axis, between two texts
+MANY = 6  # names of axes that stand side by side
 
 
 def coordinates(arms: Sequence[Arm], metric: str, name: str) -> figure | None:
@@ -47,8 +49,10 @@ def coordinates(arms: Sequence[Arm], metric: str, name: str) -> figure | None:
     ends = {f"{value:.4g}": (value - low) / width for value in np.linspace(low, high, TICKS)}
     for x, ticks in enumerate([*axes, ends]):
         plot.segment(x, -0.02, x, 1.02, line_color="#888888", line_width=1)
-        for text, y in ticks.items():
+        for text, y in apart(ticks).items():
             plot.text([x], [y], [text], x_offset=5, text_baseline="middle", text_font_size="11px")
+    if len(keys) > MANY:
+        plot.xaxis.major_label_orientation = 0.4
     plot.xaxis.ticker = list(range(len(keys) + 1))
     plot.xaxis.major_label_overrides = dict(enumerate([*keys, metric]))
     plot.yaxis.visible = False
@@ -72,3 +76,12 @@ def places(values: Sequence[str]) -> dict[str, float]:
     if width == 0 or not math.isfinite(width):
         return dict.fromkeys(distinct, 0.5)
     return {text: (number - low) / width for text, number in numbers.items()}
+
+
+def apart(ticks: dict[str, float]) -> dict[str, float]:
+    """Those of an axis's ticks whose texts do not lie over one another, the lowest first."""
+    kept: dict[str, float] = {}
+    for text, y in sorted(ticks.items(), key=lambda tick: tick[1]):
+        if not kept or y - max(kept.values()) >= GAP:
+            kept[text] = y
+    return kept
