@@ -184,7 +184,7 @@ def test_the_counters_of_an_interrupted_seed_are_of_one_moment(tmp_path, monkeyp
     assert {name: facts[name] for name in ("step", "env_steps", "updates")} == {
         name: last[name] for name in ("step", "env_steps", "updates")
     }
-    assert (facts["status"], facts["message"]) == ("interrupted", "interrupted at step 3")
+    assert (facts["status"], facts["message"]) == ("interrupted", "interrupted at step 3; goes on from step 3")
     assert status.read(work.path / "seed_1")["message"] == "not begun"
 
 

@@ -146,7 +146,9 @@ def _interrupt(folder: Folder) -> bool:
             reached = {"step": facts["step"], **folder.counters(seed)}
             message = "not begun"
             if facts["status"] == "running":
-                message = f"interrupted at step {reached['step']:,}"
+                message = (
+                    f"interrupted at step {reached['step']:,}; goes on from {SeedJob(folder.path, int(seed)).reached()}"
+                )
             status.update(folder.seed(seed), status="interrupted", message=message, **reached)
     return cut
 
