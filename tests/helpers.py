@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rlexp.envs.make import describe
 from rlexp.experiment.compose import compose
 from rlexp.experiment.config import RunConfig, build
 from rlexp.experiment.folder import Folder
+from rlexp.experiment.job import SeedJob
 from rlexp.experiment.recorder import Recorder
 from rlexp.experiment.work import Work
 from rlexp.nn.actors import PolicyConfig
@@ -84,3 +86,12 @@ def run_on(engine, work, jobs):
     engine.run(one_by_one(jobs), handle)
     work.close(whole=True)
     return told
+
+
+@dataclass(frozen=True)
+class Raising(SeedJob):
+    """A seed that raises after its first event."""
+
+    def run(self):
+        yield next(super().run())
+        raise ValueError("of its own")

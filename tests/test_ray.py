@@ -25,7 +25,7 @@ from rlexp.experiment.job import SeedJob
 from rlexp.experiment.recorder import Recorder
 from rlexp.experiment.resume import engine_of
 from rlexp.util.errors import UserError
-from tests.helpers import ALGOS, QUIET, ROOT, command, metrics, run_on, toy, work_in
+from tests.helpers import ALGOS, QUIET, ROOT, Raising, command, metrics, run_on, toy, work_in
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="pip install 'rlexp[ray]'")
 
@@ -51,15 +51,6 @@ class Doomed(SeedJob):
     def run(self):
         os.kill(os.getpid(), signal.SIGKILL)
         yield
-
-
-@dataclass(frozen=True)
-class Raising(SeedJob):
-    """A seed that raises after its first event."""
-
-    def run(self):
-        yield next(super().run())
-        raise ValueError("of its own")
 
 
 @needs_ray

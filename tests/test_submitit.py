@@ -17,7 +17,7 @@ from rlexp.experiment import status
 from rlexp.experiment.config import make_engine
 from rlexp.experiment.job import SeedJob
 from rlexp.util.errors import UserError
-from tests.helpers import ALGOS, metrics, run_on, toy, work_in
+from tests.helpers import ALGOS, Raising, metrics, run_on, toy, work_in
 
 needs_submitit = pytest.mark.skipif(importlib.util.find_spec("submitit") is None, reason="pip install 'rlexp[slurm]'")
 
@@ -40,15 +40,6 @@ class Stopped(SeedJob):
             if event.kind == "evaluation" and len(attempts) <= self.times and self.reached() != began:
                 os.kill(os.getpid(), signal.SIGUSR2)
                 time.sleep(10)  # the signal's handler ends this
-
-
-@dataclass(frozen=True)
-class Raising(SeedJob):
-    """A seed that raises after its first event."""
-
-    def run(self):
-        yield next(super().run())
-        raise ValueError("of its own")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def single(config: DictConfig) -> Work:
     probed = probe(run)
     said = [*alone(config.seeds), *notes(run), *_warnings(probed)]
     path = create(_root(config), run.name)
-    return Work(path, [(_folder(path, run, probed.inputs), run)], notes=said)
+    return Work(path, [(new_folder(path, run, probed.inputs), run)], notes=said)
 
 
 def _root(config: DictConfig) -> Path:
@@ -55,7 +55,7 @@ def study(config: DictConfig, name: str, overrides: list[str]) -> Work:
     if "seeds" in node:
         common.append(f"seeds={node['seeds']}")
     words = {arm: _words_of_arm([*common, *own], overrides) for arm, own in node["arms"].items()}
-    arms = _Arms()
+    arms = Arms()
     for arm in words:
         with said_of(f"arm {arm} of study={name}"):
             of_arm = composed(words[arm])
@@ -67,7 +67,7 @@ def study(config: DictConfig, name: str, overrides: list[str]) -> Work:
 def sweep(of: Sweep, first: DictConfig) -> Work:
     """A new sweep: a study whose arms are the combinations of options, of which `first` is composed already. Raises
     UserError before anything is written."""
-    arms = _Arms()
+    arms = Arms()
     kept: dict[str, list[str]] = {}
     found: dict[str, str] = {}  # by what a combination comes to, how it was written
     for number, words in enumerate(of.varied, start=1):
@@ -104,7 +104,7 @@ def _folder_name(number: int, of: int, words: list[str]) -> str:
     return re.sub(r"[^\w.+-]+", "-", "_".join([f"{number:0{digits}}", *values]))[:60].rstrip(".-")
 
 
-class _Arms:
+class Arms:
     """Several runs that are to lie in one folder."""
 
     def __init__(self) -> None:
@@ -123,7 +123,7 @@ class _Arms:
         with whole_or_none(path):
             for arm, (run, inputs) in self.runs.items():
                 (path / arm).mkdir()
-                folders.append((_folder(path / arm, run, inputs), run))
+                folders.append((new_folder(path / arm, run, inputs), run))
         return Work(path, folders, study, notes=list(self.notes))
 
 
@@ -133,7 +133,8 @@ def _words_of_arm(words: list[str], overrides: list[str]) -> list[str]:
     return former_names.translated(words, algorithms) + former_names.translated(overrides, algorithms)
 
 
-def _folder(path: Path, run: RunConfig, inputs: dict[str, Any]) -> Folder:
+def new_folder(path: Path, run: RunConfig, inputs: dict[str, Any]) -> Folder:
+    """A run's folder at `path`, which is there; `inputs`: what `probe` found, to be remembered."""
     folder = Folder(path, run.plain, run.algo_class.clock)
     folder.remember(inputs)
     return folder

@@ -23,9 +23,9 @@ from omegaconf import OmegaConf
 from rlexp.experiment import space as spaces
 from rlexp.experiment.config import RunConfig, build
 from rlexp.experiment.events import Event
-from rlexp.experiment.folder import Folder
 from rlexp.experiment.hydra_errors import composed
 from rlexp.experiment.job import SeedJob
+from rlexp.experiment.plan import Arms, new_folder
 from rlexp.experiment.probe import probe
 from rlexp.experiment.recorder import Recorder
 from rlexp.experiment.resume import resume
@@ -190,9 +190,7 @@ class Tuner:
         run = run_of(self.plan, words)
         inputs = probe(run).inputs
         path.mkdir(parents=True)
-        folder = Folder(path, run.plain, run.algo_class.clock)
-        folder.remember(inputs)
-        return Work(path, [(folder, run)])
+        return Work(path, [(new_folder(path, run, inputs), run)])
 
     def _report(self, one: Open, seed: int, score: float) -> None:
         one.trial.report(score, self.plan.seeds.index(seed))
@@ -288,14 +286,9 @@ def confirmation(folder: Path, plan: Plan, params: dict[str, Any]) -> Work:
     if (place / "study.yaml").is_file() and read_study(place)["arms"] == arms:
         return resume(place, [])
     shutil.rmtree(place, ignore_errors=True)
-    seeds = f"seeds={plan.fresh}"
     place.mkdir()
-    node = {"name": CONFIRM, "title": f"{folder.name}, fresh seeds", "metric": f"eval/{plan.metric}", "arms": arms}
-    runs = []
+    runs = Arms()
     for arm, more in arms.items():
-        run = build(composed([*plan.words, *more, seeds]))
-        (place / arm).mkdir()
-        arm_folder = Folder(place / arm, run.plain, run.algo_class.clock)
-        arm_folder.remember(probe(run).inputs)
-        runs.append((arm_folder, run))
-    return Work(place, runs, study=node)
+        runs.add(arm, build(composed([*plan.words, *more, f"seeds={plan.fresh}"])), f"{arm}: ")
+    node = {"name": CONFIRM, "title": f"{folder.name}, fresh seeds", "metric": f"eval/{plan.metric}", "arms": arms}
+    return runs.work(place, node)
