@@ -474,6 +474,17 @@ def test_half_precision_is_nearly_the_same():
     assert half.learner.theta.dtype == torch.float32
 
 
+def test_averaged_weights_act_where_a_decay_is_given_and_training_goes_on_as_without():
+    last = learner()
+    last.step()
+    averaged = learner("algo.ema_decay=0.9")
+    averaged.step()
+    assert torch.equal(last.learner.theta, averaged.learner.theta)
+    acting = torch.cat([p.flatten() for p in averaged.policy().net.parameters()])
+    assert torch.equal(acting, averaged.learner.ema)
+    assert not torch.equal(acting, averaged.learner.theta)
+
+
 def test_config_errors_and_the_device():
     with pytest.raises(UserError, match=r"algo\.embed_dim: must be a multiple of num_heads=3, not 128"):
         built("algo=dt", "env=hopper", "algo.num_heads=3")

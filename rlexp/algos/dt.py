@@ -339,6 +339,12 @@ class DT(Algorithm):
             ge=0,
         )
         weight_decay: float = param("AdamW weight decay", ge=0)
+        ema_decay: float | None = param(
+            "decay per update of averaged weights, which then act; null: the last weights act",
+            ge=0,
+            lt=1,
+            default=None,
+        )
         max_grad_norm: float | None = param(
             "global gradient norm is clipped to this; null: never",
             gt=0,
@@ -392,6 +398,7 @@ class DT(Algorithm):
             lr=c.lr,
             weight_decay=c.weight_decay,
             clip=c.max_grad_norm,
+            ema=c.ema_decay,
             compile=task.compile,
             device=task.device,
         )
@@ -494,9 +501,12 @@ class DT(Algorithm):
         target = c.target_return
         if target is None:
             target = best
+        net = self.net
+        if c.ema_decay is not None:
+            net = self.learner.average()
         stats = copy.deepcopy(self.stats)
         return DTPolicy(
-            self.net,
+            net,
             stats,
             c.context_length,
             c.return_scale,
