@@ -52,14 +52,19 @@ SPEEDS = {  # what to measure: worker's arguments, processes side by side
     "diffusion, compiled": (["speed", "diffusion", "train.compile=true"], 1),
 }
 ROBOTS = ("hopper", "halfcheetah", "walker2d")
+FIVE, THREE, FRESH = "seeds=[0,1,2,3,4]", "seeds=[0,1,2]", "seeds=[5]"
+ARMS = ("algo.obs_coef=1", "algo.return_coef=1", "algo.obs_coef=1 algo.return_coef=1")
 RUNS = {  # options of main_mp.py, of most value first, and the data set that each learns from
-    **{f"algo=dt env={env} seeds=[0,1,2,3,4]": f"{env}/medium" for env in ROBOTS},
+    f"algo=diffusion env=bipedal {FIVE}": "bipedal/expert",
+    **{f"algo=dt env={env} {FIVE}": f"{env}/medium" for env in ROBOTS},
+    f"algo=dt env=hopper algo.ema_decay=0.999 {FIVE}": "hopper/medium",
     **{
-        f"algo=dt env={env} buffer.dataset={kind} seeds=[0,1,2]": f"{env}/{kind}"
-        for kind in ("medium-replay", "expert")
+        f"algo=dt env={env} buffer.dataset={kind} {THREE}": f"{env}/{kind}"
+        for kind in ("expert", "medium-replay")
         for env in ROBOTS
     },
-    "algo=diffusion env=bipedal seeds=[0,1,2]": "bipedal/expert",
+    **{f"algo=dt env={env} {FRESH}": f"{env}/medium" for env in ROBOTS},
+    **{f"algo=dt env=hopper {arm} {THREE}": "hopper/medium" for arm in ARMS},
 }
 START = 15.0  # seconds, and half a second for each process: until all have started
 
