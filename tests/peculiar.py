@@ -167,8 +167,14 @@ class NeverMade(Plain):
 
 
 class RenderSleeps(Plain):
+    def __init__(self, render_mode=None, deaf=False):
+        super().__init__(render_mode)
+        self.deaf = deaf
+
     def render(self):
-        if self.t == 2:
+        if self.t >= 2:
+            if self.deaf:
+                signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGURG])
             time.sleep(1000)
         return super().render()
 

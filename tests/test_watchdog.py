@@ -1,5 +1,6 @@
 """What hangs is ended with a line that says where, and nothing else is."""
 
+import re
 import time
 
 import pytest
@@ -71,13 +72,30 @@ def test_so_it_is_in_processes_even_where_no_signal_helps(deaf, tmp_path):
     check_first_has_hung(work)
 
 
-def test_a_renderer_that_hangs_costs_the_film_only(tmp_path):
-    more = ("seeds=[0]", "video=default", "train.budget=32", "train.eval_every=32")
-    work = plan.single(compose([*words("RenderSleeps", *more), f"runs={tmp_path}"]))
+def filmed(tmp_path, *more):
+    short = ("seeds=[0]", "video=default", "video.seconds=2", "train.budget=32", "train.eval_every=32")
+    return plan.single(compose([*words("RenderSleeps", *short, *more), f"runs={tmp_path}"]))
+
+
+@pytest.mark.parametrize("patience", ["60", "null"])
+def test_a_renderer_that_hangs_costs_the_seconds_of_its_films(patience, tmp_path):
+    work = filmed(tmp_path, f"train.patience={patience}")
+    begun = time.monotonic()
     assert execute(work, Serial(Serial.Config())) == 0
+    assert time.monotonic() - begun < 20
     said = (work.path / "train.log").read_text()
-    assert "no video: the renderer has not returned for 2 s (train.patience); it is at line" in said
+    assert re.search(r"no video: the renderer has not returned for [12][.\d]* s \(video.seconds\); it is at line", said)
     assert not list(work.path.glob("seed_0/videos/*"))
+
+
+@pytest.mark.slow
+def test_so_it_does_where_no_signal_helps_and_its_process_ends(tmp_path):
+    work = filmed(tmp_path, "+env.kwargs.deaf=true")
+    assert execute(work, Processes(Processes.Config(workers=1))) == 0
+    facts = status.read(work.path / "seed_0")
+    assert (facts["status"], facts["step"]) == ("done", 32)
+    assert facts["message"].startswith("no video: the renderer has not returned")
+    assert facts["final"]["return_mean"] > 0
 
 
 def test_signs_of_life_and_what_is_done_with_the_items_are_waited_for():

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rlexp.engines.base import GivenUp
 from rlexp.experiment import status
@@ -43,7 +44,11 @@ class SeedJob:
 
     def failed(self, error: BaseException) -> Event:
         if isinstance(error, WorkerDied | GivenUp):
-            error = self._last_word() or error
+            facts = self._last_word()
+            if facts["status"] == "done":  # it was its films that hung
+                return Event(self.seed, "done", facts["message"], facts)
+            if facts["status"] == "failed":
+                error = Hung(facts["message"])
         event = failure(self.seed, error)
         if isinstance(error, status.Superseded):  # the seed's folder is another process's
             return event
@@ -51,10 +56,8 @@ class SeedJob:
             status.update(self.folder, status="failed", message=event.text)
         return event
 
-    def _last_word(self) -> Hung | None:
-        """Why a process of this job ended itself; None where it did not."""
+    def _last_word(self) -> dict[str, Any]:
+        """What a process of this job wrote into status.json before it ended itself."""
         with contextlib.suppress(OSError, UserError):
-            facts = status.read(self.folder)
-            if facts is not None and facts["status"] == "failed":
-                return Hung(facts["message"])
-        return None
+            return status.read(self.folder) or status.waiting()
+        return status.waiting()

@@ -147,7 +147,8 @@ class Checkpointer:
 class Training:
     """One seed's training, from its newest checkpoint where it has one. A context manager."""
 
-    def __init__(self, config: RunConfig, seed: int, folder: Path):
+    def __init__(self, config: RunConfig, seed: int, folder: Path, trained: dict[str, Any]):
+        """`trained`: filled, while films are made, with what status.json says once they are."""
         self.config = config
         self.train = config.train
         self.seed = seed
@@ -172,6 +173,7 @@ class Training:
         self.last: Evaluation | None = None  # of the last step, where it was evaluated
         self.attempt: dict[str, Any] = {}  # this process's, as status.json has it
         self.checked = 0.0  # when it was last seen to be the newest
+        self.trained = trained
 
     def __enter__(self) -> "Training":
         return self
@@ -198,14 +200,16 @@ class Training:
         self.checkpointer.save_policy("final", self.counters)
         if self.last is None:  # the last checkpoint was already at the end
             self.last = self.scorer.evaluate(self.counters.step)
+        final = self.scorer.summary(self.last)
+        facts = {**asdict(self.counters), "final": final, "best": self.best}
         if self.config.video.enabled:
             yield self._event("progress", "filming")
+            self.trained.update(facts)
             yield from self._film(self.last)
+            self.trained.clear()
         self.loggers.close("done")
         yield from self._complaints()
         self._require_current()
-        final = self.scorer.summary(self.last)
-        facts = {**asdict(self.counters), "final": final, "best": self.best}
         status.update(self.folder, **facts, status="done")
         yield Event(self.seed, "done", "", facts)
 
@@ -271,7 +275,9 @@ class Training:
     def _film(self, played: Evaluation) -> Iterator[Event]:
         """Films of the last evaluation; a warning where there can be none: the training is done all the same."""
         try:
-            films = film.films(self.config.env.on_gymnasium(), played, self.folder / "videos", self.config.video)
+            env = self.config.env.on_gymnasium()
+            with watchdog.within(self.config.video.seconds, "video.seconds"):
+                films = film.films(env, played, self.folder / "videos", self.config.video)
             for path in films:
                 self.loggers.log_film(path, self.counters.step)
         except (film.CannotRender, watchdog.Hung) as error:
@@ -297,17 +303,30 @@ def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:
     """Train one seed in `folder`, from its newest checkpoint where it has one. Yields events; failures raise, Hung
     among them."""
 
+    trained: dict[str, Any] = {}
+
     def last_word(message: str) -> None:
+        facts = {"status": "failed", "message": message}
+        if trained:  # only its films are missing, and would hang again
+            facts = {**trained, "status": "done", "message": f"no video: {message}"}
         if not is_worker():
-            print(f"error: seed {seed}: {message}; the process ends, resume={folder.parent} goes on", file=sys.stderr)
-        status.update(folder, status="failed", message=message)
+            print(
+                f"error: seed {seed}: {facts['message']}; the process ends, resume={folder.parent} goes on",
+                file=sys.stderr,
+            )
+        status.update(folder, **facts)
 
     with watchdog.Watch(config.train.patience, last_word) as watch:
-        yield from watch.each(_train(config, seed, folder))
+        yield from watch.each(_train(config, seed, folder, trained))
 
 
-def _train(config: RunConfig, seed: int, folder: Path) -> Generator[Event, None, None]:
-    with Training(config, seed, folder) as training:
+def _train(
+    config: RunConfig,
+    seed: int,
+    folder: Path,
+    trained: dict[str, Any],
+) -> Generator[Event, None, None]:
+    with Training(config, seed, folder, trained) as training:
         yield from training.run()
 
 

@@ -19,8 +19,6 @@ from rlexp.report.window import has_display
 from rlexp.util import watchdog
 from rlexp.util.errors import UserError
 
-HANGS = 30.0  # s without a picture or a step, after which there is none
-
 
 def picture(env: EnvConfig, size: int = 320) -> np.ndarray:
     """The first picture (H, W, 3) uint8 of an environment. Raises CannotRender."""
@@ -73,7 +71,7 @@ def frame(simulator: gym.Env) -> np.ndarray:
 
 def attempt(action: Callable[[], Any]) -> Any:
     """`action()`; whatever goes wrong in a graphics library, each has its own errors, becomes CannotRender."""
-    watchdog.alive("the renderer", HANGS)
+    watchdog.alive("the renderer")
     try:
         return action()
     except Exception as error:

@@ -13,8 +13,10 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +24,7 @@ Item = TypeVar("Item")
 
 TICK = 1.0  # s between two looks, at most
 GRACE = 10.0  # s for Hung to end what hangs, at most
+SLOW = 5.0  # s that one call may overrun a time limit, at most: it is only slow
 # Ignored where nobody handles it, and used by hardly anybody: a program that takes it away does no harm.
 SIGNAL = getattr(signal, "SIGURG", None)
 
@@ -30,33 +33,61 @@ class Hung(BaseException):
     """Nothing has happened for too long. No Exception: code that tries again after any exception must not catch it."""
 
 
+@dataclass(frozen=True)
+class _Limit:
+    """Seconds that some work may take as a whole."""
+
+    seconds: float
+    option: str  # that sets them
+    begun: float  # of time.monotonic
+
+    def left(self) -> float:
+        """For the call that begins now. The last one may overrun."""
+        left = self.begun + self.seconds - time.monotonic()
+        return max(left, min(self.seconds, SLOW))
+
+
 class _Sign:
     """The last sign of life in this process."""
 
     count = 0
     what = ""
     allowed = math.inf
+    limit: _Limit | None = None
 
 
-def alive(what: str = "", allowed: float = math.inf) -> None:
-    """A sign of life. `what` begins now and may hang, in words: "step() of 'Hopper-v5'"; `allowed` seconds, where that
-    is less than patience, are enough to say so."""
+def alive(what: str = "") -> None:
+    """A sign of life. `what` begins now and may hang, in words: "step() of 'Hopper-v5'"."""
     _Sign.what = what
-    _Sign.allowed = allowed
+    _Sign.allowed = math.inf if _Sign.limit is None else _Sign.limit.left()
     _Sign.count += 1
 
 
+@contextmanager
+def within(seconds: float, option: str) -> Iterator[None]:
+    """Inside, a call hangs that takes longer than is left of `seconds`, which `option` sets, or than patience."""
+    before = _Sign.limit
+    _Sign.limit = _Limit(seconds, option, time.monotonic())
+    alive()
+    try:
+        yield
+    finally:
+        _Sign.limit = before
+        alive()
+
+
 class Watch:
-    """Within, what runs between two signs may take `patience` seconds; None: any time. It watches the main thread,
-    while it is `on`; in another thread, which no signal reaches, it does nothing. Used once."""
+    """Inside, what runs between two signs may take `patience` seconds; None: any time that `within` does not limit. It
+    watches the main thread, while it is `on`; in another thread, which no signal reaches, it does nothing. Used
+    once."""
 
     def __init__(self, patience: float | None, last_word: Callable[[str], None] = lambda message: None):
-        self.patience = patience
+        self.patience = math.inf if patience is None else patience
         self.last_word = last_word
         self.on = False
         self.message = ""  # what Hung says
         self.ended = threading.Event()
-        self.watched = patience is not None and threading.current_thread() is threading.main_thread()
+        self.watched = threading.current_thread() is threading.main_thread()
 
     def __enter__(self) -> "Watch":
         if self.watched:
@@ -97,7 +128,7 @@ class Watch:
         seen = -1
         silent = 0.0
         self.message = ""
-        while self.patience is not None:
+        while True:
             allowed = min(self.patience, _Sign.allowed)
             limit = min(GRACE, allowed) if self.message else allowed
             tick = min(TICK, limit / 4)
@@ -111,14 +142,22 @@ class Watch:
             elif silent >= limit:
                 silent = 0.0
                 if self.message or SIGNAL is None:
-                    self._end(self.message or _described(allowed))
+                    self._end(self.message or self._described(allowed))
                 else:
-                    self.message = _described(allowed)
+                    self.message = self._described(allowed)
                     signal.pthread_kill(_main(), SIGNAL)
 
     def _interrupt(self, number: int, frame: Any) -> None:
         if self.on and self.message:
             raise Hung(self.message)
+
+    def _described(self, seconds: float) -> str:
+        """What has hung for `seconds`, whose the limit is, and where in the code the main thread is."""
+        subject = f"{_Sign.what} has not returned" if _Sign.what else "nothing has happened"
+        option = "train.patience"
+        if _Sign.limit is not None and seconds < self.patience:
+            option = _Sign.limit.option
+        return f"{subject} for {seconds:.3g} s ({option}){_place()}"
 
     def _end(self, message: str) -> None:
         """End the process, whose main thread cannot be reached."""
@@ -131,17 +170,15 @@ def _main() -> int:
     return threading.main_thread().ident or 0
 
 
-def _described(seconds: float) -> str:
-    """What hangs, and where in the code the main thread is."""
-    subject = f"{_Sign.what} has not returned" if _Sign.what else "nothing has happened"
+def _place() -> str:
+    """Where in the code the main thread is."""
     frame = sys._current_frames().get(_main())
     while frame is not None and frame.f_back is not None and _is_pythons(frame.f_code.co_filename):
         frame = frame.f_back
-    place = ""
-    if frame is not None:
-        code = frame.f_code
-        place = f"; it is at line {frame.f_lineno} of {Path(code.co_filename).name}, in {code.co_name}()"
-    return f"{subject} for {seconds:g} s (train.patience){place}"
+    if frame is None:
+        return ""
+    code = frame.f_code
+    return f"; it is at line {frame.f_lineno} of {Path(code.co_filename).name}, in {code.co_name}()"
 
 
 def _is_pythons(file: str) -> bool:
