@@ -5,6 +5,7 @@ import shutil
 import struct
 
 import pytest
+from omegaconf import OmegaConf
 
 from rlexp.cli.main import main
 from rlexp.experiment import compose, status
@@ -59,6 +60,20 @@ def test_yaml_that_is_none_is_one_line(case, tmp_path):
     for read in (read_study, history.folders):
         refused(lambda read=read: read(tmp_path), tmp_path / "study.yaml", said)
     refused(lambda: read_yaml(tmp_path), "is no file")
+
+
+def test_yaml_is_read_as_omegaconf_reads_it(tmp_path):
+    file = tmp_path / "own.yaml"
+    words = "1e-4 1E5 -1.5e3 .5 1_000 0x1f 1:30 2026-01-31 yes null ~ ??? ${a.b} .inf -.nan 1e 'x' 007 1.2.3 [1,{}]"
+    file.write_text("a:\n" + "".join(f"- {word}\n" for word in words.split()) + "1: 2\n0.5: true\n")
+    for path in (file, *sorted(paths.CONF.rglob("*.yaml"))):
+        assert str(read_yaml(path)) == str(OmegaConf.to_container(OmegaConf.load(path)))
+
+
+@pytest.mark.parametrize("text", ["a: !!set {x}", "a: !!binary YQ==", "null: 1", "? [1]\n: 2", "a: !!omap [b: 1]"])
+def test_yaml_of_other_kinds_is_one_line(text, tmp_path):
+    (tmp_path / "own.yaml").write_text(text)
+    refused(lambda: read_yaml(tmp_path / "own.yaml"), tmp_path / "own.yaml", "cannot be read as yaml")
 
 
 def _record(place):

@@ -133,7 +133,8 @@ def test_what_failed_is_run_again_and_what_is_done_is_left_alone(sweep, tmp_path
     ("words", "said"),
     [
         (["algo.sigma0=1,-1"], "algo.sigma0=-1: algo.sigma0: "),
-        (["env=sphere,shpere"], "did you mean 'sphere'"),
+        (["env=sphere,shpere"], "error: env=shpere: no such env; did you mean 'sphere'"),
+        (["algo=cmaes,vpg"], "algo=vpg: algo.population_size: unknown option"),
         (["algo.sigma0=interval(1,2)"], "has no end of values"),
         (["env=glob(*nothing)"], "fits none of"),
         (["engine=serial,processes"], "engine cannot be swept"),

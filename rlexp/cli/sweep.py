@@ -19,7 +19,7 @@ def plan(words: list[str]) -> "tuple[Work, Engine]":
     from omegaconf import OmegaConf
 
     from rlexp.experiment import overrides
-    from rlexp.experiment.hydra_errors import composed
+    from rlexp.experiment.hydra_errors import combination
 
     for word in words:
         if word.startswith("-"):
@@ -32,7 +32,7 @@ def plan(words: list[str]) -> "tuple[Work, Engine]":
         if key == "study":
             raise UserError(f"{word}: has arms of its own; write it without -m")
     swept = overrides.sweep(words)
-    first = composed([*swept.common, *swept.varied[0]])
+    first = combination(swept.common, swept.varied[0])
     threads = OmegaConf.select(first, "train.threads")
     limit_threads(threads if isinstance(threads, int) and threads > 0 else 1)
 

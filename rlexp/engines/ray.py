@@ -81,6 +81,7 @@ class Ray(Engine):
 
     def _connect(self) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to Ray's makers
+        os.environ.setdefault("RAY_worker_niceness", "0")  # of a local cluster: no less than other engines' processes
         import ray  # takes seconds
 
         if ray.is_initialized():

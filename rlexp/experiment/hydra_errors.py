@@ -22,6 +22,17 @@ def composed(words: Sequence[str]) -> DictConfig:
         raise UserError(hydra_error(error, list(words))) from None
 
 
+def combination(common: Sequence[str], own: Sequence[str]) -> DictConfig:
+    """The config that a sweep's `common` words and a combination's `own` compose. Raises UserError, which says whose
+    mistake it is: an option may be one of another algorithm."""
+    try:
+        return composed([*common, *own])
+    except UserError as error:
+        if not own or str(error).startswith(tuple(own)):
+            raise
+        raise UserError(f"{' '.join(own)}: {error}") from None
+
+
 def hydra_error(error: Exception, words: list[str] | None = None) -> str:
     """What was wrong with `words`, by default the command line's."""
     if words is None:

@@ -11,7 +11,7 @@ from rlexp.experiment import former_names
 from rlexp.experiment.assumed import notes
 from rlexp.experiment.config import RunConfig, build
 from rlexp.experiment.folder import Folder, create, whole_or_none
-from rlexp.experiment.hydra_errors import composed
+from rlexp.experiment.hydra_errors import combination, composed
 from rlexp.experiment.overrides import Sweep
 from rlexp.experiment.probe import Probed, probe
 from rlexp.experiment.work import Work
@@ -73,7 +73,7 @@ def sweep(of: Sweep, first: DictConfig) -> Work:
     for number, words in enumerate(of.varied, start=1):
         config = first
         if number > 1:
-            config = composed([*of.common, *words])
+            config = combination(of.common, words)
         name = _folder_name(number, len(of.varied), words)
         said = " ".join(words)
         with said_of(said or "sweep"):
