@@ -11,12 +11,13 @@ from filelock import FileLock
 
 from rlexp.cli import main
 from rlexp.engines.serial import Serial
-from rlexp.experiment import space, tuning
+from rlexp.experiment import rungs, space, tuning
 from rlexp.experiment.events import Event
 from rlexp.experiment.tuning import Plan, Tuner
+from rlexp.report import tuning as report
 from rlexp.util.configs import choices
 from rlexp.util.errors import UserError
-from tests.helpers import ALGOS, ROOT, built, metrics
+from tests.helpers import ALGOS, ROOT, built, metrics, train
 
 optuna = pytest.importorskip("optuna", reason="pip install 'rlexp[tune]'")
 
@@ -79,12 +80,14 @@ def test_mistakes_in_a_space_are_named(node, said):
     assert said in str(raised.value)
 
 
-def test_an_interrupted_search_goes_on_where_it_was(tmp_path):
+@pytest.mark.parametrize("rungs", [1, 2])
+def test_an_interrupted_search_goes_on_where_it_was(tmp_path, rungs):
+    of = plan(trials=2, rungs=rungs)
     whole = tmp_path / "whole"
     cut = tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    one = tuner_in(whole, plan(trials=2))
+    one = tuner_in(whole, of)
     Serial(Serial.Config()).run(one.next_job, one.handle)
 
     class Killed(Exception):
@@ -92,7 +95,7 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path):
 
     left = 2
     while True:
-        going = tuner_in(cut, plan(trials=2))
+        going = tuner_in(cut, of)
         told = 0
 
         def handle(job, event, going=going):
@@ -116,6 +119,33 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path):
         for seed in (0, 1):
             place = f"{number:04d}/seed_{seed}"
             assert metrics(cut / place) == metrics(whole / place)
+
+
+def test_the_better_third_of_the_trials_goes_on_from_its_checkpoints_to_a_longer_budget(tmp_path):
+    of = plan(words=[*WORDS, "train.budget=12"], trials=5, rungs=2)
+    assert tuning.budgets(of, []) == [4, 12]
+    one = tuner_in(tmp_path, of)
+    Serial(Serial.Config()).run(one.next_job, one.handle)
+    found = trials(tmp_path)
+    on = [trial for trial in found if len(trial.intermediate_values) == 4]
+    assert on[0] == found[0]
+    assert len(on) < len(found)
+    assert on == sorted(tuning.whole(found), key=lambda trial: trial.number)
+    for trial in found:
+        values = list(trial.intermediate_values.values())
+        assert trial.value == sum(values[-2:]) / 2
+        assert trial.user_attrs == ({} if trial in on else {"ended early": True})
+    through = tuning.run_of(of, space.words(on[-1].params))
+    train(through, tmp_path / "through")
+    assert metrics(tmp_path / "through") == metrics(tmp_path / tuning.trial_name(on[-1]) / "seed_0")
+    assert "5 trials: " in report.table(one.study, on, "return_mean", 2)[0]
+
+
+@pytest.mark.parametrize(
+    ("means", "on"), [([1], True), ([1, 2], False), ([1, 0, 0], True), ([1, 2, 2, 0, 0, 0], False)]
+)
+def test_who_goes_on(means, on):
+    assert rungs.goes_on(1, means) == on
 
 
 def test_a_trial_that_is_worse_on_the_same_seeds_ends_before_its_last(tmp_path):
@@ -148,8 +178,13 @@ def test_a_failed_seed_is_a_failed_trial_and_no_more(tmp_path):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["algo=cmaes", "env=sphere", "--trials", "0"], "--trials and --fresh are at least 1"),
+        (["algo=cmaes", "env=sphere", "--trials", "0"], "--trials, --fresh and --rungs are at least 1"),
         (["algo=cmaes", "env=sphere", "+tune=cmase"], "tune=cmase: there is none such; did you mean 'cmaes'?"),
+        (["algo=cmaes", "env=sphere", "train.budget=20", "--rungs", "5"], "--rungs: 5 budgets up to 20 need saves"),
+        (
+            ["algo=dpo", "env=swimmer", "train.save_every=40", "--rungs", "2"],
+            "--rungs: train.budget=120: algo.iterations",
+        ),
         (["algo=cmaes", "env=spere"], "spere"),
         (["algo=ppo", "+tune=cmaes"], "tune=cmaes: algo.population_size: there is no such option"),
         (["algo=cmaes", "env=sphere", "seeds=[]"], "seeds: [] is empty"),

@@ -7,8 +7,9 @@
              confirm/       a study of two arms on fresh seeds: the default, and what was found
 
 A trial's seeds are trained one after another, and each one's score is reported: a trial that is worse than the best one
-on the same seeds ends before its last. What Optuna suggests depends on the trials that have ended; where several are
-under way at once, on which of them were faster.
+on the same seeds ends before its last. With several rungs all of it is done on a short budget first, and the better
+third goes on to a longer one, see rungs.py. What Optuna suggests depends on the trials that have ended; where several
+are under way at once, on which of them were faster.
 """
 
 import shutil
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
+from rlexp.experiment import rungs
 from rlexp.experiment import space as spaces
 from rlexp.experiment.config import RunConfig, build
 from rlexp.experiment.events import Event
@@ -32,7 +34,7 @@ from rlexp.experiment.resume import resume
 from rlexp.experiment.work import Work
 from rlexp.report.records import read_study
 from rlexp.util import checkpoint
-from rlexp.util.errors import UserError
+from rlexp.util.errors import UserError, said_of
 from rlexp.util.files import in_one_line, read_yaml
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class Plan:
     fresh: list[int]  # of the confirmation
     prune_at: float  # p-value of Wilcoxon's signed-rank test below which a trial ends early; 0: never
     metric: str = "return_mean"
+    rungs: int = 1  # budgets, of which train.budget is the last
 
     def write(self, folder: Path) -> None:
         checkpoint.write_text(folder / "tune.yaml", OmegaConf.to_yaml(self.__dict__))
@@ -74,6 +77,17 @@ class Plan:
 def run_of(plan: Plan, more: list[str]) -> RunConfig:
     """The checked config of a trial with the options `more`. Raises UserError."""
     return build(composed([*plan.words, *more, f"seeds={plan.seeds}"]))
+
+
+def budgets(plan: Plan, more: list[str]) -> list[int]:
+    """The budgets of a trial with the options `more`, on each of which its config has been checked. Raises
+    UserError."""
+    run = run_of(plan, more)
+    found = rungs.budgets(run, plan.rungs)
+    for budget in found[:-1]:
+        with said_of(f"--rungs: train.budget={budget}"):
+            rungs.at_budget(run, budget)
+    return found
 
 
 def study_in(folder: Path, plan: Plan) -> "optuna.Study":
@@ -99,7 +113,9 @@ class Open:
 
     trial: "optuna.Trial"
     work: Work
-    waiting: list[SeedJob]
+    budgets: list[int]
+    rung: int = 0
+    waiting: list[SeedJob] = field(default_factory=list)
     busy: bool = False
 
 
@@ -166,45 +182,84 @@ class Tuner:
         try:
             if set(params) != set(self.space):  # killed between its number and its options
                 raise UserError("has no options; its process was killed")
-            work = self._work(path, spaces.words(params))
-            work.begin()
+            ends = budgets(self.plan, spaces.words(params))
+            work = self._work(path, spaces.words(params), ends[0])
+            reached = work.runs[0][1].train.budget
+            one = Open(trial, work, ends, ends.index(reached))
+            self._open(one)
         except UserError as error:
             shutil.rmtree(path, ignore_errors=True)
             self._tell(trial, None, str(error))
             return
-        known = self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
-        one = Open(trial, work, work.jobs())
-        self.open[path] = one
-        self.recorder.folders |= work.folders()
-        for seed, facts in work.runs[0][0].seeds().items():  # done, and killed before that was reported
-            place = self.plan.seeds.index(int(seed))
-            if facts["status"] == "done" and place not in known and path in self.open:
+        known = self._scores(trial.number)
+        for seed, facts in one.work.runs[0][0].seeds().items():  # done, and killed before that was reported
+            step = self._step(one, int(seed))
+            done = facts["status"] == "done" and facts["step"] >= reached
+            if done and step not in known and path in self.open:
                 self._report(one, int(seed), float(facts["final"][self.plan.metric]))
         if path in self.open and not one.waiting:
-            self._end(one)
+            self._end_rung(one)
 
-    def _work(self, path: Path, words: list[str]) -> Work:
+    def _open(self, one: Open) -> None:
+        """Take up the work of a trial."""
+        one.work.begin()
+        one.waiting = one.work.jobs()
+        self.open[one.work.path.resolve()] = one
+        self.recorder.folders |= one.work.folders()
+
+    def _work(self, path: Path, words: list[str], budget: int) -> Work:
         if (path / "config.yaml").is_file():
             return resume(path, [])
         shutil.rmtree(path, ignore_errors=True)
-        run = run_of(self.plan, words)
+        run = rungs.at_budget(run_of(self.plan, words), budget)
         inputs = probe(run).inputs
         path.mkdir(parents=True)
         return Work(path, [(new_folder(path, run, inputs), run)])
 
-    def _report(self, one: Open, seed: int, score: float) -> None:
-        one.trial.report(score, self.plan.seeds.index(seed))
-        if not one.waiting:
-            self._end(one)
-        elif one.trial.should_prune():
-            one.trial.set_user_attr("ended early", True)
-            self._end(one)
+    def _step(self, one: Open, seed: int) -> int:
+        """By which a score is reported: seeds in their order, on one budget after another."""
+        return one.rung * len(self.plan.seeds) + self.plan.seeds.index(seed)
 
-    def _end(self, one: Open) -> None:
-        """A trial's value is the mean over its seeds, also of one that has ended early: so the sampler learns."""
-        values = self.study.get_trials(deepcopy=False)[one.trial.number].intermediate_values
+    def _scores(self, number: int) -> dict[int, float]:
+        """What trial `number` has reported."""
+        return self.study.get_trials(deepcopy=False)[number].intermediate_values
+
+    def _report(self, one: Open, seed: int, score: float) -> None:
+        one.trial.report(score, self._step(one, seed))
+        if not one.waiting:
+            self._end_rung(one)
+        elif one.trial.should_prune():
+            self._end(one, early=True)
+
+    def _end_rung(self, one: Open) -> None:
+        """All seeds have reached a budget: the trial ends, or goes on to the next."""
+        if one.rung == self.plan.rungs - 1:
+            self._end(one)
+        elif not rungs.goes_on(self._mean(one.trial.number, one.rung), self._means(one.rung)):
+            self._end(one, early=True)
+        else:
+            self._close(one)
+            one.rung += 1
+            one.work = resume(one.work.path, [f"train.budget={one.budgets[one.rung]}"])
+            self._open(one)
+
+    def _mean(self, number: int, rung: int) -> float:
+        values = rungs.of_rung(self._scores(number), rung, len(self.plan.seeds))
+        return sum(values) / len(values)
+
+    def _means(self, rung: int) -> list[float]:
+        """Of every trial that has ended a rung with all seeds."""
+        enough = (rung + 1) * len(self.plan.seeds)
+        trials = self.study.get_trials(deepcopy=False)
+        return [self._mean(one.number, rung) for one in trials if len(one.intermediate_values) >= enough]
+
+    def _end(self, one: Open, early: bool = False) -> None:
+        """A trial's value is the mean over its seeds on its last budget, also of one that has ended early: so the
+        sampler learns."""
+        if early:
+            one.trial.set_user_attr("ended early", True)
         self._close(one)
-        self._tell(one.trial, sum(values.values()) / len(values), "")
+        self._tell(one.trial, self._mean(one.trial.number, one.rung), "")
 
     def _fail(self, one: Open, why: str) -> None:
         self._close(one)
@@ -234,7 +289,7 @@ class Tuner:
         if facts.value is None:
             said = f"failed: {facts.user_attrs.get('failed', '')}"
         else:
-            seeds = len(facts.intermediate_values)
+            seeds = (len(facts.intermediate_values) - 1) % len(self.plan.seeds) + 1
             early = ", ended early" if facts.user_attrs.get("ended early") else ""
             said = f"{self.plan.metric.replace('_', ' ')} {facts.value:.4g} over {seeds} seeds{early}"
         top = "" if best is None else f"; best {best:.4g}"

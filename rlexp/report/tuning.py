@@ -18,8 +18,8 @@ TOP = 10  # trials in the table
 PANEL = 3.0  # inches
 
 
-def table(study: "optuna.Study", best_first: "list[optuna.trial.FrozenTrial]", metric: str) -> list[str]:
-    """Lines of markdown: how the trials ended, and the best of them with a 95 % t-interval over their seeds."""
+def table(study: "optuna.Study", best_first: "list[optuna.trial.FrozenTrial]", metric: str, seeds: int) -> list[str]:
+    """Lines of markdown: how the trials ended, and the best of them with a 95 % t-interval over their `seeds`."""
     trials = study.get_trials(deepcopy=False)
     early = sum(bool(one.user_attrs.get("ended early")) for one in trials)
     failed = [one for one in trials if "failed" in one.user_attrs]
@@ -32,7 +32,7 @@ def table(study: "optuna.Study", best_first: "list[optuna.trial.FrozenTrial]", m
     if len(best_first) > TOP:
         lines.insert(1, f"The best {TOP} of those that are whole:")
     for one in best_first[:TOP]:
-        values = list(one.intermediate_values.values())
+        values = [score for _, score in sorted(one.intermediate_values.items())][-seeds:]  # on the last budget
         mean, half = stats.t_interval(values)
         ends = "" if len(values) < 2 else f"{mean - half:.4g} to {mean + half:.4g}"
         lines.append(f"| {one.number} | {len(values)} | {mean:.4g} | {ends} | `{options(one.params)}` |")

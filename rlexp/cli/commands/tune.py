@@ -40,6 +40,12 @@ def add(commands: Any) -> None:
         metavar="P",
         help=f"p-value at which a trial ends that is worse than the best one (default {PRUNE_AT}; 0: never)",
     )
+    t.add_argument(
+        "--rungs",
+        type=int,
+        metavar="N",
+        help="budgets, each three times the one before; the better third of the trials goes on (default 1)",
+    )
     t.add_argument("--resume", type=Path, metavar="FOLDER", help="go on with a tuning")
     t.set_defaults(run=tune)
 
@@ -83,7 +89,7 @@ def _new(args: argparse.Namespace, words: list[str], of_engine: list[str]) -> tu
     from rlexp.experiment.folder import create
     from rlexp.experiment.hydra_errors import composed
     from rlexp.experiment.probe import probe
-    from rlexp.experiment.tuning import Plan, run_of, searched
+    from rlexp.experiment.tuning import Plan, budgets, run_of, searched
 
     for word in words:
         key = word.lstrip("+~").partition("=")[0].split(".")[0].split("/")[0]
@@ -103,12 +109,14 @@ def _new(args: argparse.Namespace, words: list[str], of_engine: list[str]) -> tu
     trials = TRIALS if args.trials is None else args.trials
     fresh = FRESH if args.fresh is None else args.fresh
     prune_at = PRUNE_AT if args.prune_at is None else args.prune_at
-    if trials < 1 or fresh < 1 or not 0 <= prune_at < 1:
-        raise UserError("--trials and --fresh are at least 1, --prune-at lies from 0 to below 1")
+    rungs = 1 if args.rungs is None else args.rungs
+    if min(trials, fresh, rungs) < 1 or not 0 <= prune_at < 1:
+        raise UserError("--trials, --fresh and --rungs are at least 1, --prune-at lies from 0 to below 1")
     first = max(FIRST_FRESH, max(seeds) + 1)
-    plan = Plan(name, words, trials, seeds, [first + n for n in range(fresh)], prune_at)
+    plan = Plan(name, words, trials, seeds, [first + n for n in range(fresh)], prune_at, rungs=rungs)
     run = run_of(plan, [])
     searched(plan)
+    budgets(plan, [])
     probe(run)
     folder = create(Path(config.runs).expanduser(), f"tune_{run.name}")
     plan.write(folder)
@@ -121,7 +129,9 @@ def _resumed(args: argparse.Namespace, words: list[str]) -> tuple[Path, "Plan"]:
 
     from rlexp.experiment.tuning import Plan
 
-    given = [f"--{name}" for name in ("fresh", "prune-at") if getattr(args, name.replace("-", "_")) is not None]
+    given = [
+        f"--{name}" for name in ("fresh", "prune-at", "rungs") if getattr(args, name.replace("-", "_")) is not None
+    ]
     if words or given:
         raise UserError(
             f"{[*words, *given][0]}: a tuning keeps its options; --resume takes --trials, engine= and workers="
@@ -153,6 +163,9 @@ def _run(folder: Path, plan: "Plan", engine: "Engine", workers: int | None, of_e
     found = tuning.searched(plan)
     say(str(folder))
     say(f"{plan.trials} trials of {len(plan.seeds)} seeds each over {', '.join(found)}")
+    if plan.rungs > 1:
+        ends = ", ".join(f"{budget:,}" for budget in tuning.budgets(plan, []))
+        say(f"budgets: {ends}; the better third of the trials goes on to the next")
     tuner = tuning.Tuner(folder, plan, study, found, workers or cores(), say)
     dirs = [f"--config-dir={own}" for own in config_dirs]
     again = shlex.join(["rlexp", "tune", "--resume", str(folder), *dirs, *of_engine])
@@ -189,8 +202,11 @@ def _conclude(folder: Path, plan: "Plan", tuner: "Tuner", engine: "Engine") -> i
     ranked = tuning.whole(tuner.study.get_trials(deepcopy=False))
     report.picture(tuner.study, folder / "tuning.png", folder.name, plan.metric)
     typed = shlex.join([*plan.words, f"seeds={plan.seeds}", f"+tune={plan.name}"])
-    lines = [f"# {folder.name}", "", f"`rlexp tune {typed} --trials {plan.trials} --prune-at {plan.prune_at:g}`", ""]
-    lines += report.table(tuner.study, ranked, plan.metric)
+    how = f"--trials {plan.trials} --prune-at {plan.prune_at:g}"
+    if plan.rungs > 1:
+        how += f" --rungs {plan.rungs}"
+    lines = [f"# {folder.name}", "", f"`rlexp tune {typed} {how}`", ""]
+    lines += report.table(tuner.study, ranked, plan.metric, len(plan.seeds))
     if not ranked:
         say("\n".join(lines))
         print("error: no trial came to its end", file=sys.stderr)
