@@ -125,6 +125,16 @@ def test_another_runs_checkpoint_is_noticed(run):
         longer(run)
 
 
+def test_other_code_that_goes_on_is_said(run):
+    assert longer(run).notes == []
+    record = json.loads((run / "run.json").read_text())
+    was = {"commit": "0" * 40, "versions": {**record["versions"], "torch": "1.0"}}
+    (run / "run.json").write_text(json.dumps({**record, "resumed": [was]}))
+    (said,) = longer(run).notes
+    assert said.startswith("goes on with other code: commit 0000000, now ")
+    assert "; torch 1.0, now " in said
+
+
 def test_runs_without_digests_are_resumed_as_before(run):
     """Those of versions that kept none."""
     for seed in (0, 1):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from rlexp.buffers.dataset import Dataset
 from rlexp.cli import main
@@ -14,6 +15,7 @@ from rlexp.envs.make import describe
 from rlexp.util.errors import UserError
 from tests.datasets import ANY, HOPPER, LINE, asked
 from tests.test_dataset import episodes, same
+from tests.test_foreign import actor
 from tests.test_formats import flat, write
 
 
@@ -41,6 +43,19 @@ def test_command_make_list_info(place, capsys):
     _, out, _ = run(capsys, "info", "lineworld/expert")
     assert "140 steps, 7 episodes" in out
     assert "better (mean actions)" in out
+
+
+def test_data_of_another_programs_policy(tmp_path, place, capsys):
+    torch.save(actor(8, 2), tmp_path / "swim.pt")
+    words = ("make", "swimmer/x", "--episodes", 1, "--processes", 1, "--policy", tmp_path / "swim.pt")
+    code, _, err = run(capsys, *words, "--sampled")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "swim.pt: has no spread to sample from" in err
+    assert not store.exists("rlexp/swimmer/x-v0")
+    words = ("make", "cartpole/x", "--episodes", 1, "--processes", 1, "--policy", tmp_path / "pole.pt")
+    torch.save(actor(4, 2), tmp_path / "pole.pt")
+    code, out, _ = run(capsys, *words)
+    assert (code, "tanh is assumed (--activation says another)" in out) == (0, True)
 
 
 def test_data_of_any_policy(place, capsys):

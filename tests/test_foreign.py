@@ -166,7 +166,12 @@ WRONG = {
     "whole numbers": ({**actor(), "4.bias": torch.tensor([0, 1])}, {}, "4.bias holds what is not a finite"),
     "nothing": ({}, {}, "there is no weight matrix"),
     "a list": ([torch.zeros(2)], {}, "is not a state_dict, a mapping of names to tensors, but a list"),
-    "code": ({"x": Path("/")}, {}, "cannot be read as a state_dict"),
+    "code": ({"x": Path("/")}, {}, r"cannot be read as a state_dict \(it holds pathlib\.\w*Path, not tensors alone"),
+    "a model": (
+        nn.Linear(8, 2),
+        {},
+        r"it holds torch\.nn\.\S+, not tensors alone; torch.save\(model.state_dict\(\), FILE",
+    ),
     "huge": ({**actor(), "0.weight": torch.zeros(1).expand(10**9, 8)}, {}, "0.weight claims more numbers"),
     "activation": (actor(), {"activation": "rellu"}, "activation=rellu: there are .*did you mean 'relu'"),
     "argument": (actor(), {"activaton": "relu"}, "did you mean 'activation'"),

@@ -19,6 +19,7 @@ from rlexp.engines.base import Engine, Handle
 from rlexp.engines.processes import Processes
 from rlexp.engines.serial import Serial
 from rlexp.envs.spec import EnvConfig
+from rlexp.rollout.score import require_spread
 from rlexp.util.errors import UserError, said_of
 from rlexp.util.files import read_object
 from rlexp.util.processes import WorkerDied
@@ -96,6 +97,9 @@ def make_of(env_name: str, kind: str, share: Share, processes: int | None = None
         saved = shards.loaded(share)
         if saved.env.task != env.task:
             raise UserError(f"{share.path} acts in {saved.env.id}, not in {env.id}")
+        saved.policy.explore = share.sampled
+        if share.sampled:
+            require_spread(saved)
     with store.locked(dataset_id):
         if store.exists(dataset_id) and not replace:
             raise UserError(f"{env_name}/{kind}: is there already; --replace, or another name")

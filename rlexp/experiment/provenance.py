@@ -7,6 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,13 @@ def origin() -> dict[str, Any]:
         "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
         "versions": versions(),
     }
+
+
+def changes(before: Mapping[str, Any]) -> list[str]:
+    """What of the code is not as `before` says, an `origin`: "torch 2.11.0, now 2.13.0"."""
+    now_here = {"commit": git("rev-parse", "HEAD")[:7], **versions()}
+    was = {"commit": str(before.get("commit") or "")[:7], **before.get("versions", {})}
+    return [f"{what} {was[what]}, now {here}" for what, here in now_here.items() if was.get(what) and here != was[what]]
 
 
 def versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ from rlexp.experiment.config import RunConfig, build, make_engine, seed_list, st
 from rlexp.experiment.essentials import FREE_ON_RESUME, difference, digest
 from rlexp.experiment.folder import Folder
 from rlexp.experiment.probe import probe
+from rlexp.experiment.provenance import changes
 from rlexp.experiment.track import group
 from rlexp.experiment.work import Work
 from rlexp.loggers import jsonl
@@ -68,7 +69,13 @@ def resume(path: Path, words: list[str]) -> Work:
         folder.remember(probe(run).inputs)
         check_checkpoints(place, run)
         runs.append((folder, run))
-    return Work(path, runs, study)
+    return Work(path, runs, study, _other_code(runs[0][0].record))
+
+
+def _other_code(record: dict[str, Any]) -> list[str]:
+    """A line to be said where other code goes on than the run was last trained by."""
+    differs = changes([record, *record.get("resumed", [])][-1])
+    return [f"goes on with other code: {'; '.join(differs)}; from here on numbers may differ"] if differs else []
 
 
 def _with_overrides(folder: Path, parsed: list[Override]) -> dict[str, Any]:

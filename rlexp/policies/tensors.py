@@ -1,8 +1,10 @@
 """Named tensors from a file of PyTorch, without executing what is in it."""
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, BinaryIO
 from zipfile import ZIP_STORED, BadZipFile, ZipFile, is_zipfile
 
@@ -26,12 +28,22 @@ def read_tensors(path: Path, content: bytes | None = None) -> dict[str, torch.Te
     except UserError:
         raise
     except Exception as error:  # torch's many errors, refusals to execute code among them
-        reason = " ".join(str(error).split())[:150]
-        raise UserError(f"{path}: cannot be read as a state_dict ({reason})") from None
+        raise UserError(f"{path}: cannot be read as a state_dict ({_reason(error)})") from None
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.numel() * tensor.element_size() > size:
             raise UserError(f"{path}: {name} claims more numbers than the file has")
     return tensors
+
+
+def _reason(error: Exception) -> str:
+    """Why torch could not read a file; its own advice is to run what is in it."""
+    text = " ".join(str(error).split())
+    name = re.search(r"GLOBAL ([\w.]+)", text)
+    if name:
+        return f"it holds {name[1]}, not tensors alone; torch.save(model.state_dict(), FILE) writes these"
+    if not isinstance(error, RuntimeError | UnpicklingError) or "Weights only load failed" in text:
+        return "torch.save has not written it, or not whole"
+    return text[:150]
 
 
 def _check_archive(path: Path, source: Path | BinaryIO, size: int) -> None:

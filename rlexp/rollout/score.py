@@ -19,8 +19,8 @@ def play(saved: Saved, n: int, *, sampled: bool = False, seed: int = 0) -> Evalu
     saved.policy.explore = sampled
     episodes: list[Episode] = []
     try:
-        if sampled and not saved.policy.samples:
-            raise UserError(f"{saved.path}: has no spread to sample from; its actions are the mean ones")
+        if sampled:
+            require_spread(saved)
         while (left := n - len(episodes)) > 0:
             index = [len(episodes)] if episodes else []
             sequence = seeding.stream(seed, "final", *index)
@@ -29,6 +29,12 @@ def play(saved: Saved, n: int, *, sampled: bool = False, seed: int = 0) -> Evalu
         return Evaluation(episodes, saved.policy.samples)
     finally:
         saved.policy.explore = before
+
+
+def require_spread(saved: Saved) -> None:
+    """Raise UserError where a policy that is asked for sampled actions has none."""
+    if not saved.policy.samples:
+        raise UserError(f"{saved.path}: has no spread to sample from; its actions are the mean ones")
 
 
 def evaluate(saved: Saved, episodes: int = 100, *, sampled: bool = False, seed: int = 0) -> dict[str, float]:

@@ -182,7 +182,7 @@ def make(args: argparse.Namespace) -> int:
 
 def make_of(args: argparse.Namespace) -> int:
     """Make one data set of the policy that is named, and print where it is."""
-    from rlexp.datasets import generate, store
+    from rlexp.datasets import generate, shards, store
     from rlexp.datasets.recipes import Share
     from rlexp.policies.files import find_policy
     from rlexp.policies.foreign import is_foreign
@@ -208,7 +208,13 @@ def make_of(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print(f"interrupted; nothing of {args.names[0]} was kept", file=sys.stderr)
         return 130
-    print(json.dumps({"made": [str(folder)]}) if args.json else f"{env}/{kind}: {folder}")
+    notes = foreign.notes(shards.loaded(share))
+    if args.json:
+        print(json.dumps({"made": [str(folder)], **({"notes": notes} if notes else {})}))
+        return 0
+    print(f"{env}/{kind}: {folder}")
+    for note in notes:
+        print(f"  {note}")
     return 0
 
 
