@@ -118,7 +118,7 @@ def require_none_left(seen: dict[int, str]) -> None:
 
 def check(algo: str, kills: int, place: Path, chance: random.Random) -> str:
     """The row of an algorithm."""
-    run = toy(algo, f"seeds=range({SEEDS})")
+    run = toy(algo, f"seeds={list(range(SEEDS))}")
     started = time.monotonic()
     whole = metrics(train(place / "serial", run, Serial(Serial.Config())))
     took = (time.monotonic() - started) / SEEDS

@@ -1,7 +1,10 @@
 """Keeps run folders up to date with what their seeds report."""
 
+import math
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,34 @@ from rlexp.experiment.events import Event
 from rlexp.experiment.folder import Folder
 
 TABLES_EVERY = 5.0  # s between two makings of the tables
-PICTURE_EVERY = 60.0  # s between two drawings of the curves
+PICTURE_EVERY = 60.0  # s between two drawings of the curves, where no seed has ended
+SHARE = 20  # times as long as the last one took it is until the next: of many seeds they take a while
+
+
+@dataclass
+class Pace:
+    """When something was made last, and how long that took; in seconds."""
+
+    made: float = -math.inf
+    took: float = 0.0
+
+    def due(self, now: float, interval: float) -> bool:
+        return now - self.made > max(interval, SHARE * self.took)
+
+    def follow(self, action: Callable[[], None], now: float) -> None:
+        """`action()`, which begins `now`."""
+        action()
+        self.made = time.monotonic()
+        self.took = self.made - now
+
+
+@dataclass
+class Derived:
+    """What is made of a run folder as its seeds go on."""
+
+    left: set[int]  # seeds that have not ended
+    picture: Pace
+    tables: Pace = field(default_factory=Pace)
 
 
 class Recorder:
@@ -18,8 +48,7 @@ class Recorder:
     def __init__(self, folders: dict[Path, Folder]):
         self.folders = folders
         self.complained = False
-        self.tables: dict[Path, float] = {}  # when they were made
-        self.pictures: dict[Path, float] = {}
+        self.derived: dict[Path, Derived] = {}
 
     def __call__(self, job: Any, event: Event) -> None:
         """Take down what the seed of `job` reports."""
@@ -38,19 +67,19 @@ class Recorder:
     def _keep(self, job: Any, event: Event) -> None:
         folder = self.folders[job.run_folder]
         self._say(folder, event)
-        ended = event.kind in ("done", "failed")
         now = time.monotonic()
-        if ended or (event.kind == "evaluation" and self._due(self.tables, folder, now, TABLES_EVERY)):
-            self.pictures.setdefault(folder.path, now)  # the first picture can wait
-            draw = ended or self._due(self.pictures, folder, now, PICTURE_EVERY)
-            folder.refresh(draw)
-            self.tables[folder.path] = now
-            if draw:
-                self.pictures[folder.path] = now
-
-    @staticmethod
-    def _due(made: dict[Path, float], folder: Folder, now: float, interval: float) -> bool:
-        return now - made.get(folder.path, -interval) > interval
+        if folder.path not in self.derived:  # its first picture can wait
+            self.derived[folder.path] = Derived(_left(folder), Pace(now))
+        derived = self.derived[folder.path]
+        ended = event.kind in ("done", "failed")
+        if ended:
+            derived.left.discard(event.seed)
+        elif event.kind != "evaluation":
+            return
+        if (ended and not derived.left) or derived.picture.due(now, 0.0 if ended else PICTURE_EVERY):
+            derived.picture.follow(lambda: folder.refresh(draw=True), now)
+        elif derived.tables.due(now, 0.0 if ended else TABLES_EVERY):
+            derived.tables.follow(lambda: folder.refresh(draw=False), now)
 
     @staticmethod
     def _say(folder: Folder, event: Event) -> None:
@@ -61,3 +90,8 @@ class Recorder:
         if event.kind == "evaluation":
             reached = f"step {event.data['step']:,}: return {event.data['return_mean']:.2f}"
             folder.say(f"seed {event.seed}: {reached}")
+
+
+def _left(folder: Folder) -> set[int]:
+    """The seeds of a folder that are still to end."""
+    return {int(seed) for seed, facts in folder.seeds().items() if facts["status"] != "done"}
