@@ -257,7 +257,7 @@ class Diffusion(Algorithm):
             unit="steps",
             ge=1,
         )
-        num_layers: int = param("transformer layers", ge=1)
+        num_layers: int = param("transformer layers", ge=1, le=1000)
         embed_dim: int = param(
             "of every token; even, and a multiple of `num_heads`",
             unit="units",

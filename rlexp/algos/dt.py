@@ -309,7 +309,7 @@ class DT(Algorithm):
             unit="steps",
             ge=1,
         )
-        num_layers: int = param("transformer blocks", ge=1)
+        num_layers: int = param("transformer blocks", ge=1, le=1000)
         num_heads: int = param("attention heads", ge=1)
         embed_dim: int = param("of every token; a multiple of `num_heads`", unit="units", ge=1)
         dropout: float = param(

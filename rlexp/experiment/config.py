@@ -50,7 +50,7 @@ class TrainConfig(Params):
         unit="the algorithm's clock",
         ge=1,
     )
-    threads: int = param("threads of each process", ge=1)
+    threads: int = param("threads of each process", ge=1, le=1024)
     # Not in configs from before it.
     patience: float | None = param(
         "silence of an environment, a renderer or an update, after which it hangs; null: none is too long",
@@ -243,7 +243,8 @@ def _resolve(config: DictConfig) -> dict[str, Any]:
         if led_to or isinstance(error, MissingMandatoryValue):
             name = led_to[1] if led_to else error.full_key
             raise UserError(f"{name}: a value is missing; give one with {name}=...") from None
-        raise UserError(str(error).splitlines()[0]) from None
+        where = f"{error.full_key}: " if error.full_key else ""
+        raise UserError(where + str(error).splitlines()[0]) from None
 
 
 def seed_list(value: Any) -> list[int]:

@@ -11,6 +11,7 @@ from rlexp.util.errors import UserError
 FLOAT = 4  # bytes
 COPIES = 6  # of a network's parameters: gradient, Adam's two moments, a critic, what acts
 COLUMNS = 8  # numbers of a step besides its observation: action, reward, value, advantage, ...
+PAIR = 64  # bytes of a comparison, or a candidate, at least: indices, labels, returns
 ENVIRONMENT = 20_000  # bytes of a small simulator; those of MuJoCo take a hundred times that
 
 
@@ -47,7 +48,14 @@ def _parts(config: RunConfig, spec: EnvSpec) -> Iterator[tuple[str, int]]:
     yield f"algo.num_steps={num_steps}", samples * (spec.obs_dim + COLUMNS) * FLOAT
     per_epoch = getattr(config.algo, "steps_per_epoch", 1)
     yield f"algo.steps_per_epoch={per_epoch}", per_epoch * (spec.obs_dim + COLUMNS) * FLOAT
-    for name in ("num_episodes", "episodes_per_round"):
+    windows = getattr(config.algo, "batch_size", 1)
+    width = getattr(config.algo, "context_length", None) or 1
+    shown = f" algo.context_length={width}" if width > 1 else ""
+    yield f"algo.batch_size={windows}{shown}", windows * width * (spec.obs_dim + COLUMNS) * FLOAT
+    for name in ("num_pairs", "population_size"):
+        count = getattr(config.algo, name, None) or 1
+        yield f"algo.{name}={count}", count * PAIR
+    for name in ("num_episodes", "episodes_per_round", "episodes_per_iteration"):
         episodes = getattr(config.algo, name, 1)
         yield f"algo.{name}={episodes}", episodes * ENVIRONMENT
     episodes = config.train.eval_episodes

@@ -38,12 +38,13 @@ class PolicyConfig(Params):
         "width of each hidden layer; [] is a linear policy",
         unit="units",
         ge=1,
+        le=100_000,
     )
     activation: str = param("non-linearity between layers", choices=tuple(ACTIVATIONS))
     orthogonal: bool = param(
         "orthogonal initial weights (gain √2, last layer 0.01); false: PyTorch's default",
     )
-    log_std: float = param("initial log standard deviation of continuous actions")
+    log_std: float = param("initial log standard deviation of continuous actions", ge=-20, le=20)
     init: str | None = param("run folder or policy file whose weights to start from", file=True)
     # Not in configs and policy files from before them, which mean the same without.
     residual: bool = field(

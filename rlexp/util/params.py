@@ -64,7 +64,10 @@ class Params:
     def _check(key: str, value: Any, meta: Any) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise OutOfRange(key, f"must be a finite number, not {value} ({meta['doc']})")
-        for sign, bound in meta["bounds"].items():
+        bounds = meta["bounds"]
+        if any(bound is not None for bound in bounds.values()) and not isinstance(value, int | float):
+            raise OutOfRange(key, f"must be a number, not {value!r} ({meta['doc']})")
+        for sign, bound in bounds.items():
             if bound is not None and not _HOLDS[sign](value, bound):
                 raise OutOfRange(key, f"must be {sign} {bound}, not {value} ({meta['doc']})")
         if meta["choices"] and value not in meta["choices"]:
