@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from rlexp.cli.notebook import TrainedRun, written
 from rlexp.experiment import train as training
 from rlexp.util import configs, paths
 from rlexp.util.errors import UserError
-from tests.helpers import QUIET, command, metrics
+from tests.helpers import QUIET, ROOT, command, metrics
 
 TINY = ["env=lineworld", "train.budget=2048", "train.eval_episodes=2", *QUIET]
 
@@ -171,3 +172,14 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path, monkeypatch):
 )
 def test_values_are_written_as_on_the_command_line(value, word):
     assert written(value) == word
+
+
+def test_a_script_beside_the_clone_imports_the_package(tmp_path):
+    """There the clone's folder has the package's name, and is none itself."""
+    (place,) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["dev-mode-dirs"]
+    (tmp_path / "rlexp").mkdir()
+    (tmp_path / "mine.py").write_text("import rlexp\nprint(rlexp.__file__)\n")
+    said = command(
+        str(tmp_path / "mine.py"), cwd=tmp_path, PYTHONPATH=str(ROOT / place)
+    )  # as the line in the .pth file
+    assert said.stdout.strip() == str(ROOT / "rlexp" / "__init__.py"), said.stderr
