@@ -50,7 +50,7 @@ def _trained(place: Path, words: list[str]) -> Path:
     """The run folder of these options, trained if it is not there, continued if it is not whole."""
     seeds = ",".join(map(str, SEEDS))
     found = sorted(place.glob("*/*/run.json"))
-    command = [sys.executable, ROOT / "main_mp.py"]
+    command = [sys.executable, ROOT / "main.py"]
     if found:
         command += [f"resume='{found[-1].parent}'"]
     else:

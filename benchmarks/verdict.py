@@ -23,6 +23,7 @@ from rlexp.report.verdict import align, decide
 SIZES = ((1, 3), (1, 5), (1, 10), (3, 3), (3, 5), (3, 10), (5, 3), (5, 5), (5, 10))  # run, reference
 LEAST_SEEDS = 5
 PAGE = Path(__file__).parent.parent / "gallery" / "verdict.md"
+TRAINED = "## Fresh seeds"  # the heading from which on the page is of fresh.py and spoilt.py
 DIFFERS = ("better", "worse", "unusual")
 MATCHES = ("matches",)
 
@@ -129,7 +130,7 @@ def page(sources: list[Curves], rates_table: str, trials: int) -> str:
     names = textwrap.fill(", ".join(f"`{source.name}`" for source in sources) + ".", 120, break_on_hyphens=False)
     return f"""# How often a verdict errs
 
-`python benchmarks/verdict.py --write` makes this page.
+`python benchmarks/verdict.py --write` makes this page, but for the tables of runs at its end.
 
 {rule.strip()}
 
@@ -147,6 +148,12 @@ what chance does, not what another machine or version does. The entries:
 """
 
 
+def trained() -> str:
+    """The part of the page that is not of this script: tables of runs that were trained."""
+    _, heading, rest = PAGE.read_text(encoding="utf-8").partition(TRAINED)
+    return f"\n{heading}{rest}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000, help="of each entry and cell (default 1000)")
@@ -156,7 +163,7 @@ def main() -> None:
     text = markdown(table(sources, args.trials))
     print(text)
     if args.write:
-        PAGE.write_text(page(sources, text, args.trials), encoding="utf-8")
+        PAGE.write_text(page(sources, text, args.trials) + trained(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ def planned(study: str, place, *overrides: str):
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_study_can_begin(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "probe", lambda run: Probed({}, []))  # data is made there, which takes long
+    monkeypatch.setattr(plan, "probe", lambda *_: Probed({}, []))  # data is made there, which takes long
     work = planned(study, tmp_path)
     assert len(work.runs) > 1
     assert all(folder.path.parent == work.path and folder.path.is_dir() for folder, _ in work.runs)

@@ -139,7 +139,9 @@ def test_odd_sizes_are_encoded(tmp_path, monkeypatch):
 def test_gif_stands_beside_the_film_and_stays_short(tmp_path, monkeypatch):
     monkeypatch.setattr(film, "time", Clock())
     env, evaluation = played("lineworld", 1, "env.kwargs.length=400")
-    path = film.film(env, evaluation.episodes[0], tmp_path / "x.mp4", seconds=20, size=96, gif=True)
+    path = film.film(env, evaluation.episodes[0], tmp_path / "x.mp4", seconds=20, size=96, gif=True, stills=True)
+    with Image.open(path.with_suffix(".png")) as sheet:  # of frames of 32 by 352 pixels, below each other
+        assert sheet.size == (352 + 6, 24 * (32 + 6))
     with Image.open(path.with_suffix(".gif")) as image:
         assert 2 <= image.n_frames <= film.MAX_GIF_FRAMES + 1  # like frames that follow each other are one
     assert frames(path)[0] == 401
@@ -164,7 +166,7 @@ def evaluation_of(returns):
 def test_films_of_best_median_and_worst_replace_the_old_ones(tmp_path, monkeypatch, returns, names):
     allowed = []
 
-    def fake(env, episode, path, *, seconds, size, gif):
+    def fake(env, episode, path, *, seconds, size, gif, stills):
         allowed.append(seconds)
         path.touch()
         return path

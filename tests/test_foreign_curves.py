@@ -1,6 +1,7 @@
 """Curves that are not ours: Stable-Baselines3's, CleanRL's, W&B's and anybody's, whole, broken and hostile."""
 
 import csv
+import shutil
 import struct
 
 import numpy as np
@@ -50,9 +51,12 @@ def test_progress_csv_and_event_files_of_the_same_run_agree():
     assert foreign.read(SB3 / "seed_0" / "progress.csv").value == "eval/mean_reward"
 
 
-def test_monitors_of_one_folder_are_one_run():
+def test_monitors_of_one_folder_are_one_run(tmp_path):
     files = sorted((SB3 / "seed_0" / "monitor").glob("*.csv"))
-    one = foreign.read(files[0])
+    with pytest.raises(UserError, match=r"of one of 2 environments side by side.*name the folder"):
+        foreign.read(files[0])
+    (tmp_path / "seed_0").mkdir()
+    one = foreign.read(shutil.copy(files[0], tmp_path / "seed_0"))
     assert (one.kind, one.env, one.evaluation) == ("monitor.csv", "CartPole-v1", False)
     assert one.lines["0"][0].tolist() == np.cumsum(column(files[0], "l")).tolist()
     assert one.lines["0"][1].tolist() == column(files[0], "r")

@@ -56,6 +56,17 @@ def test_what_failed_takes_no_more_time_and_one_seed_has_no_total(clock, capsys)
     assert shown._all_left() == ""
 
 
+def test_what_goes_on_while_the_clock_stands_still_has_a_rate(clock, capsys):
+    jobs, shown = board(seeds=1)
+    for now, done in ((0, 16), (40, 96)):
+        clock[0] = now
+        stage = ["episodes collected", done, 256]
+        shown.update(jobs[0], Event(0, "progress", data={"step": 0, "stage": stage}))
+    assert "episodes collected: 96 of 256, 2.0/s, 0:01:20 left" in capsys.readouterr().out
+    shown.rows[("", 0)].take(Event(0, "progress", data={"step": 1}))
+    assert shown.rows[("", 0)].note == ""
+
+
 def test_the_live_table_ends_with_the_total(clock):
     _, shown = board()
     assert shown._table().row_count == 4

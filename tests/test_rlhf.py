@@ -24,6 +24,7 @@ from rlexp.envs.make import make as make_env
 from rlexp.experiment.task import make_task
 from rlexp.policies.files import load_policy, save_policy
 from rlexp.report import scatter
+from rlexp.report.records import read_config
 from rlexp.rollout.collector import collect_steps
 from rlexp.rollout.score import evaluate
 from rlexp.util import checkpoint, seeding, stats
@@ -410,7 +411,8 @@ def test_novices_episodes_as_a_file_for_behaviour_cloning(finished, tmp_path):
 
 
 def test_cloning_of_the_same_episodes_is_one_command(tmp_path, capsys):
-    run = built("algo=rlhf", "env=cartpole200", *SMALL, "video=none", "logger=none", "train.eval_episodes=1")
+    own = ["env.max_episode_steps=150", "+env.kwargs.sutton_barto_reward=false"]
+    run = built("algo=rlhf", "env=cartpole200", *own, *SMALL, "video=none", "logger=none", "train.eval_episodes=1")
     work = work_in(tmp_path / "run", run)
     run_on(Serial(Serial.Config()), work, work.jobs())
     few = ["train.budget=4", "train.eval_every=2", "train.eval_episodes=2", "algo.log_every=2", "logger=none"]
@@ -418,6 +420,7 @@ def test_cloning_of_the_same_episodes_is_one_command(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "| seed | RLHF | cloning of the same episodes |" in said
     (arm,) = work.path.glob("clone/*/*/seed_0/run.json")
+    assert read_config(arm.parent)["env"] == run.plain["env"]
     clone = json.loads(arm.read_text())["seeds"]["0"]["final"]["return_mean"]
     learned = json.loads((work.path / "run.json").read_text())["seeds"]["0"]["final"]["return_mean"]
     assert f"| 0 | {learned:.1f} | {clone:.1f} |" in said

@@ -34,6 +34,7 @@ class Progress:
     env_steps: int  # simulator transitions
     updates: int  # optimiser steps (CMA-ES: generations)
     metrics: Mapping[str, float]  # names begin with loss/ opt/ data/; a NaN or infinity stops the run
+    stage: tuple[str, int, int] | None = None  # while the clock stands still: (what goes on, done, in all)
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,8 @@ class DPO(Algorithm):
         self.collected = [*self.collected, new.columns()]
         steps = int(new.length_E.sum())
         if self._collected() < c.episodes_per_iteration:
-            return Progress(steps, 0, {})
+            stage = ("episodes collected", self._collected(), c.episodes_per_iteration)
+            return Progress(steps, 0, {}, stage)
 
         data = Trajectories.join([Trajectories(**columns) for columns in self.collected])
         self.collected = []

@@ -330,7 +330,10 @@ class RLHF(Algorithm):
             case 1:
                 return self._novice_epoch()
             case 2:
-                return Progress(0, 0, {"data/stage": 2, **self._fit()})
+                metrics = {"data/stage": 2, **self._fit()}
+                total = self.config.reward_epochs
+                stage = ("passes over the comparisons", total - self.fits_left, total)
+                return Progress(0, 0, metrics, stage)
             case _:
                 return self._policy_epoch()
 

@@ -206,15 +206,16 @@ def start(config: "DictConfig", arms: list[str]) -> int:
     if hydra.mode is not None and hydra.mode.name == "MULTIRUN":
         raise UserError("hydra.mode=MULTIRUN: a sweep is written with -m")
 
+    from rlexp.cli.progress import say
     from rlexp.experiment import plan
     from rlexp.experiment.config import make_engine
 
     engine = make_engine(OmegaConf.to_container(config.engine, resolve=True))
     if "study" in config:
         own = [word for word in hydra.overrides.task if not _of_study(word)]
-        work = plan.study(config, str(hydra.runtime.choices.get("study")), [*own, *arms])
+        work = plan.study(config, str(hydra.runtime.choices.get("study")), [*own, *arms], say)
     else:
-        work = plan.single(config)
+        work = plan.single(config, say)
     return execute(work, engine)
 
 

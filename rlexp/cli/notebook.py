@@ -14,6 +14,7 @@ import torch
 from omegaconf import OmegaConf
 
 from rlexp.cli import launch
+from rlexp.cli.progress import say
 from rlexp.experiment import compose, former_names, overrides, plan
 from rlexp.experiment.compose import CONFIG_DIR
 from rlexp.experiment.config import make_engine
@@ -130,7 +131,7 @@ def _run(words: list[str]) -> Path:
     overrides.require_readable(words, words)
     launch._check_groups(words)
     config = composed(words)
-    work = plan.single(config)
+    work = plan.single(config, say)
     launch.execute(work, make_engine(OmegaConf.to_container(config.engine, resolve=True)))
     return work.path
 

@@ -29,6 +29,34 @@ def say(text: str) -> None:
 
 
 @dataclass
+class Stage:
+    """What goes on while an algorithm's clock stands still: so many of something are done of so many."""
+
+    what: str
+    total: int
+    done: int
+    first: int  # done when it was first heard of
+    began: float  # then, s
+    now: float
+
+    @classmethod
+    def after(cls, before: "Stage | None", what: str, done: int, total: int) -> "Stage":
+        """The stage as it is now, `before` being what was known of it."""
+        now = time.monotonic()
+        if before is None or before.what != what or done <= before.done:
+            return cls(what, total, done, done, now, now)
+        return cls(what, total, done, before.first, before.began, now)
+
+    def said(self) -> str:
+        """`episodes collected: 32 of 512, 4.1/s, 0:01:57 left`."""
+        text = f"{self.what}: {self.done:,} of {self.total:,}"
+        if self.now <= self.began:
+            return text
+        rate = (self.done - self.first) / (self.now - self.began)
+        return f"{text}, {rate:,.1f}/s, {_clock((self.total - self.done) / rate)} left"
+
+
+@dataclass
 class Row:
     """What is known of one job."""
 
@@ -37,6 +65,7 @@ class Row:
     step: int = 0
     total: float | None = None  # mean return of the last evaluation
     note: str = ""
+    stage: Stage | None = None
     marks: list[tuple[float, int]] = field(default_factory=list)  # (time, step) in this process
     said: float = 0.0  # when the last plain line was printed
 
@@ -45,7 +74,8 @@ class Row:
         self.status = "running"
         if event.kind in ("done", "failed", "interrupted"):
             self.status = event.kind
-        self.note = event.text
+        self.stage = Stage.after(self.stage, *event.data["stage"]) if "stage" in event.data else None
+        self.note = event.text or (self.stage.said() if self.stage else "")
         if "step" in event.data:
             self.step = event.data["step"]
             self.marks = [*self.marks, (time.monotonic(), self.step)][-MARKS:]
@@ -153,8 +183,8 @@ class Board:
             parts.append(f"all {len(self.rows)}: {everything} left")
         if event.kind in ("done", "failed", "warning"):
             parts.append(event.kind)
-        if event.text:
-            parts.append(event.text)
+        if row.note:
+            parts.append(row.note)
         return "  ".join(parts)
 
     def _table(self) -> Table:

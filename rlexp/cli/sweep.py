@@ -36,8 +36,9 @@ def plan(words: list[str]) -> "tuple[Work, Engine]":
     threads = OmegaConf.select(first, "train.threads")
     limit_threads(threads if isinstance(threads, int) and threads > 0 else 1)
 
+    from rlexp.cli.progress import say
     from rlexp.experiment.config import make_engine
     from rlexp.experiment.plan import sweep
 
     engine = make_engine(OmegaConf.to_container(first.engine, resolve=True))
-    return sweep(swept, first), engine
+    return sweep(swept, first, say), engine

@@ -5,10 +5,12 @@ whoever played them and whenever: none is preferred for being short. Where a sha
 cut, as by a time limit, at the last of them.
 """
 
+import math
 import multiprocessing
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from rlexp.buffers.dataset import Dataset
@@ -22,7 +24,7 @@ from rlexp.envs.spec import EnvConfig
 from rlexp.rollout.score import require_spread
 from rlexp.util.errors import UserError, said_of
 from rlexp.util.files import read_object
-from rlexp.util.processes import WorkerDied
+from rlexp.util.processes import WorkerDied, cores
 
 LANES = 16  # episodes side by side, at most
 
@@ -32,6 +34,33 @@ def ensure(env_name: str, kind: str, processes: int | None = None) -> None:
     if not store.exists(store.own_id(env_name, kind)):
         return make(env_name, kind, processes)
     _refuse_outdated(env_name, kind)
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A data set that is not on this machine, and how long it takes to make it."""
+
+    name: str
+    amount: int
+    unit: str  # steps or episodes
+    seconds: float  # about
+
+
+def missing(env_name: str, kind: str) -> list[Missing]:
+    """What `ensure` would have to make; empty where the data set is here. Raises UserError where it cannot be."""
+    if store.exists(store.own_id(env_name, kind)):
+        return []
+    recipe = recipes.table()[env_name][kind]
+    if recipe.parts:
+        return [one for part in recipe.parts for one in missing(env_name, part)]
+    env = recipes.environment(env_name)
+    with said_of(f"{env_name}/{kind} cannot be made"):
+        plan = Plan(env, recipes.shares(recipe), 0)
+        _, amount = plan.done()
+        steps = amount if plan.unit == "steps" else amount * plan.limit
+        share = plan.shares[-1]  # of a ladder the one whose episodes are longest
+        seconds = steps / shards.speed(env, share, plan.lanes(share)) / min(cores(), math.ceil(steps / shards.STEPS))
+    return [Missing(f"{env_name}/{kind}", amount, plan.unit, seconds)]
 
 
 def outdated(env_name: str, kind: str) -> bool:
@@ -168,6 +197,7 @@ class Plan:
         self.shards: list[dict[int, Dataset]] = [{} for _ in shares]
         self.given = [0] * len(shares)
         self.open = 0  # the first share that may need more
+        self.unit = "steps" if shares[0].steps else "episodes"
 
     def next(self) -> ShardJob | None:
         for i in range(self.open, len(self.shares)):
@@ -182,9 +212,10 @@ class Plan:
         """Shard k of share i."""
         share = self.shares[i]
         steps = min(shards.STEPS, share.steps or shards.STEPS)
-        return ShardJob(self.env, share, (self.seed, i, k), self._lanes(share), steps)
+        return ShardJob(self.env, share, (self.seed, i, k), self.lanes(share), steps)
 
-    def _lanes(self, share: Share) -> int:
+    def lanes(self, share: Share) -> int:
+        """Episodes of a share that are played side by side."""
         if share.steps:
             return min(LANES, max(1, share.steps // self.limit))
         return min(LANES, share.episodes or 1)
@@ -197,7 +228,7 @@ class Plan:
         if played:
             return done + missing * done / played
         share = self.shares[i]
-        least = min(shards.STEPS, share.steps) if share.steps else self._lanes(share)
+        least = min(shards.STEPS, share.steps) if share.steps else self.lanes(share)
         return done + missing * least
 
     def add(self, job: ShardJob, shard: Dataset) -> None:
@@ -277,7 +308,7 @@ class ProgressBar:
     def __init__(self, name: str, plan: Plan):
         self.name = name
         self.plan = plan
-        self.unit = "steps" if plan.shares[0].steps else "episodes"
+        self.unit = plan.unit
         self.started = time.monotonic()
         self.said = self.started
         self.bar: Any = None

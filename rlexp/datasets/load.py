@@ -69,6 +69,19 @@ def load(buffer: BufferConfig, env: EnvConfig, spec: EnvSpec) -> Dataset:
     return data
 
 
+def missing(buffer: BufferConfig, env: EnvConfig) -> list[generate.Missing]:
+    """What would be made before `load` could give the data; empty where all is here, or comes from elsewhere. Raises
+    UserError for what has no such name."""
+    if buffer.path is not None or buffer.dataset is None or buffer.dataset.startswith("minari:"):
+        return []
+    with said_of(f"buffer.dataset={buffer.dataset}"):
+        _, owner, kind = find(buffer.dataset, env.name).removesuffix("-v0").split("/")
+        if kind not in recipes.table().get(owner, {}):
+            return []
+        _require_same(recipes.environment(owner).task, env)
+        return generate.missing(owner, kind)
+
+
 def fitted(data: Dataset, spec: EnvSpec, option: str, *, clip: bool) -> Dataset:
     """`data` with actions as the environment has them. Raises UserError where they cannot come from it.
 

@@ -7,6 +7,8 @@ do its episodes.
 
 import contextlib
 import functools
+import itertools
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,6 +29,7 @@ from rlexp.util import seeding
 from rlexp.util.errors import UserError
 from rlexp.util.processes import WorkerDied
 
+TRIED = 60  # rounds of steps that tell how fast a share is played
 STEPS = 10_000  # of a shard, at least; fewer where its share has fewer
 
 
@@ -71,6 +74,23 @@ def play_shard(job: ShardJob) -> Dataset:
             steps += len(rounds[-1])
         envs.close()
     return Dataset.concat("shard", rounds)
+
+
+def speed(env: EnvConfig, share: Share, lanes: int) -> float:
+    """Steps a second that this process plays of a share, about: from a try whose episodes are nobody's."""
+    policy = loaded(share).policy
+    policy.explore = share.sampled
+    with _one_thread():
+        envs = VecEnv(env, list(range(lanes)))
+        obs_BO = envs.reset()
+        policy.start(lanes, np.random.default_rng(0))
+        steps = 0
+        began = time.perf_counter()
+        for active, _, _ in itertools.islice(play_steps(envs, obs_BO, policy.act, policy.observe), TRIED):
+            steps += len(active)
+        spent = time.perf_counter() - began
+        envs.close()
+    return steps / spent
 
 
 def _play_round(policy: Policy, envs: VecEnv, obs_BO: np.ndarray, rng: np.random.Generator) -> Dataset:

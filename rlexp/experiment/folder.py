@@ -11,6 +11,7 @@ seeds' folders, and can be made again by any process at any time: `refresh`.
 
 import datetime
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,6 +78,7 @@ class Folder:
         self.config = config
         self.clock = clock
         self.record = read_record(path) if (path / "run.json").exists() else {}
+        self.heard_of: list[float] = []  # when its seeds reported for the first and the last time, s
 
     @classmethod
     def open(cls, path: Path) -> "Folder":
@@ -171,6 +173,16 @@ class Folder:
             self.lock.acquire(blocking=False)
         except Timeout:
             raise UserError(f"resume={self.path}: another process is running in this folder") from None
+
+    def heard(self) -> None:
+        """A seed has reported."""
+        self.heard_of = [*self.heard_of[:1], time.perf_counter()]
+
+    def worked(self) -> float:
+        """Seconds between the first and the last report of its seeds to this process."""
+        if not self.heard_of:
+            return 0.0
+        return self.heard_of[-1] - self.heard_of[0]
 
     def release(self) -> None:
         """Others may work in the folder again."""

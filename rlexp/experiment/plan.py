@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,32 @@ from rlexp.experiment import former_names
 from rlexp.experiment.assumed import notes
 from rlexp.experiment.config import RunConfig, build
 from rlexp.experiment.folder import Folder, create, whole_or_none
+from rlexp.experiment.forecast import data_to_make
 from rlexp.experiment.hydra_errors import combination, composed
 from rlexp.experiment.overrides import Sweep
 from rlexp.experiment.probe import Probed, probe
 from rlexp.experiment.work import Work
 from rlexp.report.records import check_study
 from rlexp.util.errors import UserError, said_of
+
+Tell = Callable[[str], None]  # takes a line to be said before what it announces
+
+
+def _quietly(line: str) -> None:
+    """Tells nobody."""
+
+
+class Announcement:
+    """Called before data sets may be made, tells once which are made for some runs."""
+
+    def __init__(self, runs: Sequence[RunConfig], tell: Tell):
+        self.runs = runs
+        self.tell = tell
+
+    def __call__(self) -> None:
+        for line in data_to_make(self.runs):
+            self.tell(line)
+        self.runs = []
 
 
 def alone(seeds: Any) -> list[str]:
@@ -31,10 +52,10 @@ def _warnings(probed: Probed, of: str = "") -> list[str]:
     return [f"warning: {of}{text}" for text in probed.cautions]
 
 
-def single(config: DictConfig) -> Work:
-    """A new run. Raises UserError before anything is written."""
+def single(config: DictConfig, tell: Tell = _quietly) -> Work:
+    """A new run. Raises UserError before anything is written. `tell`: what data are made for it at first."""
     run = build(config)
-    probed = probe(run)
+    probed = probe(run, Announcement([run], tell))
     said = [*alone(config.seeds), *notes(run), *_warnings(probed)]
     path = create(_root(config), run.name)
     return Work(path, [(new_folder(path, run, probed.inputs), run)], notes=said)
@@ -46,7 +67,7 @@ def _root(config: DictConfig) -> Path:
     return Path(config.runs).expanduser()
 
 
-def study(config: DictConfig, name: str, overrides: list[str]) -> Work:
+def study(config: DictConfig, name: str, overrides: list[str], tell: Tell = _quietly) -> Work:
     """A new study: `conf/study/<name>.yaml` names arms, each a list of overrides; the command line overrides all."""
     node: Any = OmegaConf.to_container(config.study, resolve=True)
     with said_of(f"study={name}"):
@@ -57,14 +78,16 @@ def study(config: DictConfig, name: str, overrides: list[str]) -> Work:
     words = {arm: _words_of_arm([*common, *own], overrides) for arm, own in node["arms"].items()}
     arms = Arms()
     for arm in words:
-        with said_of(f"arm {arm} of study={name}"):
+        said = f"arm {arm} of study={name}"
+        with said_of(said):
             of_arm = composed(words[arm])
-            arms.add(arm, build(of_arm), f"arm {arm}: ")
+            arms.add(arm, build(of_arm), f"arm {arm}: ", said)
             arms.notes |= dict.fromkeys(alone(of_arm.seeds))
+    arms.check(tell)
     return arms.work(create(_root(config), f"study_{name}"), {"name": name, **node})
 
 
-def sweep(of: Sweep, first: DictConfig) -> Work:
+def sweep(of: Sweep, first: DictConfig, tell: Tell = _quietly) -> Work:
     """A new sweep: a study whose arms are the combinations of options, of which `first` is composed already. Raises
     UserError before anything is written."""
     arms = Arms()
@@ -82,7 +105,7 @@ def sweep(of: Sweep, first: DictConfig) -> Work:
             if same != said:
                 arms.notes[f"{said}: is {same} once more, trained once"] = None
                 continue
-            arms.add(name, run, f"{said}: ")
+            arms.add(name, run, f"{said}: ", said or "sweep")
         kept[name] = words
     if not of.several_seeds:
         arms.notes |= dict.fromkeys(alone(first.seeds))
@@ -94,6 +117,7 @@ def sweep(of: Sweep, first: DictConfig) -> Work:
         "arms": kept,
         "names": {name: " ".join(words) for name, words in kept.items() if words},
     }
+    arms.check(tell)
     return arms.work(create(_root(first), "sweep"), {"name": "sweep", **node})
 
 
@@ -108,22 +132,30 @@ class Arms:
     """Several runs that are to lie in one folder."""
 
     def __init__(self) -> None:
-        self.runs: dict[str, tuple[RunConfig, dict[str, Any]]] = {}  # by arm, with what is to be remembered
+        self.runs: dict[str, tuple[RunConfig, str, str]] = {}  # by arm, with what warnings and mistakes call it
+        self.inputs: dict[str, dict[str, Any]] = {}  # what is to be remembered of each arm's
         self.notes: dict[str, None] = {}  # what several arms say is said once
 
-    def add(self, arm: str, run: RunConfig, of: str) -> None:
-        """Check another arm, which warnings call `of`. Raises UserError."""
-        probed = probe(run)
-        self.runs[arm] = (run, probed.inputs)
-        self.notes |= dict.fromkeys([*notes(run), *_warnings(probed, of)])
+    def add(self, arm: str, run: RunConfig, of: str, said: str) -> None:
+        """Another arm, which warnings call `of` and mistakes `said`."""
+        self.runs[arm] = (run, of, said)
+
+    def check(self, tell: Tell = _quietly) -> None:
+        """Whether all arms can start. Raises UserError. `tell`: what data are made for them at first."""
+        announce = Announcement([run for run, _, _ in self.runs.values()], tell)
+        for arm, (run, of, said) in self.runs.items():
+            with said_of(said):
+                probed = probe(run, announce)
+                self.notes |= dict.fromkeys([*notes(run), *_warnings(probed, of)])
+                self.inputs[arm] = probed.inputs
 
     def work(self, path: Path, study: dict[str, Any]) -> Work:
-        """The arms in the new folder `path`."""
+        """The arms, which have been checked, in the new folder `path`."""
         folders = []
         with whole_or_none(path):
-            for arm, (run, inputs) in self.runs.items():
+            for arm, (run, _, _) in self.runs.items():
                 (path / arm).mkdir()
-                folders.append((new_folder(path / arm, run, inputs), run))
+                folders.append((new_folder(path / arm, run, self.inputs[arm]), run))
         return Work(path, folders, study, notes=list(self.notes))
 
 

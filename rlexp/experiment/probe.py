@@ -33,9 +33,13 @@ class Probed:
     cautions: list[str]  # what it is likely to lose
 
 
-def probe(config: RunConfig) -> Probed:
+def _nothing() -> None:
+    pass
+
+
+def probe(config: RunConfig, before_data: Callable[[], None] = _nothing) -> Probed:
     """Whether the algorithm can run on the environment, found by making both once and trying out the environment.
-    Raises UserError."""
+    Raises UserError. `before_data` is called when data sets may be about to be made."""
     import torch
 
     find(config.reference, config.name)
@@ -61,6 +65,7 @@ def probe(config: RunConfig) -> Probed:
         )
     require_memory(config, spec)
     trial = _patiently(config, lambda: try_out(config.env))
+    before_data()
     seeding.seed_globals(seeding.stream(0, "init"))
     eager = dataclasses.replace(make_task(config, spec, config.seeds[0]), compile=False)
     try:

@@ -66,6 +66,7 @@ class Recorder:
 
     def _keep(self, job: Any, event: Event) -> None:
         folder = self.folders[job.run_folder]
+        folder.heard()
         self._say(folder, event)
         now = time.monotonic()
         if folder.path not in self.derived:  # its first picture can wait

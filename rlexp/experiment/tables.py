@@ -9,6 +9,7 @@ from typing import Any
 from rlexp.loggers.base import COUNTERS, Row
 from rlexp.report import verdict_text
 from rlexp.report.judge import Judgement
+from rlexp.report.words import count
 from rlexp.util import stats
 
 CURVE = ("return_mean", "return_std", "return_min", "return_median", "return_max", "length_mean", "score")
@@ -69,6 +70,7 @@ def summary(
     """summary.md: one row a seed, then the mean with its interval, losses, and the verdict where there is a
     reference."""
     evaluation = record["eval"]
+    episodes = count(evaluation["episodes"], "episode")
     scored = any("score" in final for final in finals(seeds).values())
     columns = len(CURVE)
     if not scored:
@@ -78,7 +80,7 @@ def summary(
         "",
         f"`{record['command']}`",
         "",
-        f"Last policy, {evaluation['actions']} actions, {evaluation['episodes']} episodes a seed: the curve's end.",
+        f"Last policy, {evaluation['actions']} actions, {episodes} a seed: the curve's end.",
         "",
         "| " + " | ".join(["seed", "status", record["clock"], *HEADINGS[:columns]]) + " |",
         "|---" * (3 + columns) + "|",
@@ -114,8 +116,7 @@ def _means(total: dict[str, Any]) -> list[str]:
     n = total["n"]
     if n == 0:
         return ["No seed has finished."]
-    seeds = "1 seed" if n == 1 else f"{n} seeds"
-    lines = [f"Mean over {seeds}{not_finished(total)}:"]
+    lines = [f"Mean over {count(n, 'seed')}{not_finished(total)}:"]
     for name in ("return_mean", "score", "success_rate"):
         if name in total:
             lines.append(f"- {name.replace('_', ' ')}: {total[name]['mean']:.4g}{_spread(name, total[name])}")

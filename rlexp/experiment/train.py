@@ -243,7 +243,7 @@ class Training:
             saved = {"step": self.counters.step, "checkpoint": digest, "metrics": self.metrics.digest()}
             status.update(self.folder, saved=saved)
         if not scores:
-            return self._event("progress")
+            return self._event("progress", stage=progress.stage)
         status.update(self.folder, **asdict(self.counters), best=self.best)
         return self._event("evaluation", scores=scores)
 
@@ -295,8 +295,17 @@ class Training:
         status.update(self.folder, message=text)
         return Event(self.seed, "warning", text)
 
-    def _event(self, kind: str, text: str = "", scores: Mapping[str, float] | None = None) -> Event:
-        return Event(self.seed, kind, text, {**asdict(self.counters), **(scores or {})})
+    def _event(
+        self,
+        kind: str,
+        text: str = "",
+        scores: Mapping[str, float] | None = None,
+        stage: tuple[str, int, int] | None = None,
+    ) -> Event:
+        data = {**asdict(self.counters), **(scores or {})}
+        if stage is not None:
+            data["stage"] = list(stage)
+        return Event(self.seed, kind, text, data)
 
 
 def run_seed(config: RunConfig, seed: int, folder: Path) -> Iterator[Event]:

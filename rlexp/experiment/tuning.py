@@ -344,6 +344,7 @@ def confirmation(folder: Path, plan: Plan, params: dict[str, Any]) -> Work:
     place.mkdir()
     runs = Arms()
     for arm, more in arms.items():
-        runs.add(arm, build(composed([*plan.words, *more, f"seeds={plan.fresh}"])), f"{arm}: ")
+        runs.add(arm, build(composed([*plan.words, *more, f"seeds={plan.fresh}"])), f"{arm}: ", arm)
+    runs.check()
     node = {"name": CONFIRM, "title": f"{folder.name}, fresh seeds", "metric": f"eval/{plan.metric}", "arms": arms}
     return runs.work(place, node)

@@ -15,6 +15,7 @@ from rlexp.experiment.folder import Folder, whole_or_none
 from rlexp.experiment.job import SeedJob
 from rlexp.experiment.provenance import now, origin
 from rlexp.report.naming import names
+from rlexp.report.words import count
 from rlexp.util import checkpoint
 
 
@@ -79,7 +80,10 @@ class Work:
         the folders are free for others. `whole`: nothing ended the engine before its jobs."""
         for folder in self.begun:
             cut = _interrupt(folder)
-            folder.record["seconds"] += time.perf_counter() - self.started
+            spent = time.perf_counter() - self.started
+            if self.is_study:  # whose arms may have run one after another
+                spent = folder.worked()
+            folder.record["seconds"] += spent
             self._finish(folder, whole or not cut, draw=cut or not self.is_study)
             folder.release()
         self.sum_up()
@@ -113,7 +117,7 @@ class Work:
         """What is going to happen, in one line; `jobs` seeds of it have not reached their budget."""
         folder, config = self.runs[0]
         amount = f"{config.train.budget:,} {folder.clock.replace('_', ' ')}"
-        seeds = "1 seed" if jobs == 1 else f"{jobs} seeds"
+        seeds = count(jobs, "seed")
         if self.is_study:
             return f"{len(self.runs)} arms, {seeds} to train; the first arm's have {amount} each"
         each = "" if jobs == 1 else " each"

@@ -15,6 +15,7 @@ from rlexp.report.history import Run, folders
 from rlexp.report.lines import Line, moves, thinned
 from rlexp.report.records import read_study
 from rlexp.report.style import BAND, BAND_FROM, STYLE, clock_axis, draw_mean, fit_lines, nth_colour, save
+from rlexp.report.words import count
 from rlexp.util import stats
 
 Arms = Mapping[str, Run]
@@ -110,7 +111,7 @@ def _kinds_of_evaluation(arms: Arms) -> str:
     """How the arms are evaluated: `mean actions, 10 episodes`, with `or` between where they differ."""
     facts = [run.record["eval"] for run in arms.values() if "eval" in run.record]
     kinds = {(fact["actions"], fact["episodes"]) for fact in facts}
-    texts = [f"{actions} actions, {episodes} episodes" for actions, episodes in sorted(kinds)]
+    texts = [f"{actions} actions, {count(episodes, 'episode')}" for actions, episodes in sorted(kinds)]
     return " or ".join(texts)
 
 
@@ -125,14 +126,24 @@ def _draw_against(axes: Axes, arms: Arms, metric: str, against: str) -> None:
 
 
 def _draw_arms(axes: Axes, arms: Arms, metric: str, x: str) -> None:
+    drawn: list[list[Line]] = []
     for place, (arm, run) in enumerate(arms.items()):
         averaged = run.averaged(run.lines(metric, x))
         if moves(averaged):
             if 1 < len(averaged) < BAND_FROM:
                 _draw_seeds(axes, averaged, nth_colour(place))
-            draw_mean(axes, averaged, nth_colour(place), arm)
+            dashes: dict[str, Any] = {}
+            if any(_are_same(averaged, other) for other in drawn):  # which it would hide
+                dashes = {"ls": (0, (3, 3))}
+            drawn.append(averaged)
+            draw_mean(axes, averaged, nth_colour(place), arm, **dashes)
         elif averaged:
             _draw_point(axes, averaged, nth_colour(place), arm)
+
+
+def _are_same(lines: list[Line], others: list[Line]) -> bool:
+    pairs = zip(lines, others, strict=False)
+    return len(lines) == len(others) and all(np.array_equal(x, z) and np.array_equal(y, w) for (x, y), (z, w) in pairs)
 
 
 def _draw_seeds(axes: Axes, lines: list[Line], colour: str) -> None:

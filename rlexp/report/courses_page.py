@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from rlexp.report.courses import NO_BAR, Found, Part, judged
+from rlexp.report.words import count
 
 OPENING = """# The hand-outs of five courses
 
@@ -34,10 +35,10 @@ def sample(found: Found) -> str:
     """What the interval is over: '5 seeds, 10 episodes each, sampled actions'."""
     if not found.n:
         return ""
-    what = found.over if found.n > 1 else found.over.removesuffix("s")
-    each = f", {found.episodes} episodes each" if found.episodes else ""
+    what = count(found.n, found.over.removesuffix("s"))
+    each = f", {count(found.episodes, 'episode')} each" if found.episodes else ""
     actions = f", {found.actions} actions" if found.actions else ""
-    return f"{found.n} {what}{each}{actions}"
+    return f"{what}{each}{actions}"
 
 
 def markdown(parts: Iterable[Part]) -> str:

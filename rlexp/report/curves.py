@@ -36,7 +36,7 @@ from rlexp.report.style import (
     nth_colour,
     save,
 )
-from rlexp.report.words import phrase, quantity
+from rlexp.report.words import count, phrase, quantity
 
 FEW = 5  # seeds that have a colour and a label each
 ROWS = 3  # of small panels
@@ -133,7 +133,7 @@ def _draw_returns(axes: Axes, run: Run, entry: Entry | None) -> None:
     _mark_novices(axes, run)
     clock_axis(axes, run.clock)
     kind = run.record["eval"]
-    axes.set_ylabel(f"evaluation return ({kind['actions']} actions, {kind['episodes']} episodes)")
+    axes.set_ylabel(f"evaluation return ({kind['actions']} actions, {count(kind['episodes'], 'episode')})")
     axes.set_xlim(0, 1.01 * end or 1)
     axes.set_title(_title(run, entry), fontweight="bold")
     axes.legend(loc="best")
@@ -255,8 +255,7 @@ def _cut(line: Line, end: float) -> Line:
 
 def _reference_label(run: Run, entry: Entry, seeds: int) -> str:
     """What the legend says of an entry: how it differs from the run in actions, data or settings, too."""
-    what = f"mean, n = {seeds}" if seeds < BAND_FROM else f"mean and {PREDICTION}, n = {seeds}"
-    label = f"gallery {entry.name}: {what}"
+    label = f"gallery {entry.name}: {mean_label(seeds, PREDICTION)}"
     actions = entry.card["eval"]["actions"]
     if actions != run.record["eval"]["actions"]:
         label += f", {actions} actions"

@@ -30,6 +30,8 @@ IGNORED = (
 ARITHMETIC = ("train.device", "train.compile", "env.backend", "algo.precision")  # other digits, the same method
 PACKAGES = ("torch", "numpy", "gymnasium", "mujoco", "Box2D", "envpool", "python")
 PROCESSOR = ("cpu", "cpu_family", "cpu_model", "cpu_capability", "bfloat16", "gpu")
+RUNS_SETTINGS = "settings of the run"  # unknown
+REFERENCES_SETTINGS = "settings of the reference"
 ALIKE = 0.01  # relative difference in steps and episodes of one recipe's data, made on two machines
 
 # What a difference means, the worst first.
@@ -57,11 +59,11 @@ def differences(run: About, reference: About) -> list[Difference]:
 
 
 def unknown(run: About, reference: About) -> list[str]:
-    """What the run's side tells and the reference does not; "settings" where it has no config."""
+    """What the run's side tells and the reference does not; the settings of the side that has no config."""
     if not run.get("config"):
-        return ["settings of the run"]
+        return [RUNS_SETTINGS]
     if not reference.get("config"):
-        return ["settings of the reference"]
+        return [REFERENCES_SETTINGS]
     missing = []
     for group, names in (("versions", PACKAGES), ("hardware", PROCESSOR)):
         ours = run.get(group) or {}
@@ -173,7 +175,7 @@ def _alike(own: Mapping[str, Any], their: Mapping[str, Any]) -> bool:
 
 def _evaluation(run: About, reference: About) -> Iterator[Difference]:
     """Sampled or mean actions, or episodes played to train; the number of episodes changes no mean."""
-    if run.get("training") != reference.get("training"):
+    if bool(run.get("training")) != bool(reference.get("training")):
         yield Difference("returns", _returns(run), _returns(reference), MEASURE)
     ours = (run.get("eval") or {}).get("actions")
     theirs = (reference.get("eval") or {}).get("actions")

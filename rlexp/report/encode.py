@@ -1,9 +1,14 @@
 """Films as files: frames are encoded as mp4, and thinned as GIF, while they come."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+COLUMNS = 4  # of a picture of many frames
+FLAT = 3  # times as wide as high: such frames stand below each other
+GAP = 6  # pixels between them
 
 
 class CannotRender(Exception):
@@ -13,17 +18,20 @@ class CannotRender(Exception):
 class FilmWriter:
     """Encodes frames as they come. The film appears under its name when it is complete, or not at all."""
 
-    def __init__(self, path: Path, first: np.ndarray, fps: float, gif_stride: int):
+    def __init__(self, path: Path, first: np.ndarray, fps: float, gif_stride: int, still_stride: int = 0):
         """Begin a film with the frame `first` (H, W, 3) uint8. Raises CannotRender.
 
         fps: frames a second
         gif_stride: every how many frames one goes into a GIF beside the film; 0: there is no GIF
+        still_stride: every how many frames one stands in a picture beside the film; 0: there is none
         """
         self.path = path
         self.part = path.with_name(f".part_{path.name}")
         self.fps = fps
         self.gif_stride = gif_stride
         self.gif_frames: list[Any] = []
+        self.still_stride = still_stride
+        self.stills: list[np.ndarray] = []
         self.count = 0
         self.shape = first.shape
         height, width = first.shape[:2]
@@ -67,6 +75,8 @@ class FilmWriter:
 
             picture = Image.fromarray(frame)
             self.gif_frames.append(picture.quantize(64, method=Image.Quantize.FASTOCTREE))
+        if self.still_stride and self.count % self.still_stride == 0:
+            self.stills.append(frame)
         self.count += 1
 
     def __enter__(self) -> "FilmWriter":
@@ -85,6 +95,8 @@ class FilmWriter:
     def _finish(self) -> None:
         if self.gif_frames:
             self._save_gif()
+        if self.stills:
+            self._save_stills()
         if not self.part.exists() or self.part.stat().st_size == 0:
             raise OSError("ffmpeg wrote nothing; is the disk full?")
         self.part.replace(self.path)
@@ -99,6 +111,20 @@ class FilmWriter:
             duration=hundredths * 10,
             loop=0,
         )
+
+    def _save_stills(self) -> None:
+        """The kept frames in rows, the first at the top left; of flat pictures below each other."""
+        from PIL import Image
+
+        height, width = self.shape[:2]
+        columns = 1 if width > FLAT * height else COLUMNS
+        rows = math.ceil(len(self.stills) / columns)
+        sheet = np.full((rows * (height + GAP), columns * (width + GAP), 3), 255, np.uint8)
+        for place, frame in enumerate(self.stills):
+            row, column = divmod(place, columns)
+            y, x = row * (height + GAP), column * (width + GAP)
+            sheet[y : y + height, x : x + width] = frame
+        Image.fromarray(sheet).save(self.path.with_suffix(".png"))
 
     def _cannot_write(self, error: OSError) -> CannotRender:
         return CannotRender(f"cannot write {self.path}: {_first_line(error)}")

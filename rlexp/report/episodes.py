@@ -10,6 +10,7 @@ from rlexp.report.history import Run
 from rlexp.report.lines import moves, smoothed, thinned
 from rlexp.report.naming import data_of, title
 from rlexp.report.style import clock_axis, draw_mean, fit_lines, nth_colour
+from rlexp.report.words import count
 
 KINDS = {"mean": "mean", "median": "median", "max": "max"}  # of an evaluation's episodes, by the end of the metric
 
@@ -41,7 +42,7 @@ def _draw_returns(axes: Axes, run: Run) -> None:
     fit_lines(axes)
     clock_axis(axes, run.clock)
     facts = run.record["eval"]
-    axes.set_ylabel(f"return of {facts['episodes']} episodes ({facts['actions']} actions)")
+    axes.set_ylabel(f"return of {count(facts['episodes'], 'episode')} ({facts['actions']} actions)")
     axes.set_title(_what_is_drawn(run, "mean, median and max return"))
     axes.legend(loc="best")
 

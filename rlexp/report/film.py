@@ -9,6 +9,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -27,6 +28,7 @@ MAX_FPS = 60
 MIN_FPS = 10  # an environment that asks for less gets what it asks for
 USUAL_FPS = 30  # of an environment that does not say
 MAX_GIF_FRAMES = 150
+MAX_STILLS = 24
 NAMES = ("best", "success", "median", "worst", "failure")
 
 
@@ -36,6 +38,7 @@ class VideoConfig(Params):
 
     enabled: bool = param("film the last evaluation")
     gif: bool = param("write GIFs beside the mp4s")
+    stills: bool = param("write a picture of frames beside each mp4", default=False)
     seconds: float = param("rendering time for all films of one seed", unit="s", gt=0)
     size: int = param(
         "width and height, where the environment lets one choose",
@@ -62,7 +65,8 @@ def films(env: EnvConfig, evaluation: Evaluation, folder: Path, video: VideoConf
         share = (deadline - time.perf_counter()) / (len(chosen) - len(paths))
         total = round(episode.total, 1) + 0.0  # no minus before zero
         path = folder / f"{which}_{total:.1f}.mp4"
-        paths.append(film(env, episode, path, seconds=share, size=video.size, gif=video.gif))
+        look: dict[str, Any] = {"size": video.size, "gif": video.gif, "stills": video.stills}
+        paths.append(film(env, episode, path, seconds=share, **look))
     return paths
 
 
@@ -85,7 +89,7 @@ def _chosen(episodes: list[Episode], video: VideoConfig) -> dict[str, Episode]:
 
 def _remove_films(folder: Path) -> None:
     for which in NAMES:
-        for suffix in ("mp4", "gif"):
+        for suffix in ("mp4", "gif", "png"):
             for old in folder.glob(f"{which}_*.{suffix}"):
                 old.unlink()
 
@@ -120,8 +124,10 @@ def film(
     seconds: float,
     size: int,
     gif: bool = False,
+    stills: bool = False,
 ) -> Path:
-    """Write `episode` to `path` (mp4) and, with `gif`, also beside it as .gif. Takes about `seconds` at most.
+    """Write `episode` to `path` (mp4) and, with `gif`, beside it as .gif too; with `stills` some frames as .png.
+    Takes about `seconds` at most.
 
     `size` is width and height in pixels, where the environment lets one choose. Raises CannotRender.
     """
@@ -138,7 +144,8 @@ def film(
         stride = _first_stride(camera, steps, native)
         fps = max(native / stride, min(MIN_FPS, native))
         gif_stride = math.ceil(steps / stride / MAX_GIF_FRAMES) if gif else 0
-        with FilmWriter(path, first, fps, gif_stride) as writer:
+        still_stride = math.ceil((steps + 1) / stride / MAX_STILLS) if stills else 0
+        with FilmWriter(path, first, fps, gif_stride, still_stride) as writer:
             due = stride
             for t, action in enumerate(episode.action, 1):
                 reward = _reward(simulator, action)

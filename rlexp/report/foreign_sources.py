@@ -42,6 +42,7 @@ def table(file: Path, asked: Columns) -> Source:
         kind = "progress.csv"
         place = file.parent
     if read.is_monitor and asked.step is None:
+        _require_alone(file)
         return monitor([file])
     step = read.step(asked.step)
     if read.wide and asked.seed is None:
@@ -77,6 +78,17 @@ def monitor(files: list[Path]) -> Source:
         return {"": (np.cumsum(whole_N3[:, 1]), whole_N3[:, 2])}
 
     return Source(_monitored(files[0]), "monitor.csv", "l, summed up", metrics, points, env, evaluation=False)
+
+
+def _require_alone(file: Path) -> None:
+    """Raises UserError for one of several environments side by side: it does not count the others' steps."""
+    if re.fullmatch(r"\d+\.monitor\.csv", file.name):
+        several = len([other for other in file.parent.glob("*.monitor.csv") if other.name.split(".")[0].isdigit()])
+        if several > 1:
+            raise UserError(
+                f"{file}: is of one of {several} environments side by side, and does not count the steps of the others; "
+                f"name the folder instead: {file.parent}"
+            )
 
 
 def _header(comment: str) -> dict[str, Any]:

@@ -18,14 +18,16 @@ from rlexp.report.style import STYLE, clock_axis, draw_mean, nth_colour, panel_g
 from rlexp.report.words import quantity
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
+HELD_OUT = "opt/accuracy_held_out"
 ITERATIONS = {
     "data/return_mean": "return, sampled actions",
     "data/return_mean_action": "return, mean actions",
     "data/std": "σ of the policy",
     "data/return_std": "spread (std) of sampled returns",
     "data/label_informativeness": "label informativeness |2p − 1|",
-    "opt/accuracy_held_out": "accuracy on held-out pairs",
+    HELD_OUT: "accuracy on held-out pairs",
 }
+FEW_PAIRS = 20  # held out, of which an accuracy is mostly noise
 NOISY = ("loss/", "opt/")  # of a batch, or of a few held-out pairs: bold is smoothed, as in curves.png
 
 
@@ -37,11 +39,22 @@ def known_metrics(runs: Iterable[Run]) -> list[str]:
 
 def default(folder: Path) -> dict[str, str]:
     """Those of `ITERATIONS` that a run or study has. Raises UserError where there is none."""
-    known = known_metrics(Run.read(place) for place in folders(folder).values())
+    runs = [Run.read(place) for place in folders(folder).values()]
+    known = known_metrics(runs)
     found = {name: title for name, title in ITERATIONS.items() if name in known}
+    if any(_pairs_held_out(run) < FEW_PAIRS for run in runs):
+        found.pop(HELD_OUT, None)
     if not found:
         raise UserError(f"{folder}: name the metrics to draw, such as {', '.join(known[:4])}")
     return found
+
+
+def _pairs_held_out(run: Run) -> float:
+    """Pairs by which an iteration's accuracy is measured; infinite where they come from elsewhere."""
+    algo = run.config["algo"]
+    if algo.get("preferences") or "episodes_per_iteration" not in algo:
+        return math.inf
+    return algo["episodes_per_iteration"] * algo["validation_fraction"] / 2
 
 
 def draw(folder: Path, titles: dict[str, str], picture: Path) -> Path:

@@ -4,7 +4,7 @@ import csv
 import functools
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,16 +99,22 @@ def choose(about: Mapping[str, Any]) -> Choice | None:
     about: what is known of the run, as in a card. Of entries that are equally near the one with more seeds is meant,
     then that of the shorter name.
     """
-    algorithm, environment = names(about["config"])
     best = None
-    for name, file in entries().items():
+    for choice in choices(about):
+        name = choice.file.stem
+        key = (*_distance(choice.differences, card(choice.file)), len(name), name)
+        if best is None or key < best[0]:
+            best = (key, choice)
+    return None if best is None else best[1]
+
+
+def choices(about: Mapping[str, Any]) -> Iterator[Choice]:
+    """Every entry of a run's algorithm and environment, and in what it differs from the run."""
+    algorithm, environment = names(about["config"])
+    for file in entries().values():
         theirs = card(file)
         if theirs.get("config") and _is_candidate(theirs["config"], about["config"], algorithm, environment):
-            found = differences(about, theirs)
-            key = (*_distance(found, theirs), len(name), name)
-            if best is None or key < best[0]:
-                best = (key, Choice(file, found))
-    return None if best is None else best[1]
+            yield Choice(file, differences(about, theirs))
 
 
 def _is_candidate(theirs: Any, ours: Any, algorithm: str, environment: str) -> bool:

@@ -6,7 +6,6 @@ curve lies outside of the mean's interval the more often the more seeds the refe
 steps, interpolated between a seed's own and never extrapolated. Matplotlib without pyplot, hence without global state.
 """
 
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from rlexp.report.lines import Line, mean_band
+from rlexp.report.lines import Line, mean_band, prediction_band
 
 # Okabe & Ito 2008: told apart by readers of every kind of colour vision.
 COLOURS = (
@@ -89,16 +88,15 @@ def draw_mean(
 
 def draw_prediction(axes: Axes, lines: list[Line], colour: str, zorder: float) -> None:
     """Where one more seed lies in 95 of 100 cases, at each step by itself."""
-    x, mean, half = mean_band(lines)
-    wider = half * math.sqrt(len(lines) + 1)  # t s sqrt(1 + 1/n) instead of t s / sqrt(n)
-    axes.fill_between(x, mean - wider, mean + wider, color=colour, alpha=0.14, lw=0, zorder=zorder)
+    x, mean, half = prediction_band(lines)
+    axes.fill_between(x, mean - half, mean + half, color=colour, alpha=0.14, lw=0, zorder=zorder)
 
 
-def mean_label(lines: int) -> str:
-    """What `draw_mean` draws of so many lines: `mean, n = 3`, or `mean and 95 % t-interval, n = 10`."""
+def mean_label(lines: int, band: str = BAND) -> str:
+    """What is drawn of so many lines: `mean, n = 3`, or with its band `mean and 95 % t-interval, n = 10`."""
     if lines < BAND_FROM:
         return f"mean, n = {lines}"
-    return f"mean and {BAND}, n = {lines}"
+    return f"mean and {band}, n = {lines}"
 
 
 def fit_lines(axes: Axes) -> None:

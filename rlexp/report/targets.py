@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlexp.report.style import BAND, GREY, STYLE, nth_colour, save
+from rlexp.report.words import count
 from rlexp.util import stats
 
 
@@ -36,7 +37,7 @@ def draw(found: Mapping[str, Answers], path: Path, episodes: int) -> None:
         for place, (name, answers) in enumerate(found.items()):
             _draw_answers(axes, name, answers, nth_colour(place))
         axes.set_xlabel("return asked for")
-        axes.set_ylabel(f"mean return ({episodes} episodes per policy)")
+        axes.set_ylabel(f"mean return ({count(episodes, 'episode')} per policy)")
         axes.set_title(f"mean over policies and {BAND}")
         axes.legend(loc="best")
         save(figure, path)

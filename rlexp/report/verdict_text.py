@@ -2,10 +2,19 @@
 
 from collections.abc import Iterator
 
-from rlexp.report.differences import DIGITS, LENGTH, MEANINGLESS, MEASURE, SETTING, Difference
+from rlexp.report.differences import (
+    DIGITS,
+    LENGTH,
+    MEANINGLESS,
+    MEASURE,
+    REFERENCES_SETTINGS,
+    RUNS_SETTINGS,
+    SETTING,
+    Difference,
+)
 from rlexp.report.judge import Judgement
 from rlexp.report.verdict import TOLERANCE, Measure, seeds_that_would_tell
-from rlexp.report.words import phrase
+from rlexp.report.words import count, phrase
 
 MEASURES = {"end": "end", "mean": "mean over time"}
 
@@ -25,7 +34,7 @@ def _reason(judged: Judgement) -> str:
         return f"{judged.rows_equal} of {judged.rows_shared} rows of the same seeds and steps are equal"
     if judged.word == "incomparable":
         others = [_said(one) for one in judged.differs_in if one.kind == MEANINGLESS]
-        return "; ".join(others) or "too few evaluations in common"
+        return "; ".join(others) or f"too few evaluations in common, up to step {judged.until:,.0f}"
     measure = judged.measure
     assert measure is not None  # of every other word
     return f"{_difference(measure)}; {_seeds(judged)}{_advice(judged)}"
@@ -41,8 +50,7 @@ def _difference(measure: Measure) -> str:
 
 
 def _seeds(judged: Judgement) -> str:
-    seeds = "1 seed" if judged.n == 1 else f"{judged.n} seeds"
-    return f"{seeds} beside {judged.n_reference}"
+    return f"{count(judged.n, 'seed')} beside {judged.n_reference}"
 
 
 def _advice(judged: Judgement) -> str:
@@ -77,7 +85,9 @@ def _details(judged: Judgement) -> Iterator[str]:
         found = [_said(one) for one in judged.differs_in if one.kind == kind]
         if found:
             yield wording + "; ".join(found)
-    if judged.unknown:
+    if judged.unknown in ([RUNS_SETTINGS], [REFERENCES_SETTINGS]):
+        yield f"unknown: the {judged.unknown[0]}, which may be others"
+    elif judged.unknown:
         yield f"unknown of the reference: {', '.join(judged.unknown)}"
 
 

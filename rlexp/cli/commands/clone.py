@@ -28,15 +28,13 @@ def clone(args: argparse.Namespace) -> int:
     from rlexp.experiment import former_names, plan
     from rlexp.experiment.config import make_engine
     from rlexp.experiment.hydra_errors import composed
-    from rlexp.report.naming import names
-    from rlexp.report.records import read_config, read_record
+    from rlexp.report.records import read_record
 
     place = args.folder / FOLDER
     if place.exists():
         raise UserError(f"{place}: is there already; delete it to clone anew")
     seeds = seeds_of(args.folder)
-    _, environment = names(read_config(args.folder))
-    common = ["algo=bc", f"env={environment}", "train.eval_sampled=true", "video=none"]
+    common = ["algo=bc", *_environment(args.folder), "train.eval_sampled=true", "video=none"]
     arms = {seed.name: [f"buffer.path={place / f'{seed.name}.npz'}", f"seeds=[{number(seed)}]"] for seed in seeds}
     node = {"title": f"Cloning of what {args.folder.name} compared", "metric": "eval/return_mean"}
     config = composed([*common, *former_names.translated(args.words)])
@@ -51,6 +49,22 @@ def clone(args: argparse.Namespace) -> int:
     for seed in seeds:
         say(f"| {number(seed)} | {_final(record, seed)} | {_final(read_record(work.path / seed.name), seed)} |")
     return code
+
+
+def _environment(folder: Path) -> list[str]:
+    """The options that give a run's own environment. Raises UserError where its config names what is not trusted."""
+    from rlexp.cli.notebook import written
+    from rlexp.envs import named
+    from rlexp.experiment.config import stored
+
+    env = stored(folder)["env"]
+    known = named.files()
+    choice, usual = "gym", {}
+    if env["name"] in known:
+        choice = env["name"]
+        usual = vars(named.from_conf(known[choice]))
+    options = {key: value for key, value in env.items() if key not in usual or usual[key] != value}
+    return [f"env={choice}", *(f"++env.{key}={written(value)}" for key, value in options.items())]
 
 
 def number(seed: Path) -> str:

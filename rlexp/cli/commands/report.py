@@ -107,8 +107,9 @@ def _best(runs: "list[Shown]") -> "list[Shown]":
 
 
 @functools.cache
-def _usual(algorithm: str, environment: str) -> dict[str, Any]:
-    """All options by dotted key, as `algo=... env=...` alone would give them. Raises whatever is wrong with that."""
+def _usual(algorithm: str, environment: str, env_id: str) -> dict[str, Any]:
+    """All options by dotted key, as `algo=... env=...` alone would give them, with the id where it must be named.
+    Raises whatever is wrong with that."""
     from rlexp.experiment.compose import compose
     from rlexp.experiment.config import build
     from rlexp.util.configs import choices
@@ -116,7 +117,7 @@ def _usual(algorithm: str, environment: str) -> dict[str, Any]:
 
     words = [f"algo={algorithm}", f"env={environment}"]
     if environment not in choices("env"):
-        words[1] = "env=gym"
+        words[1:] = ["env=gym", f"env.id={env_id}"]
     return flat(build(compose(words)).plain)
 
 
@@ -141,7 +142,7 @@ def _differences(config: dict[str, Any]) -> "list[Difference] | None":
     from rlexp.util.params import flat
 
     try:
-        usual = _usual(*names(config))
+        usual = _usual(*names(config), config["env"]["id"])
     except Exception:  # an algorithm of a plugin that is not installed, a key of before
         return None
     here = flat(config)

@@ -125,10 +125,11 @@ def _measure(saved: "list[Saved]", args: argparse.Namespace) -> "Answers":
 
 
 def _print(where: str, answers: "Answers", episodes: int) -> None:
+    from rlexp.report.words import count
     from rlexp.util import stats
 
     best = f"best return in the data {answers.data_best:.1f}"
-    print(f"{where}: {best}, {episodes} episodes per policy\n")
+    print(f"{where}: {best}, {count(episodes, 'episode')} per policy\n")
     print("| asked for | mean return | 95 % t-interval | policies |\n| --- | --- | --- | --- |")
     for asked, returns in zip(answers.asked, answers.returns, strict=True):
         mean, half = stats.t_interval(returns)

@@ -18,6 +18,7 @@ from rlexp.report.page.charts import Charts, Group, library
 from rlexp.report.references import Entry
 from rlexp.report.style import CLOCKS, GREY, nth_colour
 from rlexp.report.verdict_text import details, headline
+from rlexp.report.words import count, duration
 from rlexp.util import stats
 from rlexp.util.checkpoint import write_text
 
@@ -142,9 +143,10 @@ class Page:
             section.verdict = headline(judged)
             section.remarks = details(judged)
         kind = record["eval"]
+        episodes = count(kind["episodes"], "episode")
         section.note = (
-            f"{kind['episodes']} episodes a point with {kind['actions']} actions, n = {len(run.rows)} seeds. Means are "
-            "of seeds that are done. Drag over a chart to zoom, click on a name to hide it."
+            f"{episodes} a point with {kind['actions']} actions, n = {len(run.rows)}. Means are of "
+            "seeds that are done. Drag over a chart to zoom, click on a name to hide it."
         )
         section.chart = self._returns(shown)
         section.small = self._losses(shown, share=section.chart)
@@ -168,7 +170,7 @@ class Page:
         lines = entry.lines("return_mean", card["clock"])
         averaged = list(lines.values())
         actions = card["eval"]["actions"]
-        section.note = f"{actions} actions, {card['eval']['episodes']} episodes a point, n = {len(lines)}"
+        section.note = f"{actions} actions, {count(card['eval']['episodes'], 'episode')} a point, n = {len(lines)}"
         groups = [Group(entry.name, lines, nth_colour(0), averaged)]
         section.chart = self.charts.add(groups, CLOCKS[card["clock"]], "evaluation return", height=300)
         self.sections.append(section)
@@ -285,7 +287,7 @@ def _provenance(shown: Shown) -> list[tuple[str, str]]:
     facts = {
         "run": shown.folder.name,
         "started": record.get("started", ""),
-        "took": _duration(record.get("seconds")),
+        "took": duration(record["seconds"]) if "seconds" in record else "",
         "commit": commit,
         "versions": ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items()),
         "machine": ", ".join(f"{name} {value}" for name, value in record.get("hardware", {}).items()),
@@ -293,18 +295,6 @@ def _provenance(shown: Shown) -> list[tuple[str, str]]:
         "inputs": ", ".join(f"{name} {value}" for name, value in record.get("inputs", {}).items()),
     }
     return [(name, value) for name, value in facts.items() if value]
-
-
-def _duration(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    if minutes:
-        return f"{minutes} min {rest} s"
-    return f"{rest} s"
 
 
 def _number(value: Any) -> str:

@@ -12,9 +12,9 @@ from bokeh.models import ColumnDataSource, HoverTool, Legend, LegendItem, Numera
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 
-from rlexp.report.lines import Line, mean_band, thinned
+from rlexp.report.lines import Line, mean_band, prediction_band, thinned
 from rlexp.report.page.coordinates import coordinates
-from rlexp.report.style import BAND_FROM, mean_label
+from rlexp.report.style import BAND, BAND_FROM, PREDICTION, mean_label
 from rlexp.report.sweeps import Arm
 
 FEW = 6  # groups whose names stand above a chart; of more they stand beside it
@@ -106,7 +106,8 @@ class Charts:
         return known
 
     def _draw(self, plot: figure, group: Group, small: bool) -> LegendItem:
-        """The seeds' lines and, of several, their mean; its interval where there are enough of them."""
+        """The seeds' lines and, of several, their mean; where there are enough of them its interval, or a reference's
+        prediction band."""
         averaged = list(group.averaged)
         several = len(averaged) > 1
         look = {"line_color": group.colour, "line_width": 1.8}
@@ -123,14 +124,16 @@ class Charts:
             drawn.append(plot.scatter(x, y, color=group.colour, size=5))
         if not several:
             return LegendItem(label=group.name, renderers=drawn)
-        x, mean, half = mean_band(averaged)
-        label = f"{group.name}: {mean_label(len(averaged))}"
+        band, what = mean_band, BAND
+        if group.reference:  # a right curve often leaves the interval of a mean
+            band, what = prediction_band, PREDICTION
+        x, mean, half = band(averaged)
+        label = f"{group.name}: {mean_label(len(averaged), what)}"
         source = _source({label: (x, mean)})
         look |= {"line_width": 2.4, "line_alpha": 1.0}
         drawn.append(plot.multi_line("x", "y", source=source, line_dash=dash, **look))
         if len(averaged) >= BAND_FROM and not small:
-            band = plot.varea(x=x, y1=mean - half, y2=mean + half, color=group.colour, fill_alpha=0.13)
-            drawn.append(band)
+            drawn.append(plot.varea(x=x, y1=mean - half, y2=mean + half, color=group.colour, fill_alpha=0.13))
         return LegendItem(label=label, renderers=drawn)
 
     def _legend(self, plot: figure, items: list[LegendItem]) -> None:
