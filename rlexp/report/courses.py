@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlexp.report import checked
-from rlexp.report.references import Entry, entries
+from rlexp.report.references import Entry, card, entries
 from rlexp.util import paths, stats
 from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.files import read_object, read_yaml
@@ -103,6 +103,19 @@ def judged(bar: Bar) -> list[Found]:
     if not bar.evidence:
         return [Found(MISSING)]
     return [_judged(bar, one) for one in bar.evidence]
+
+
+def time_a_seed(part: Part) -> tuple[float, str, str] | None:
+    """(seconds, entry, processor) of a seed of the first entry that is evidence; None where none says."""
+    known = entries()
+    names = [one["entry"] for bar in part.bars for one in bar.evidence if one.get("entry") in known]
+    for name in names:
+        facts = card(known[name])
+        spent = [one["seconds"] for one in facts["seeds"].values() if one.get("seconds") and one["status"] == "done"]
+        if spent:
+            hardware = facts.get("hardware", {})
+            return sum(spent) / len(spent), name, hardware.get("gpu") or hardware.get("cpu", "")
+    return None
 
 
 def verdict(bar: Bar, mean: float, half: float) -> str:

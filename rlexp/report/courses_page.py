@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from rlexp.report.courses import NO_BAR, Found, Part, judged
-from rlexp.report.words import count
+from rlexp.report.courses import NO_BAR, Found, Part, judged, time_a_seed
+from rlexp.report.words import about, count
 
 OPENING = """# The hand-outs of five courses
 
@@ -62,6 +62,11 @@ def _section(part: Part) -> Iterator[str]:
     yield from [part.command, *part.then]
     yield "```"
     yield ""
+    takes = time_a_seed(part)
+    if takes is not None:
+        seconds, entry, processor = takes
+        yield f"A seed took {about(seconds)} where `{entry}` was made ({processor})."
+        yield ""
     files = [f"`{file}` ({what})" for file, what in part.hand_in.items()]
     yield f"Hand in: {'; '.join(files)}."
     if part.bars:
@@ -97,6 +102,11 @@ def details(part: Part) -> Iterator[str]:
         yield ""
         yield part.note
     yield ""
+    takes = time_a_seed(part)
+    if takes is not None:
+        seconds, entry, processor = takes
+        yield f"a seed took {about(seconds)} where {entry} was made ({processor})"
+        yield ""
     yield "hand in:"
     yield from (f"  {file}: {what}" for file, what in part.hand_in.items())
     if part.bars:

@@ -86,7 +86,7 @@ def _require_alone(file: Path) -> None:
         several = len([other for other in file.parent.glob("*.monitor.csv") if other.name.split(".")[0].isdigit()])
         if several > 1:
             raise UserError(
-                f"{file}: is of one of {several} environments side by side, and does not count the steps of the others; "
+                f"{file}: is of one of {several} environments side by side, and counts none of the others' steps; "
                 f"name the folder instead: {file.parent}"
             )
 

@@ -145,8 +145,7 @@ class Page:
         kind = record["eval"]
         episodes = count(kind["episodes"], "episode")
         section.note = (
-            f"{episodes} a point with {kind['actions']} actions, n = {len(run.rows)}. Means are of "
-            "seeds that are done. Drag over a chart to zoom, click on a name to hide it."
+            f"{episodes} a point with {kind['actions']} actions, n = {len(run.rows)}. Means are of seeds that are done."
         )
         section.chart = self._returns(shown)
         section.small = self._losses(shown, share=section.chart)

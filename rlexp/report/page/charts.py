@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from bokeh.embed import components
-from bokeh.models import ColumnDataSource, HoverTool, Legend, LegendItem, NumeralTickFormatter, Range1d
+from bokeh.models import ColumnDataSource, DataRange1d, HoverTool, Legend, LegendItem, NumeralTickFormatter, Range1d
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 
@@ -70,11 +70,13 @@ class Charts:
         )
         plot.toolbar.logo = None
         plot.toolbar.autohide = small
+        plot.toolbar.stylesheets = ["@media print { :host { display: none; } }"]
         for each in ("background_fill_color", "border_fill_color", "outline_line_color"):
             setattr(plot, each, None)
         plot.xaxis.formatter = NumeralTickFormatter(format="0.[0]a")
         plot.axis.axis_label_text_font_style = "normal"
         plot.x_range = self._range(share, groups)
+        plot.y_range = _heights(groups)
         items = [self._draw(plot, group, small) for group in groups]
         if not small:
             self._legend(plot, items)
@@ -112,7 +114,7 @@ class Charts:
         several = len(averaged) > 1
         look = {"line_color": group.colour, "line_width": 1.8}
         if several:
-            look |= {"line_width": 0.9, "line_alpha": 0.4}
+            look |= {"line_width": 0.9, "line_alpha": 0.5}
         dash = "solid"
         if group.reference:
             dash = "dashed"
@@ -161,6 +163,18 @@ class Charts:
             scripts.append(script)
             charts |= found
         return "\n".join(scripts), charts
+
+
+def _heights(groups: Sequence[Group]) -> Range1d | DataRange1d:
+    """Where all lines are seen: a band of few seeds can be higher than all the rest."""
+    values = [y for group in groups for _, y in [*group.lines.values(), *group.averaged]]
+    drawn = np.concatenate([[], *values])
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) == 0 or drawn.min() == drawn.max():
+        return DataRange1d()
+    low, high = float(drawn.min()), float(drawn.max())
+    margin = 0.1 * (high - low)
+    return Range1d(low - margin, high + margin)
 
 
 def library() -> str:
