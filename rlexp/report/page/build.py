@@ -136,7 +136,8 @@ class Page:
         """A section on one run."""
         run = shown.run
         record = run.record
-        section = Section(title(run), f"run-{len(self.sections)}", folded=folded)
+        name = f"{shown.name}: {title(run)}" if folded else title(run)
+        section = Section(name, f"run-{len(self.sections)}", folded=folded)
         section.command = record["command"]
         judged = of_run(shown.name, run)
         if judged is not None:
