@@ -1,6 +1,7 @@
 """The generator: the same data whoever plays them, true transitions, and nothing left of what was interrupted."""
 
 import multiprocessing
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from rlexp.datasets import generate, recipes, shards
 from rlexp.datasets.recipes import Share
 from rlexp.engines.processes import Processes
 from rlexp.envs.make import describe
+from rlexp.experiment.forecast import data_to_make
 from rlexp.policies.files import load_policy
 from rlexp.util import paths
 from rlexp.util.errors import UserError
@@ -164,6 +166,15 @@ def test_a_worker_that_fails_or_dies_is_said(place):
     with pytest.raises(UserError, match="ended with code -9, perhaps for want of memory"):
         generate.fill(generate.Plan(LINE, [share], 0), Processes(Processes.Config(workers=2)), kill)
     assert not multiprocessing.active_children()
+
+
+def test_what_will_be_made_is_told_before(place):
+    run = built("algo=bc", "env=lineworld", "buffer.dataset=medium", "seeds=[0,1]")
+    first, then = data_to_make([run, run])
+    assert re.fullmatch(r"first makes lineworld/medium, 130 steps: about \d+ s, once; later runs find it there", first)
+    assert then == "then trains 4 seeds"
+    generate.make("lineworld", "medium", 1)
+    assert list(data_to_make([run])) == []
 
 
 def test_of_two_at_once_the_second_waits_and_takes_the_firsts(place, monkeypatch, capsys):
