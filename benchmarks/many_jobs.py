@@ -49,13 +49,13 @@ def main() -> None:
     for number in range(args.rounds):
         for engine in ENGINES[:: 1 if number % 2 == 0 else -1]:
             took[engine].append(timed(engine, words))
-    ratios = [ray / processes for processes, ray in zip(*(took[engine] for engine in ENGINES), strict=True)]
-    rows = [
-        (engine, ", ".join(f"{one:.0f}" for one in took[engine]), f"{median(took[engine]) / args.jobs:.2f}")
-        for engine in ENGINES
-    ]
+    rows = []
+    for engine in ENGINES:
+        every = ", ".join(f"{one:.0f}" for one in took[engine])
+        rows.append([engine, every, f"{median(took[engine]) / args.jobs:.2f}"])
     print(table(["engine", f"s for {args.jobs} jobs", "s a job"], rows))
-    print(f"\nray / processes: {', '.join(f'{one:.2f}' for one in ratios)}")
+    ratios = [ours / theirs for ours, theirs in zip(took["ray"], took["processes"], strict=True)]
+    print(f"ray / processes: {', '.join(f'{one:.2f}' for one in ratios)}")
     save(args.json, took)
 
 

@@ -26,6 +26,10 @@ ROOT = Path(__file__).parent.parent
 ALGOS = sorted(file.stem for file in (ROOT / "conf" / "algo").glob("*.yaml"))
 ENVS = sorted(file.stem for file in (ROOT / "conf" / "env").glob("*.yaml"))
 EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml"))
+ELSEWHERE = {  # engines of several machines, on this one
+    "ray": ["engine=ray", "workers=2"],
+    "submitit": ["engine=submitit", "engine.cluster=local", "workers=2"],
+}
 STUDIES = sorted(file.stem for file in (ROOT / "conf" / "study").glob("*.yaml"))
 
 

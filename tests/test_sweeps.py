@@ -18,7 +18,7 @@ from rlexp.report.history import folders
 from rlexp.report.page.coordinates import apart, places
 from rlexp.util.errors import UserError
 from rlexp.util.files import read_json, read_yaml
-from tests.helpers import QUIET, metrics
+from tests.helpers import ELSEWHERE, QUIET, metrics
 
 TOY = ["algo=cmaes", "env=sphere", "train.budget=3", "train.eval_episodes=2", "algo.population_size=20", *QUIET]
 SWEEP = ["-m", *TOY, "algo.sigma0=1,10", "algo.eps=0.1,0.25", "seeds=0,1"]
@@ -114,6 +114,16 @@ def _table(folder):
 
 
 @undrawn
+@undrawn
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ELSEWHERE)
+def test_a_sweep_on_an_engine_of_several_machines(sweep, tmp_path, engine):
+    pytest.importorskip(engine, reason="pip install 'rlexp[ray,slurm]'")
+    assert main(*SWEEP, f"runs={tmp_path}", *ELSEWHERE[engine]) == 0
+    (folder,) = tmp_path.glob("*/*_sweep")
+    assert rows(folder) == rows(sweep)
+
+
 def test_what_failed_is_run_again_and_what_is_done_is_left_alone(sweep, tmp_path, capsys):
     folder = tmp_path / "sweep"
     shutil.copytree(sweep, folder)

@@ -17,7 +17,7 @@ from rlexp.experiment.tuning import Plan, Tuner
 from rlexp.report import tuning as report
 from rlexp.util.configs import choices
 from rlexp.util.errors import UserError
-from tests.helpers import ALGOS, ROOT, built, metrics, train
+from tests.helpers import ALGOS, ELSEWHERE, ROOT, built, metrics, train
 
 optuna = pytest.importorskip("optuna", reason="pip install 'rlexp[tune]'")
 
@@ -248,3 +248,19 @@ def test_the_command_is_killed_and_goes_on_to_table_picture_and_verdict(tmp_path
     assert (folder / "tuning.png").is_file()
     assert "# @package _global_" in (folder / "tuned" / "cmaes_sphere.yaml").read_text()
     assert len(trials(folder)) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ELSEWHERE)
+def test_a_tuning_on_an_engine_of_several_machines(engine, tmp_path, monkeypatch, capsys):
+    pytest.importorskip(engine, reason="pip install 'rlexp[ray,slurm]'")
+    monkeypatch.chdir(tmp_path)
+    words = [*WORDS, "train.budget=12"]
+    asked = ["seeds=[0,1]", "--trials", "3", "--fresh", "2", "--rungs", "2"]
+    assert main.main(["tune", *words, *ELSEWHERE[engine], *asked]) == 0
+    assert "3 trials: " in capsys.readouterr().out
+    (folder,) = tmp_path.glob("runs/*/*")
+    assert "**Verdict:**" in (folder / "tuning.md").read_text()
+    through = tuning.run_of(plan(words=words), space.words(trials(folder)[0].params))
+    train(through, tmp_path / "through")
+    assert metrics(tmp_path / "through") == metrics(folder / "0000" / "seed_0")

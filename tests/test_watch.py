@@ -1,11 +1,13 @@
 """`rlexp watch`: a run is followed by its files, while it goes on and when it has ended."""
 
 from rlexp.cli import main
+from rlexp.engines.serial import Serial
 from rlexp.experiment import status
 from rlexp.experiment.folder import Folder
 from rlexp.experiment.job import SeedJob
+from rlexp.experiment.resume import resume
 from rlexp.experiment.work import Work
-from tests.helpers import toy, train
+from tests.helpers import run_on, toy, train, work_in
 
 
 def test_a_run_is_followed_to_its_end_and_its_failure_is_the_exit_code(tmp_path, capsys):
@@ -37,3 +39,16 @@ def test_a_run_is_followed_to_its_end_and_its_failure_is_the_exit_code(tmp_path,
     assert main.main(["watch", str(place)]) == 0
     assert main.main(["watch", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_seed_that_is_to_go_on_to_a_longer_budget_has_not_ended(tmp_path):
+    work = work_in(tmp_path / "run", toy("cmaes", "env=sphere", "train.budget=2", "train.save_every=2", "seeds=[0]"))
+    run_on(Serial(Serial.Config()), work, work.jobs())
+    longer = resume(work.path, ["train.budget=4"])
+    longer.begin()
+    (job,) = longer.jobs()
+    follower = job.follow()
+    assert [event.kind for event in follower.news()] == ["evaluation"]
+    assert not follower.ended
+    longer.close(whole=False)
+    assert status.read(job.folder)["message"] == "interrupted at step 2; goes on from step 2"

@@ -130,7 +130,7 @@ class Folder:
             this = origin()
         self._lock()
         for seed, facts in self.seeds().items():
-            if facts["status"] != "done":  # it is about to be continued
+            if facts["status"] != "done" or facts["step"] < self.config["train"]["budget"]:  # about to go on
                 facts |= {"status": "waiting", "message": ""}
             status.write(self.seed(seed), facts)
         if "command" in self.record:

@@ -149,7 +149,7 @@ def _interrupt(folder: Folder) -> bool:
             cut = True
             reached = {"step": facts["step"], **folder.counters(seed)}
             message = "not begun"
-            if facts["status"] == "running":
+            if facts["status"] == "running" or facts["step"] > 0:
                 message = (
                     f"interrupted at step {reached['step']:,}; goes on from {SeedJob(folder.path, int(seed)).reached()}"
                 )
