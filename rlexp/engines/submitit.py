@@ -197,7 +197,7 @@ class _Task:
     def look(self, handle: Handle) -> None:
         """Handle what the job has told since the last look."""
         done = self.submitted.done()  # first: files are written before the job is done
-        if self.follower is not None:
+        if self.follower is not None and not self.follower.ended:  # afterwards its files may be another job's
             for message in self.follower.news():
                 handle(self.job, message)
         if not done:
