@@ -128,7 +128,7 @@ def make(names: list[str], ready: set[str], out: Path, deadline: float) -> None:
     """Make data sets one after another, each on all cores, which the other parts have first."""
     for name in names:
         with (out / "data.log").open("ab") as log, contextlib.suppress(subprocess.TimeoutExpired):
-            command = ["nice", "-n", "19", sys.executable, "-m", "rlexp.cli", "data", "make", name]
+            command = ["nice", "-n", "19", sys.executable, "-m", "rlexp.cli.main", "data", "make", name]
             subprocess.run(command, cwd=common.ROOT, stdout=log, stderr=log, timeout=max(1.0, deadline - time.time()))
             ready.add(name)
 

@@ -1,5 +1,7 @@
 """What runs on a GPU. The CPU stands in for it where it can; the rest is skipped where there is none."""
 
+import contextlib
+import gc
 import importlib
 import json
 import math
@@ -72,6 +74,16 @@ def test_a_recording_replays_what_has_been_copied_to_its_place(monkeypatch):
         for _ in range(EAGER + 1):
             twice({"x": torch.ones(size)})
     assert len(twice.recordings) == MOST
+
+
+def test_no_garbage_is_collected_while_a_recording_is_made(monkeypatch):
+    """What a collected recording frees would spoil the one that is being made."""
+    collecting = []
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", SimpleNamespace)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph: contextlib.nullcontext())
+    Captured(lambda b: collecting.append(gc.isenabled()) or b["x"], "cpu")._record({"x": torch.ones(2)})
+    assert collecting == [False]
+    assert gc.isenabled()
 
 
 def test_both_ways_to_take_a_gradient_agree():

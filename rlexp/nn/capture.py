@@ -4,8 +4,10 @@ An update of a small network is hundreds of kernels of a few microseconds. Start
 runs; a graph starts all of them by one call. What is computed, and by which kernels, stays the same.
 """
 
+import contextlib
+import gc
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -48,9 +50,21 @@ class Captured:
         """A graph, the tensors that it reads its inputs from, and the one that it writes to. Nothing is computed."""
         graph = torch.cuda.CUDAGraph()
         places = {name: x.clone() for name, x in inputs.items()}
-        with torch.cuda.graph(graph):
+        with _no_collection(), torch.cuda.graph(graph):
             output = self.function(places)
         return graph, places, output
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage is collected within it: freeing an older recording's memory would spoil the one that is being made."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def moved(inputs: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
