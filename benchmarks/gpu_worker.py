@@ -37,6 +37,7 @@ UPDATES, STEPS = 12, 3  # at least, of a correctness check: more than are made b
 WORK = {  # what is trained, steps of an episode, episodes, environments of an evaluation
     "dt": (["algo=dt", "env=halfcheetah"], 1000, 1000, 10),
     "diffusion": (["algo=diffusion", "env=bipedal"], 1060, 100, 20),
+    "bc": (["algo=bc", "env=bipedal"], 1060, 100, 20),
     "sac": (["algo=sac", "env=hopper", "algo.learning_starts=500"], 0, 0, 10),
     "ppo": (["algo=ppo", "env=hopper"], 0, 0, 10),
 }

@@ -90,6 +90,10 @@ class Algorithm(ABC):
     devices: ClassVar[frozenset[str]] = frozenset({"cpu"})
     # whether train.compile may be true: for batches of one size or two
     compiles: ClassVar[bool] = False
+    # updates in which compiled code saves the time that compiling takes (benchmarks/break_even.py); None: never
+    compiling_pays: ClassVar[int | None] = None
+    # whether it steps many environments at once and goes on with them, which is what EnvPool is fast at
+    pools: ClassVar[bool] = False
     state: ClassVar[tuple[str, ...]]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -107,6 +111,11 @@ class Algorithm(ABC):
     @classmethod
     def check(cls, config: Any, budget: int) -> None:
         """Raise `params.OutOfRange` for values that are each in range but do not go together."""
+
+    @classmethod
+    def updates_within(cls, config: Any, budget: int) -> float:
+        """About how many optimiser steps a budget of `clock` is, for `train.compile=auto`."""
+        return budget
 
     @classmethod
     def resolve(cls, options: dict[str, Any], device: str) -> dict[str, Any]:

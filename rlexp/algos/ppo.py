@@ -86,6 +86,8 @@ class PPO(Algorithm):
 
     clock = "env_steps"
     compiles = True
+    compiling_pays = 20_000
+    pools = True
     devices = frozenset({"cpu", "cuda"})
     state = ("learner", "generator", "rng", "obs_stats", "return_stats", "steps_done")
 
@@ -112,6 +114,10 @@ class PPO(Algorithm):
         self.return_stats = Normaliser(1) if config.normalise_reward else None
         self.steps_done = 0
         self._begin(0)
+
+    @classmethod
+    def updates_within(cls, config: Config, budget: int) -> float:
+        return budget * config.update_epochs / config.batch_size
 
     @classmethod
     def check(cls, config: Config, budget: int) -> None:

@@ -12,6 +12,7 @@ from rlexp.util import plugins
 from rlexp.util.errors import UserError, did_you_mean, nearest, said_of
 
 SHIPPED = {
+    "auto": "rlexp.envs.gymnasium_backend:GymnasiumBackend",  # outside a run, whose config says what it is there
     "gymnasium": "rlexp.envs.gymnasium_backend:GymnasiumBackend",
     "envpool": "rlexp.envs.envpool_backend:EnvPoolBackend",
 }

@@ -21,7 +21,7 @@ from rlexp.algos.base import Algorithm
 from rlexp.datasets.load import BufferConfig
 from rlexp.engines.base import Engine
 from rlexp.envs.spec import EnvConfig
-from rlexp.experiment import former_names
+from rlexp.experiment import automatic, former_names
 from rlexp.loggers import make as loggers
 from rlexp.nn.actors import ACTIVATIONS, PolicyConfig
 from rlexp.report.film import VideoConfig
@@ -97,6 +97,7 @@ class RunConfig:
     seeds: tuple[int, ...]
     reference: str | None
     plain: dict[str, Any]
+    decided: str = ""  # what options that were left to it are on this machine, and why
 
     @property
     def algo_name(self) -> str:
@@ -187,8 +188,11 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
         train["device"] = "cuda" if "cuda" in algo_class.devices and torch.cuda.is_available() else "cpu"
     body = algo_class.resolve(body, str(train.get("device")))
     env = typed(EnvConfig, plain["env"], "env")
-    trainc = typed(TrainConfig, train, "train")
+    trainc = typed(TrainConfig, automatic.undecided(train), "train")
     algo = typed(algo_class.Config, body, "algo")
+    compiles, backend, decided = automatic.decide(algo_class, algo, train, env)
+    trainc = dataclasses.replace(trainc, compile=compiles)
+    env = dataclasses.replace(env, backend=backend)
     try:
         algo_class.check(algo, trainc.budget)
     except OutOfRange as error:
@@ -232,7 +236,9 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
             f"reference: {reference!r} is no name of a gallery entry; null: <algo>_<env>, where there is one"
         )
     seeds = tuple(plain["seeds"])
-    return RunConfig(algo_class, algo, env, trainc, policy, buffer, expert, video, chosen, seeds, reference, plain)
+    return RunConfig(
+        algo_class, algo, env, trainc, policy, buffer, expert, video, chosen, seeds, reference, plain, decided
+    )
 
 
 def _resolve(config: DictConfig) -> dict[str, Any]:

@@ -47,6 +47,11 @@ def alone(seeds: Any) -> list[str]:
     return [f"seed {seeds} alone is trained; 'seeds=range({seeds})' would be {seeds} of them, from 0"]
 
 
+def _decided(run: RunConfig, of: str = "") -> list[str]:
+    """What options that were left to it are on this machine."""
+    return [f"auto: {of}{run.decided}"] if run.decided else []
+
+
 def _warnings(probed: Probed, of: str = "") -> list[str]:
     """What a run is likely to lose, as lines to be said; `of` which arm."""
     return [f"warning: {of}{text}" for text in probed.cautions]
@@ -56,7 +61,7 @@ def single(config: DictConfig, tell: Tell = _quietly) -> Work:
     """A new run. Raises UserError before anything is written. `tell`: what data are made for it at first."""
     run = build(config)
     probed = probe(run, Announcement([run], tell))
-    said = [*alone(config.seeds), *notes(run), *_warnings(probed)]
+    said = [*alone(config.seeds), *_decided(run), *notes(run), *_warnings(probed)]
     path = create(_root(config), run.name)
     return Work(path, [(new_folder(path, run, probed.inputs), run)], notes=said)
 
@@ -146,7 +151,7 @@ class Arms:
         for arm, (run, of, said) in self.runs.items():
             with said_of(said):
                 probed = probe(run, announce)
-                self.notes |= dict.fromkeys([*notes(run), *_warnings(probed, of)])
+                self.notes |= dict.fromkeys([*_decided(run, of), *notes(run), *_warnings(probed, of)])
                 self.inputs[arm] = probed.inputs
 
     def work(self, path: Path, study: dict[str, Any]) -> Work:

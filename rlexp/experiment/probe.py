@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from typing import Any, TypeVar
 
 from rlexp.envs.make import describe
 from rlexp.envs.trial import try_out
+from rlexp.experiment import automatic
 from rlexp.experiment.cautions import cautions
 from rlexp.experiment.config import RunConfig
 from rlexp.experiment.sizes import require_memory
@@ -45,7 +44,7 @@ def probe(config: RunConfig, before_data: Callable[[], None] = _nothing) -> Prob
     find(config.reference, config.name)
     if config.train.device == "cuda" and not torch.cuda.is_available():
         raise UserError("train.device=cuda: this machine has no CUDA device that PyTorch can use; use train.device=cpu")
-    if config.train.compile and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++", "cl"))):
+    if config.train.compile and not automatic.has_compiler():
         raise UserError("train.compile=true: no C++ compiler found (c++, g++, clang++ or cl); use train.compile=false")
     algo = config.algo_class
     if config.train.compile and not algo.compiles:

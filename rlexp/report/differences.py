@@ -137,8 +137,8 @@ def _defaults(group: str, choice: str = "") -> dict[str, Any]:
 
 
 def _is_reference(value: Any) -> bool:
-    """Whether a default is only known once a config is composed, as ${train.budget}."""
-    return isinstance(value, str) and "${" in value
+    """Whether a default is only known once a config is composed, as ${train.budget}, or on a machine, as auto."""
+    return isinstance(value, str) and ("${" in value or value == "auto")
 
 
 def _data(run: About, reference: About) -> Iterator[Difference]:
