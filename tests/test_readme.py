@@ -12,6 +12,7 @@ from rlexp.cli import main as commands
 from rlexp.experiment import former_names, overrides
 from rlexp.experiment.compose import compose, take
 from rlexp.experiment.config import build
+from rlexp.report import results
 from tests.helpers import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,14 +74,10 @@ def test_the_snippet_for_notebooks(tmp_path, monkeypatch):
     assert os.path.getsize(tmp_path / "episode.mp4") > 1000
 
 
-@pytest.mark.parametrize("name", ["dt-hopper", "dt-halfcheetah", "dt-walker2d"])
-def test_decision_transformers_have_the_numbers_of_the_courses_page(name):
-    quoted = " ".join(README.split())
-    page = (ROOT / "COURSES.md").read_text(encoding="utf-8")
-    part = page.split(f"### {name}\n")[1].split("### ")[0]
-    numbers = re.findall(r"\| ([\d.]+ ± [\d.]+) \|", part)
-    assert numbers
-    assert all(number in quoted for number in numbers)
+def test_the_table_of_results_is_made_from_the_cards():
+    """After a change: the output of `rlexp results --markdown` between the two marks."""
+    table = README.split("<!-- results -->\n")[1].split("\n<!-- /results -->")[0]
+    assert table == results.markdown(results.results())
 
 
 def test_pictures_that_are_shown_are_there_and_small():

@@ -21,6 +21,7 @@ from rlexp.cli.commands import (
     preferences,
     refresh,
     report,
+    results,
     rlhf,
     runs,
     targets,
@@ -35,7 +36,7 @@ from rlexp.util.output import steady
 # In the order of `rlexp --help`.
 COMMANDS = (
     *(tune, evaluate, check, listing, runs, watch, refresh, compare, report, pictures),
-    *(targets, chunks, preferences, rlhf, clone, data, courses, track, doctor),
+    *(targets, chunks, preferences, rlhf, clone, data, courses, results, track, doctor),
 )
 PICTURES = (".png", ".svg", ".pdf")
 MOST = 1_000_000  # episodes, trajectories, pairs and environments of one command

@@ -176,12 +176,7 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     require_workers(plain.get("workers"))
     algo_class = targets.find(plain["algo"].get("_target_"), Algorithm, "algo._target_")
     body = {key: value for key, value in renamed(plain["algo"]).items() if key != "_target_"}
-    train = dict(plain["train"])
-    budget = train.get("budget")
-    if isinstance(budget, int | float) and not isinstance(budget, bool) and math.isfinite(budget):
-        for name, share in (("eval_every", 20), ("save_every", 10)):
-            if train.get(name) is None:
-                train[name] = max(1, math.ceil(budget / share))
+    train = _lengths(dict(plain["train"]))
     if train.get("device") == "auto":  # resolved here, so that the stored config says which it was
         import torch
 
@@ -204,20 +199,8 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     if not isinstance(plain["logger"], dict):
         raise UserError(f"logger: {plain['logger']!r} is no group of loggers; choose some with logger=NAME")
     chosen = loggers.chosen(plain["logger"])
-    asked = expert.policy and f"expert.policy={expert.policy}"
-    for key, given, need in (("buffer.dataset", buffer.given, "data"), ("expert.policy", asked, "expert")):
-        if given is not None and need not in algo_class.needs:
-            raise UserError(f"{given}: {algo_class.__name__} uses no {need}; leave it null")
-        if given is None and need in algo_class.needs:
-            raise UserError(f"{key}: {algo_class.__name__} learns from {need}; give it with {key}=...")
-    if buffer.limited and "data" not in algo_class.needs:
-        raise UserError(f"{buffer.limited}: {algo_class.__name__} uses no data; leave it out")
-    usual: Any = OmegaConf.to_container(OmegaConf.load(paths.CONF / "policy" / "mlp.yaml"))
-    for key, value in dataclasses.asdict(policy).items():
-        if key in algo_class.ignores and value != usual[key]:
-            what = "a network of its own, see algo.*" if algo_class.ignores >= set(usual) else "no use for it"
-            given, kept = (json.dumps(x).strip('"') for x in (value, usual[key]))
-            raise UserError(f"policy.{key}={given}: {algo_class.__name__} has {what}; leave it {kept}")
+    _require_inputs(algo_class, buffer, expert)
+    _require_usual(algo_class, policy)
     plain = {
         **plain,
         "algo": {"_target_": plain["algo"]["_target_"], **dataclasses.asdict(algo)},
@@ -239,6 +222,39 @@ def build(config: DictConfig | dict[str, Any]) -> RunConfig:
     return RunConfig(
         algo_class, algo, env, trainc, policy, buffer, expert, video, chosen, seeds, reference, plain, decided
     )
+
+
+def _lengths(train: dict[str, Any]) -> dict[str, Any]:
+    """The group `train` with the distances that follow from its budget, where that is a number."""
+    budget = train.get("budget")
+    if not isinstance(budget, int | float) or isinstance(budget, bool) or not math.isfinite(budget):
+        return train
+    for name, share in (("eval_every", 20), ("save_every", 10)):
+        if train.get(name) is None:
+            train[name] = max(1, math.ceil(budget / share))
+    return train
+
+
+def _require_inputs(algo_class: type[Algorithm], buffer: BufferConfig, expert: ExpertConfig) -> None:
+    """Raise UserError unless data and an expert are given where the algorithm needs them, and only there."""
+    asked = expert.policy and f"expert.policy={expert.policy}"
+    for key, given, need in (("buffer.dataset", buffer.given, "data"), ("expert.policy", asked, "expert")):
+        if given is not None and need not in algo_class.needs:
+            raise UserError(f"{given}: {algo_class.__name__} uses no {need}; leave it null")
+        if given is None and need in algo_class.needs:
+            raise UserError(f"{key}: {algo_class.__name__} learns from {need}; give it with {key}=...")
+    if buffer.limited and "data" not in algo_class.needs:
+        raise UserError(f"{buffer.limited}: {algo_class.__name__} uses no data; leave it out")
+
+
+def _require_usual(algo_class: type[Algorithm], policy: PolicyConfig) -> None:
+    """Raise UserError for an option of the policy that the algorithm ignores and that is not as in conf/."""
+    usual: Any = OmegaConf.to_container(OmegaConf.load(paths.CONF / "policy" / "mlp.yaml"))
+    for key, value in dataclasses.asdict(policy).items():
+        if key in algo_class.ignores and value != usual[key]:
+            what = "a network of its own, see algo.*" if algo_class.ignores >= set(usual) else "no use for it"
+            given, kept = (json.dumps(x).strip('"') for x in (value, usual[key]))
+            raise UserError(f"policy.{key}={given}: {algo_class.__name__} has {what}; leave it {kept}")
 
 
 def _resolve(config: DictConfig) -> dict[str, Any]:

@@ -4,25 +4,28 @@ conf/courses.yaml is the table. Each part has a `command`, commands that come af
 what they hold, and `bars`. A bar says in the hand-out's words what is asked for; as numbers, that `metric` lie `above`
 one and `below` another; and names its evidence:
 
-    {entry: NAME}              an entry of the gallery: each seed's evaluation at its end, or `at` a step
+    {entry: NAME}              an entry of the gallery: fresh episodes of each seed's last policy, where its card has
+                               them; else each seed's evaluation at its end, or `at` a step
     {policy: NAME, actions: A} a policy of the gallery: the episodes on its card, of sampled or mean actions
     {check: NAME}              numbers of rlexp/report/course_checks.py, as gallery/checks.json keeps them
 
 `minus_best_until: STEP` takes from each seed's number its best evaluation up to that step. The verdict follows by one
 rule everywhere, from the 95 % t-interval of the mean, over seeds or over episodes:
 
-    met        the whole interval is where the bar asks for
+    met        the whole interval is where the bar asks for, of five seeds or more
     missed     the whole interval is on the other side
     undecided  neither; of a single seed always, as it has no interval
     missing    there is no evidence
     no bar     the hand-out gives no number
 """
 
+import dataclasses
 import math
 from dataclasses import dataclass, field
 from typing import Any
 
 from rlexp.report import checked
+from rlexp.report.measured import at_end, done
 from rlexp.report.references import Entry, card, entries
 from rlexp.util import paths, stats
 from rlexp.util.errors import UserError, did_you_mean, nearest
@@ -33,6 +36,7 @@ MISSED = "missed"
 UNDECIDED = "undecided"
 MISSING = "missing"
 NO_BAR = "no bar"
+SEEDS = 5  # fewer do not meet a bar
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,8 @@ def time_a_seed(part: Part) -> tuple[float, str, str] | None:
     return None
 
 
-def verdict(bar: Bar, mean: float, half: float) -> str:
-    """The rule at the top of this file."""
+def verdict(bar: Bar, mean: float, half: float, *, enough: bool = True) -> str:
+    """The rule at the top of this file; `enough`: of as many seeds as it takes to meet a bar."""
     if bar.above is None and bar.below is None:
         return NO_BAR
     if math.isnan(half):
@@ -129,7 +133,7 @@ def verdict(bar: Bar, mean: float, half: float) -> str:
     low = mean - half
     high = mean + half
     if low > lowest and high < highest:
-        return MET
+        return MET if enough else UNDECIDED
     if high < lowest or low > highest:
         return MISSED
     return UNDECIDED
@@ -149,27 +153,22 @@ def _of_entry(bar: Bar, name: str, at: int | None) -> Found:
     if name not in known:
         return Found(MISSING, name)
     entry = Entry.read(known[name])
-    values = list(_values(bar, entry, at).values())
-    if not values:
+    found = at_end(entry, bar.metric)
+    shown = name
+    if at is not None:
+        values = {seed: _at(entry, seed, bar.metric, at) for seed in done(entry)}
+        found = dataclasses.replace(found, values=values)
+        shown = f"{name} at {at:,}"
+    if bar.minus_best_until is not None:
+        last = {seed: facts["final"][bar.metric] for seed, facts in done(entry).items()}
+        values = {seed: value - _best(entry, seed, bar) for seed, value in last.items()}
+        found = dataclasses.replace(found, values=values, episodes=entry.card["eval"]["episodes"])
+    if not found.values:
         return Found(MISSING, name)
-    mean, half = stats.t_interval(values)
-    shown = name if at is None else f"{name} at {at:,}"
-    how = entry.card["eval"] if "/" not in bar.metric else {}  # others are not of evaluations
-    facts = {"over": "seeds", "episodes": how.get("episodes", 0), "actions": how.get("actions", "")}
-    return Found(verdict(bar, mean, half), shown, mean, half, len(values), **facts)
-
-
-def _values(bar: Bar, entry: Entry, at: int | None) -> dict[str, float]:
-    """The number of each seed."""
-    done = {seed: facts for seed, facts in entry.card["seeds"].items() if facts["status"] == "done"}
-    if at is None:
-        numbers = {seed: {**entry.metrics(seed), **facts["final"]} for seed, facts in done.items()}
-        values = {seed: found[bar.metric] for seed, found in numbers.items() if bar.metric in found}
-    else:
-        values = {seed: _at(entry, seed, bar.metric, at) for seed in done}
-    if bar.minus_best_until is None:
-        return values
-    return {seed: value - _best(entry, seed, bar) for seed, value in values.items()}
+    mean, half = stats.t_interval(list(found.values.values()))
+    n = len(found.values)
+    judgement = verdict(bar, mean, half, enough=n >= SEEDS)
+    return Found(judgement, shown, mean, half, n, "seeds", found.episodes, found.actions)
 
 
 def _at(entry: Entry, seed: str, metric: str, step: int) -> float:

@@ -14,9 +14,10 @@ it here. `rlexp courses` prints this table, `rlexp courses PART` one part, `rlex
 with options of yours behind it.
 
 Numbers are computed from the gallery's entries and policies' cards, at the end of training unless a step is named:
-means with their 95 % t-interval over seeds, or over the episodes of one policy. One rule gives every verdict: *met*,
-the whole interval is where the bar asks for; *missed*, the whole interval is on the other side; *undecided*, neither,
-or one seed; *missing*, there is no evidence; *no bar*, the hand-out gives no number.
+fresh episodes of each seed's last policy where the card has them, else the last evaluation; means with their 95 %
+t-interval over seeds, or over the episodes of one policy. One rule gives every verdict: *met*, the whole interval is
+where the bar asks for, of five seeds or more; *missed*, the whole interval is on the other side; *undecided*, neither,
+or fewer seeds; *missing*, there is no evidence; *no bar*, the hand-out gives no number.
 
 *This page is made by* `rlexp courses --markdown` *from* conf/courses.yaml.
 """
