@@ -16,6 +16,7 @@ from rlexp.report import history, lines
 from rlexp.report.compare import compare, study
 from rlexp.report.curves import curves
 from rlexp.report.publish import publish
+from rlexp.report.style import dash
 from rlexp.util import paths, stats
 from rlexp.util.errors import UserError
 
@@ -419,6 +420,15 @@ def test_a_wide_band_does_not_flatten_a_comparison(tmp_path, drawn):
     left = drawn["c.png"].axes[0]
     top = max(line.get_ydata().max() for line in left.lines)
     assert top < left.get_ylim()[1] < 1.3 * top
+
+
+def test_arms_of_one_curve_are_all_seen(tmp_path, drawn):
+    arms = {name: history.Run.read(write_run(tmp_path / name, (1.0,))) for name in "abc"}
+    compare(arms, "eval/return_mean", tmp_path / "c.png")
+    left, right = drawn["c.png"].axes
+    assert [line.is_dashed() for line in left.lines if line.get_label() in arms] == [False, True, True]
+    assert (dash(1), dash(2)) == ((3, 3), (3, 9))  # b is seen in the gaps of c
+    assert left.get_title(loc="left") == right.get_title(loc="left") == "one seed each"
 
 
 def test_a_learner_from_data_beside_one_that_plays_is_a_point_at_no_steps(tmp_path, drawn):

@@ -12,14 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullFormatter, PercentFormatter
 
 from rlexp.report.history import Run, folders
-from rlexp.report.lines import Line, moves, thinned
+from rlexp.report.lines import Line, are_same, moves, thinned
 from rlexp.report.records import read_study
-from rlexp.report.style import BAND, BAND_FROM, STYLE, clock_axis, draw_mean, fit_lines, nth_colour, save
+from rlexp.report.style import BAND, BAND_FROM, STYLE, clock_axis, dash, draw_mean, fit_lines, nth_colour, save
 from rlexp.report.words import count
 from rlexp.util import stats
 
 Arms = Mapping[str, Run]
 MOST = 16  # arms of a picture that anybody could read
+ONE_SEED = "one seed each"
 
 
 def study(folder: Path) -> None:
@@ -98,6 +99,8 @@ def _draw_over_time(axes: Axes, arms: Arms, metric: str) -> None:
 def _what_is_drawn(arms: Arms, metric: str) -> str:
     """The title: whether arms have bands, or their seeds' own lines, or some these and some those."""
     seeds = [len(run.averaged(run.lines(metric))) for run in arms.values()]
+    if max(seeds, default=0) < 2:
+        return ONE_SEED
     few = [n for n in seeds if 1 < n < BAND_FROM]
     many = [n for n in seeds if n >= BAND_FROM]
     if few and many:
@@ -132,18 +135,14 @@ def _draw_arms(axes: Axes, arms: Arms, metric: str, x: str) -> None:
         if moves(averaged):
             if 1 < len(averaged) < BAND_FROM:
                 _draw_seeds(axes, averaged, nth_colour(place))
-            dashes: dict[str, Any] = {}
-            if any(_are_same(averaged, other) for other in drawn):  # which it would hide
-                dashes = {"ls": (0, (3, 3))}
+            below = sum(are_same(averaged, other) for other in drawn)
             drawn.append(averaged)
+            dashes: dict[str, Any] = {}
+            if below:
+                dashes = {"ls": (0, dash(below))}
             draw_mean(axes, averaged, nth_colour(place), arm, **dashes)
         elif averaged:
             _draw_point(axes, averaged, nth_colour(place), arm)
-
-
-def _are_same(lines: list[Line], others: list[Line]) -> bool:
-    pairs = zip(lines, others, strict=False)
-    return len(lines) == len(others) and all(np.array_equal(x, z) and np.array_equal(y, w) for (x, y), (z, w) in pairs)
 
 
 def _draw_seeds(axes: Axes, lines: list[Line], colour: str) -> None:
@@ -167,16 +166,19 @@ def _bar(half: float) -> float | None:
 
 def _draw_finals(axes: Axes, arms: Arms, metric: str) -> None:
     """A row for each arm: a dot per seed, the mean with its interval, and what is missing."""
+    title = ONE_SEED
     for place, (_, run) in enumerate(arms.items()):
         values = _final_values(run, metric)
         if values:
             _draw_values(axes, place, values)
+        if len(values) > 1:
+            title = f"every seed, mean and {BAND}"
         _annotate(axes, place, len(values), len(run.rows) - len(values))
     axes.set_yticks(range(len(arms)), list(arms))
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.grid(False, axis="y")
     axes.set_xlabel(f"final {_name(metric)}")
-    axes.set_title(f"every seed, mean and {BAND}")
+    axes.set_title(title)
 
 
 def _final_values(run: Run, metric: str) -> list[float]:

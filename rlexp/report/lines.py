@@ -1,7 +1,7 @@
 """Lines of points: the mean of several with its interval, and what is left out of them in a picture."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -17,6 +17,12 @@ STRETCHES = 60  # that a noisy metric is averaged in before its mean over seeds 
 def moves(lines: Iterable[Line]) -> bool:
     """Whether there is anything to draw over x: some stages of learning stand still in their clock."""
     return any(np.ptp(x) > 0 for x, _ in lines)
+
+
+def are_same(lines: Sequence[Line], others: Sequence[Line]) -> bool:
+    """Whether both have the same points."""
+    pairs = zip(lines, others, strict=False)
+    return len(lines) == len(others) and all(np.array_equal(x, z) and np.array_equal(y, w) for (x, y), (z, w) in pairs)
 
 
 def mean_band(lines: list[Line]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

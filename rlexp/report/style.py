@@ -30,6 +30,7 @@ COLOURS = (
 )
 INK = "#222222"
 GREY = "#9A9A9A"
+DASH = 3
 STYLE: Any = {
     "font.size": 9,
     "text.parse_math": False,  # names are shown as they were typed, with dollars too
@@ -59,6 +60,11 @@ BAND_FROM = 4  # seeds: of two or three the interval is wider than anything that
 def nth_colour(place: int) -> str:
     """The colour of the line, arm or kind at `place`, counted from 0; they begin anew after the eighth."""
     return COLOURS[place % len(COLOURS)]
+
+
+def dash(below: int) -> tuple[int, int]:
+    """Length and gap of the dashes of a line that lies on so many others: in its gaps each of them is seen."""
+    return DASH, DASH * (2**below - 1)
 
 
 def draw_mean(

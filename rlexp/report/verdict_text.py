@@ -72,7 +72,7 @@ def _details(judged: Judgement) -> Iterator[str]:
     if judged.found is not None and judged.until < judged.whole:
         yield f"compared up to step {judged.until:,.0f} of the reference's {judged.whole:,.0f}"
     if judged.left_out:
-        yield f"left out: {judged.left_out} seeds that failed or have not finished"
+        yield f"left out, as they failed or have not finished: {count(judged.left_out, 'seed')}"
     if judged.same_start:
         yield f"same start, other arithmetic: {_processors(judged)}"
     wordings = {

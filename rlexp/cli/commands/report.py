@@ -91,18 +91,19 @@ def _runs(page: "Page", places: list[Path]) -> None:
                 pictures = [place / "tuning.png"] if (place / "tuning.png").is_file() else []
                 page.sweep(f"{study['title']}", study, [one.run.record for one in runs], pictures)
     if several:
-        page.together(_title(places), every, drawn)
+        study = _study(places)
+        page.together(study.get("title", "All runs"), every, drawn, study.get("metric", "eval/return_mean"))
     for one in drawn:
         page.run(_whole(one), folded=several)
 
 
-def _title(places: list[Path]) -> str:
-    """What all that is shown is called: a study's title, if it is one."""
+def _study(places: list[Path]) -> dict[str, Any]:
+    """The study that is all that is shown; else nothing."""
     from rlexp.report.records import read_study
 
     if len(places) == 1 and (places[0] / "study.yaml").is_file():
-        return read_study(places[0]).get("title", "All arms")
-    return "All runs"
+        return read_study(places[0])
+    return {}
 
 
 def _best(runs: "list[Shown]") -> "list[Shown]":

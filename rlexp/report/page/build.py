@@ -145,9 +145,8 @@ class Page:
             section.remarks = details(judged)
         kind = record["eval"]
         episodes = count(kind["episodes"], "episode")
-        section.note = (
-            f"{episodes} a point with {kind['actions']} actions, n = {len(run.rows)}. Means are of seeds that are done."
-        )
+        points = f"{episodes} a point with {kind['actions']} actions, n = {len(run.rows)}."
+        section.note = f"{points} {_what_means_are_of(run)}".strip()
         section.chart = self._returns(shown)
         section.small = self._losses(shown, share=section.chart)
         section.table = _seeds(record)
@@ -170,7 +169,7 @@ class Page:
         lines = entry.lines("return_mean", card["clock"])
         averaged = list(lines.values())
         actions = card["eval"]["actions"]
-        section.note = f"{actions} actions, {count(card['eval']['episodes'], 'episode')} a point, n = {len(lines)}"
+        section.note = f"{count(card['eval']['episodes'], 'episode')} a point with {actions} actions, n = {len(lines)}."
         groups = [Group(entry.name, lines, nth_colour(0), averaged)]
         section.chart = self.charts.add(groups, CLOCKS[card["clock"]], "evaluation return", height=300)
         self.sections.append(section)
@@ -241,6 +240,16 @@ class Page:
         write_text(file, text)
 
 
+def _what_means_are_of(run: Run) -> str:
+    """Where seeds are left out of means, which ones are in."""
+    done = sum(run.status(seed) == "done" for seed in run.rows)
+    if done == len(run.rows):
+        return ""
+    if done > 1:
+        return "Means are of seeds that are done."
+    return "Until two seeds are done, means are of all that have not failed, as far as all of them have come."
+
+
 def _seeds(record: Mapping[str, Any]) -> Table:
     """A row a seed, then the mean with its interval."""
     finals = {seed: one.get("final") or {} for seed, one in record["seeds"].items()}
@@ -250,7 +259,7 @@ def _seeds(record: Mapping[str, Any]) -> Table:
         scores = [_number(finals[seed].get(name)) for name in columns]
         rows.append([seed, one["status"], f"{one['step']:,}", *scores])
     total = record.get("final", {})
-    if len(rows) > 1 and total.get("n"):
+    if total.get("n", 0) > 1:
         means = []
         for name in columns:
             cell = total.get(name) or {}

@@ -12,11 +12,13 @@ from bokeh.models import ColumnDataSource, DataRange1d, HoverTool, Legend, Legen
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 
-from rlexp.report.lines import Line, mean_band, prediction_band, thinned
+from rlexp.report.lines import Line, are_same, mean_band, prediction_band, thinned
 from rlexp.report.page.coordinates import coordinates
-from rlexp.report.style import BAND, BAND_FROM, PREDICTION, mean_label
+from rlexp.report.style import BAND, BAND_FROM, PREDICTION, dash, mean_label
 from rlexp.report.sweeps import Arm
 
+TOOLBAR = "@media print { :host { display: none; } } .bk-tool-overflow { display: none !important; }"
+FAINT = "faint"  # tag of the lines that the page draws less faint where it is dark
 FEW = 6  # groups whose names stand above a chart; of more they stand beside it
 
 
@@ -29,6 +31,10 @@ class Group:
     colour: str
     averaged: Sequence[Line] = ()  # what the mean is of
     reference: bool = False
+
+    @property
+    def drawn(self) -> list[Line]:
+        return list(self.averaged or self.lines.values())
 
 
 class Charts:
@@ -70,14 +76,17 @@ class Charts:
         )
         plot.toolbar.logo = None
         plot.toolbar.autohide = small
-        plot.toolbar.stylesheets = ["@media print { :host { display: none; } }"]
+        plot.toolbar.stylesheets = [TOOLBAR]
         for each in ("background_fill_color", "border_fill_color", "outline_line_color"):
             setattr(plot, each, None)
         plot.xaxis.formatter = NumeralTickFormatter(format="0.[0]a")
         plot.axis.axis_label_text_font_style = "normal"
         plot.x_range = self._range(share, groups)
         plot.y_range = _heights(groups)
-        items = [self._draw(plot, group, small) for group in groups]
+        items = []
+        for place, group in enumerate(groups):
+            below = sum(are_same(group.drawn, other.drawn) for other in groups[:place] if not other.reference)
+            items.append(self._draw(plot, group, small, below))
         if not small:
             self._legend(plot, items)
         plot.add_tools(
@@ -107,19 +116,23 @@ class Charts:
         known.reset_end = known.end
         return known
 
-    def _draw(self, plot: figure, group: Group, small: bool) -> LegendItem:
+    def _draw(self, plot: figure, group: Group, small: bool, below: int) -> LegendItem:
         """The seeds' lines and, of several, their mean; where there are enough of them its interval, or a reference's
-        prediction band."""
+        prediction band. Dashed, where it would hide the same lines `below` it."""
         averaged = list(group.averaged)
         several = len(averaged) > 1
         look = {"line_color": group.colour, "line_width": 1.8}
         if several:
             look |= {"line_width": 0.9, "line_alpha": 0.5}
-        dash = "solid"
+        dashes: str | list[int] = "solid"
+        if below:
+            dashes = [3 * length for length in dash(below)]  # pixels
         if group.reference:
-            dash = "dashed"
+            dashes = "dashed"
         seeds = {f"{group.name}, seed {seed}": line for seed, line in group.lines.items()}
-        drawn = [plot.multi_line("x", "y", source=_source(seeds), line_dash=dash, **look)]
+        drawn = [plot.multi_line("x", "y", source=_source(seeds), line_dash=dashes, **look)]
+        if several:
+            drawn[0].glyph.tags = [FAINT]
         points = [line for line in seeds.values() if len(line[0]) == 1]
         if points:
             x, y = np.concatenate(points, axis=1)
@@ -133,7 +146,7 @@ class Charts:
         label = f"{group.name}: {mean_label(len(averaged), what)}"
         source = _source({label: (x, mean)})
         look |= {"line_width": 2.4, "line_alpha": 1.0}
-        drawn.append(plot.multi_line("x", "y", source=source, line_dash=dash, **look))
+        drawn.append(plot.multi_line("x", "y", source=source, line_dash=dashes, **look))
         if len(averaged) >= BAND_FROM and not small:
             drawn.append(plot.varea(x=x, y1=mean - half, y2=mean + half, color=group.colour, fill_alpha=0.13))
         return LegendItem(label=label, renderers=drawn)
