@@ -119,7 +119,8 @@ class Work:
         amount = f"{config.train.budget:,} {folder.clock.replace('_', ' ')}"
         seeds = count(jobs, "seed")
         if self.is_study:
-            return f"{len(self.runs)} arms, {seeds} to train; the first arm's have {amount} each"
+            arms = count(len(self.runs), "arm")
+            return f"{arms}, {seeds} to train; the first arm's have {amount} each"
         each = "" if jobs == 1 else " each"
         return f"{' on '.join(names(config.plain))}: {seeds} to train, {amount}{each}{_data(folder)}"
 

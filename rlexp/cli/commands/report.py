@@ -26,9 +26,9 @@ def add(commands: Any) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help=what)
     parser.add_argument(
         "--films",
-        choices=("last", "all", "none"),
-        default="last",
-        help="of each seed (default last)",
+        choices=("best", "all", "none"),
+        default="best",
+        help="of each seed (default best)",
     )
     parser.set_defaults(run=report)
 

@@ -77,8 +77,8 @@ class Shown:
 class Page:
     """A page, section by section."""
 
-    def __init__(self, heading: str, films: str = "last"):
-        """films: `last` of each seed, `all` or `none`."""
+    def __init__(self, heading: str, films: str = "best"):
+        """films: `best` of each seed, `all` or `none`."""
         self.heading = heading
         self.films = films
         self.charts = Charts()
@@ -214,8 +214,8 @@ class Page:
             films = sorted((shown.folder / f"seed_{seed}" / "videos").glob("*.mp4"))
             if self.films == "none":
                 films = []
-            if self.films == "last":
-                films = films[-1:]
+            if self.films == "best":
+                films = [film for film in films if film.stem.startswith(("best", "success"))] or films[:1]
             for film in films:
                 found.append((f"seed {seed}, {film.stem.replace('_', ' ')}", _address(film, "video/mp4")))
         return found
