@@ -117,6 +117,31 @@ class StepRaises(Plain):
         raise ValueError("lost its state")
 
 
+class ResetExits(Plain):
+    def reset(self, seed=None, options=None):
+        raise SystemExit(0)
+
+
+class StepExits(Plain):
+    def step(self, action):
+        raise GeneratorExit
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ValueError("no")
+
+
+class StepRaisesUnspeakably(Plain):
+    def step(self, action):
+        raise Unspeakable
+
+
+class RenderExits(Plain):
+    def render(self):
+        raise SystemExit(3)
+
+
 class StepRaisesLate(Plain):
     """In its 30th step, counted over episodes: nobody who tries it out for 20 finds that."""
 

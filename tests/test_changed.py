@@ -60,6 +60,8 @@ def longer(run):
         ("population_size:", "population_size: 50 #", "algo.population_size is 50"),
         ("budget: 10", "budget: 4", "train.budget was 10; it can grow, not shrink to 4"),
         ("- 1\n", "", "has lost seed 1"),
+        ("save_every:", "saveevery:", r"run/config\.yaml: train\.saveevery: unknown option"),
+        ("threads: 1", "threads: one", r"run/config\.yaml: train\.threads: "),
     ],
 )
 def test_a_changed_config_is_noticed(old, new, said, run):

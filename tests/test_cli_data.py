@@ -71,6 +71,7 @@ def test_data_of_any_policy(place, capsys):
         (["lineworld/medium", *few], "lineworld/medium: is the name of one of this project's own"),
         (["lineworld", *few], "--policy: makes one data set, ENV/ANY-NAME; not lineworld"),
         (["lineworld/x", "--steps", 0, *few], "--steps: must be from 1 to 1,000,000,000, not 0"),
+        (["lineworld/x", "--episodes", 0, *few], "--episodes: must be from 1 to 1,000,000, not 0"),
         (["lineworld/x", "--activation", "relu", *few], "is rlexp's own and says its activation itself"),
         (["lineworld/medium", "--sampled"], "--sampled: is about --policy POLICY; a recipe says its own"),
     ):

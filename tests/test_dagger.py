@@ -176,6 +176,11 @@ def test_experts_who_cannot_say_what_to_do(words, said):
         make("algo=dagger", *ROUND, *words)
 
 
+def test_an_expert_that_is_not_there_is_named_once():
+    with pytest.raises(UserError, match=r"^expert\.policy=nowhere: no such run folder"):
+        make(*DRIFT, *ROUND, "expert.policy=nowhere")
+
+
 def test_data_are_aggregated_never_replaced_and_all_are_learned_from():
     algo, sizes = lineworld("algo.batch_size=512"), []
     batches, update = [], algo.learner.update

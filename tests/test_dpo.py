@@ -347,7 +347,7 @@ def test_other_algorithms_take_one_where_it_fits(tmp_path):
     file = course_file(tmp_path / "p.pt")
     words = ["algo=ppo", "env=gym", "env.id=Swimmer-v5", f"policy.init={file}", "policy.activation=leaky_relu"]
     probe(built(*words, "policy.hidden=[128,128]"))
-    with pytest.raises(UserError, match="this run's policy is"):
+    with pytest.raises(UserError, match=r"policy.hidden is \[128, 128\] in it, \[64, 64\] in this run"):
         probe(built(*words, "policy.hidden=[64,64]"))
 
 

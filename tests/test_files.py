@@ -243,6 +243,58 @@ def test_an_entry_without_a_card_is_left_out_with_a_word(tmp_path, monkeypatch, 
     assert said.count("\n") == 2
 
 
+BROKEN_CARDS = {
+    "no target": {"config": {"algo": {"_target_": "x"}}},
+    "groups are lists": {"config": {"algo": [1], "env": [2]}},
+    "buffer is a list": {"config": {"buffer": [1]}},
+    "versions": {"versions": "x"},
+    "inputs": {"inputs": [2]},
+    "hardware": {"hardware": 3},
+    "seconds": {"seeds": {"0": {"status": "done", "seconds": "long"}}},
+    "no clock": {"clock": None},
+}
+
+
+@pytest.mark.parametrize("changed", BROKEN_CARDS)
+def test_a_broken_card_leaves_its_entry_out(changed, tmp_path, monkeypatch, capsys):
+    card = json.loads((paths.GALLERY / "vpg_lineworld.json").read_text())
+    about = {"config": json.loads(json.dumps(card["config"]))}
+    shutil.copy(paths.GALLERY / "vpg_lineworld.csv", tmp_path)
+    monkeypatch.setattr(paths, "GALLERY", tmp_path)
+    for key, value in BROKEN_CARDS[changed].items():
+        card[key] = {**card[key], **value} if key == "config" else value
+    (tmp_path / "vpg_lineworld.json").write_text(json.dumps({k: v for k, v in card.items() if v is not None}))
+    assert references.choose(about) is None
+    said = capsys.readouterr().err
+    assert "vpg_lineworld.json: " in said
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda rows: [], "has no row with a step and a return_mean"),
+        (lambda rows: rows[:1], "has no row with a step and a return_mean"),
+        (lambda rows: [rows[0].replace("return_mean", "mean"), *rows[1:]], "has no row with a step and a return_mean"),
+        (lambda rows: [*rows, "0,1,two,3"], "holds what is no number"),
+        (lambda rows: [*rows, "77,1,2,3"], "is of no seed that its card has"),
+    ],
+)
+def test_a_broken_curve_ends_no_run_of_that_pair(harm, said, tmp_path, monkeypatch, capsys):
+    """It is left out with a word; who names it is told before training."""
+    rows = (paths.GALLERY / "vpg_lineworld.csv").read_text().splitlines()
+    shutil.copy(paths.GALLERY / "vpg_lineworld.json", tmp_path)
+    about = {"config": json.loads((tmp_path / "vpg_lineworld.json").read_text())["config"]}
+    monkeypatch.setattr(paths, "GALLERY", tmp_path)
+    (tmp_path / "vpg_lineworld.csv").write_text("\n".join(harm(rows)))
+    assert references.entry_of(about) is None
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+    refused(lambda: references.find("vpg_lineworld", "x"), tmp_path / "vpg_lineworld.csv", said)
+    assert references.reference_of({"config": {**about["config"], "reference": "vpg_lineworld"}}) is None
+
+
 def test_policies_are_saved_and_loaded_as_before(tmp_path):
     env = built("env=lineworld").env
     saved = load_policy(policy_file(tmp_path / "p.safetensors"))

@@ -164,7 +164,7 @@ WRONG = {
     ),
     "not finite": ({**actor(), "4.bias": torch.tensor([0.0, torch.nan])}, {}, "4.bias holds what is not a finite"),
     "whole numbers": ({**actor(), "4.bias": torch.tensor([0, 1])}, {}, "4.bias holds what is not a finite"),
-    "nothing": ({}, {}, "there is no weight matrix"),
+    "nothing": ({"lr": 0.1}, {}, "there is no weight matrix; it holds no tensors"),
     "a list": ([torch.zeros(2)], {}, "is not a state_dict, a mapping of names to tensors, but a list"),
     "code": ({"x": Path("/")}, {}, r"cannot be read as a state_dict \(it holds pathlib\.\w*Path, not tensors alone"),
     "a model": (
@@ -195,6 +195,11 @@ def test_names_within_names_have_an_end(tmp_path):
         nested = {"a": nested, "b": nested}
     with pytest.raises(UserError, match="too many names or mappings"):
         rlexp.load_policy(written(tmp_path / "p.pt", nested), env="swimmer")
+    wide = dict.fromkeys(map(str, range(5000)), 0)
+    for _ in range(3):
+        wide = dict.fromkeys(map(str, range(5000)), wide)
+    with pytest.raises(UserError, match="too many names or mappings"):
+        rlexp.load_policy(written(tmp_path / "p.pt", wide), env="swimmer")
     (tmp_path / "q.pt").write_bytes(b"\x80\x02]q")
     with pytest.raises(UserError, match="cannot be read as a state_dict"):
         rlexp.load_policy(tmp_path / "q.pt", env="swimmer")

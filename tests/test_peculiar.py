@@ -47,6 +47,9 @@ def config(name, *words):
         ("ResetRefused", "fails in reset(): ConnectionRefusedError: .*nobody listens (peculiar.py, line "),
         ("ResetRaises", "fails in reset(): RuntimeError: no licence (peculiar.py, line "),
         ("StepRaises", "fails in step(): ValueError: lost its state (peculiar.py, line "),
+        ("ResetExits", "fails in reset(): SystemExit: 0 (peculiar.py, line "),
+        ("StepExits", "fails in step(): GeneratorExit (peculiar.py, line "),
+        ("StepRaisesUnspeakably", "fails in step(): Unspeakable (peculiar.py, line "),
         ("OwnSpace", "a space of its own, Sentence"),
         ("OwnSpaceInside", "a space of its own, Sentence"),
         ("WholeNumbers", "are a Box of int64"),
@@ -184,7 +187,11 @@ def test_pictures_whose_meaning_is_clear_are_shown_as_they_were_meant(name):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("Negative", r"an array of shape \(64, 64, 3\) \(float64\) from -1 to -1"), ("Growing", "two sizes")],
+    [
+        ("Negative", r"an array of shape \(64, 64, 3\) \(float64\) from -1 to -1"),
+        ("Growing", "two sizes"),
+        ("RenderExits", "^SystemExit: 3"),
+    ],
 )
 def test_others_are_no_film(tmp_path, name, said):
     episode = Episode(0, np.zeros(10, int), np.ones(10, np.float32), None)

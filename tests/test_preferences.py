@@ -1,5 +1,8 @@
 """Trajectories, pairs, labels, fragments, and files of them."""
 
+import pickle
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -300,7 +303,7 @@ class Bomb:
         ([(course(5, 1.0), np.load, 1)], "cannot be read as pairs"),
         ([], "holds no pairs"),
         (torch.tensor(3.0), "is no list of pairs but a Tensor"),
-        (Bomb(), r"cannot be read as pairs \(Unsupported .*open"),
+        (Bomb(), r"cannot be read as pairs \(it holds (io|_io|builtins)\.open, not arrays"),
     ],
 )
 def test_other_files_are_one_line(tmp_path, content, message):
@@ -308,6 +311,42 @@ def test_other_files_are_one_line(tmp_path, content, message):
     with pytest.raises(UserError, match=message) as error:
         load_pairs(tmp_path / "p.pt")
     assert "\n" not in str(error.value)
+
+
+def test_pairs_that_stand_for_more_than_there_is_are_refused(tmp_path):
+    """One number that claims to be a billion, one trajectory named very often, lists within lists."""
+    n = 10**9
+    claimed = tuple(torch.zeros(1).expand(n, *more) for more in ((8,), (), (2,), ()))
+    long = tuple(torch.zeros(10**5, *more) for more in ((8,), (), (2,), ()))
+    doubled = [0.5]
+    for _ in range(26):
+        doubled = [doubled, doubled]
+    doubled = (doubled,) * 4
+    for rows in ([(claimed, claimed, 1)], [(long, long, 1)] * 1000, [(doubled, doubled, 1)]):
+        torch.save(rows, tmp_path / "p.pt")
+        with pytest.raises(UserError, match="take too much memory"):
+            load_pairs(tmp_path / "p.pt")
+
+
+def test_compressed_pairs_are_refused(tmp_path):
+    """A few bytes of them could fill the memory."""
+    torch.save([(course(5, 1.0), course(5, 2.0), 1)], tmp_path / "p.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "p.pt") as plain,
+        zipfile.ZipFile(tmp_path / "q.pt", "w", zipfile.ZIP_DEFLATED) as q,
+    ):
+        for name in plain.namelist():
+            q.writestr(name, plain.read(name))
+    with pytest.raises(UserError, match="is a compressed zip"):
+        load_pairs(tmp_path / "q.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b"noise", pickle.dumps([1])])
+def test_pairs_that_torch_has_not_written_are_said_so(tmp_path, content, recwarn):
+    (tmp_path / "p.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"cannot be read as pairs \(torch.save has not written it"):
+        load_pairs(tmp_path / "p.pt")
+    assert not recwarn.list
 
 
 def test_a_missing_file_is_one_line(tmp_path):

@@ -1,5 +1,6 @@
 """`rlexp tune`: spaces, trials on an engine, ends that come early, and going on after a kill."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -203,6 +204,32 @@ def test_mistakes_cost_one_line_and_leave_nothing(words, line, tmp_path, monkeyp
     assert line in err
     assert err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"words": ["algo=cmaes", "env=gym", "env.id=strange_one:Env-v0"]}, "names 'strange_one:Env-v0'"),
+        ({"words": ["algo=cmaes", "env=sphere", "algo._target_=strange_one.A"]}, "names 'strange_one.A'"),
+        ({"words": ["algo=cmaes", "env=sphere", "engine._target_=strange_one.E"]}, "names 'strange_one.E'"),
+        ({"words": 5}, "words: is no list of str"),
+        ({"seeds": ["a"]}, "seeds: is no list of int"),
+        ({"trials": "many"}, "trials: is no number of trials"),
+    ],
+)
+def test_a_strangers_tuning_has_no_module_imported_and_a_broken_one_is_one_line(
+    changed, said, tmp_path, monkeypatch, capsys
+):
+    (tmp_path / "strange_one.py").write_text("from pathlib import Path\nPath('mark').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("RLEXP_TRUSTED", "")
+    dataclasses.replace(plan(), **changed).write(tmp_path)
+    assert main.main(["tune", "--resume", str(tmp_path)]) == 2
+    _, err = capsys.readouterr()
+    assert f"tune.yaml: {said}" in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "mark").exists()
 
 
 def test_a_tuning_at_work_is_not_resumed_beside_itself(tmp_path, capsys):

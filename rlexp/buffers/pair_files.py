@@ -13,12 +13,15 @@ import torch
 
 from rlexp.buffers.preferences import Pairs
 from rlexp.buffers.trajectories import Trajectories
-from rlexp.util import checkpoint
+from rlexp.util import checkpoint, torch_files
 from rlexp.util.errors import UserError
+from rlexp.util.files import in_one_line
+from rlexp.util.unpickle import SLACK, Wrong, expanded
 
 COURSE = (".pt", ".pth")
 KEYS = ("traj1", "traj2", "label")
 MOST = 8 * 2**30  # bytes of all trajectories side by side
+OFTEN = 64  # numbers that a byte of a file may stand for: a trajectory may be in hundreds of pairs
 
 _KINDS = "?bBhHiIlLqQefd"  # dtypes that arrays may have: plain numbers
 _MULTIARRAY = np._core.multiarray  # type: ignore[attr-defined]
@@ -102,14 +105,22 @@ def _loaded(path: Path) -> list[Any]:
     """The list in a file. Nothing is executed: torch admits its tensors and, here, numpy's arrays of numbers."""
     try:
         with torch.serialization.safe_globals(_NUMPYS_OWN):
-            rows = torch.load(path, map_location="cpu", weights_only=True)
+            rows = torch_files.load(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
+    except UserError:
+        raise
     except Exception as error:  # torch's many errors, refusals to execute code among them
-        reason = " ".join(str(error).rpartition("WeightsUnpickler error:")[2].split())[:150]
-        raise UserError(f"{path}: cannot be read as pairs ({reason})") from None
+        why = torch_files.reason(error, "arrays and tensors of numbers alone")
+        raise UserError(f"{path}: cannot be read as pairs ({why})") from None
     if not isinstance(rows, list | tuple):
         raise UserError(f"{path}: is no list of pairs but a {type(rows).__name__}")
+    try:
+        numbers = expanded(rows)
+    except (Wrong, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as pairs ({in_one_line(error)})") from None
+    if numbers * 4 > MOST or numbers > SLACK + OFTEN * path.stat().st_size:
+        raise UserError(f"{path}: its trajectories are {numbers:,} numbers, which take too much memory")
     return list(rows)
 
 

@@ -41,7 +41,7 @@ COMMANDS = (
 PICTURES = (".png", ".svg", ".pdf")
 MOST = 1_000_000  # episodes, trajectories, pairs and environments of one command
 # Those that load policies, which may name code.
-LOADING = ("eval", "publish", "chunks", "targets", "pairs", "sigma", "novices", "reward")
+LOADING = ("eval", "publish", "chunks", "targets", "pairs", "sigma", "novices", "reward", "clone")
 
 
 EVERYWHERE = "every command takes --config-dir DIR: a folder with configs of your own, DIR/env/mine.yaml and so on"

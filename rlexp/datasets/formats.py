@@ -105,6 +105,8 @@ def _robomimic(name: str, demos: Any) -> Dataset:
 
 
 def _demo(name: str, demo: str, group: Any) -> Dataset:
+    if not hasattr(group, "keys"):
+        raise Wrong(f"{demo}: is an array, where a group of them is expected")
     found = keys.find(group, ("actions",), f"{demo}: ", strict=False)
     if found.get("observations") != "obs":
         raise Wrong(f"{demo}: has no 'obs', so nobody has seen it yet; robomimic's dataset_states_to_obs.py adds that")
@@ -163,7 +165,7 @@ def _imitation(name: str, file: Mapping[str, np.ndarray]) -> Dataset:
     indices = np.asarray(file["indices"]).reshape(-1)
     if indices.size and indices.dtype.kind not in "iu":
         raise Wrong(f"its indices are {indices.dtype}, where whole numbers are expected")
-    start_E = np.append(0, indices).astype(np.int64)
+    start_E = np.append(np.int64(0), indices.astype(np.int64))
     length_E = np.diff(start_E, append=len(action))
     obs = arrays.vectors(file[found["observations"]])
     terminated_E = np.asarray(file[found["terminals"]]).reshape(-1) != 0

@@ -8,21 +8,24 @@ from typing import Any
 import numpy as np
 
 from rlexp.util.errors import UserError
+from rlexp.util.files import named
+
+# What an environment may raise, none of which is ours: a simulator that exits would end all seeds.
+THEIRS = (Exception, SystemExit, GeneratorExit)
 
 
 class EnvironmentFault(UserError):
     """An environment raised an exception, or gave what it has not declared or nobody can learn from."""
 
 
-def raised(env_id: str, doing: str, error: Exception) -> EnvironmentFault:
+def raised(env_id: str, doing: str, error: BaseException) -> EnvironmentFault:
     """`error`, which the environment raised in `doing` ("reset()", say), with the place in its author's file."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not _is_ours(frame.filename)] or list(frames)
     place = ""
     if theirs:
         place = f" ({os.path.basename(theirs[-1].filename)}, line {theirs[-1].lineno})"
-    words = " ".join(str(error).split())
-    return EnvironmentFault(f"env.id: '{env_id}' fails in {doing}: {type(error).__name__}: {words}{place}")
+    return EnvironmentFault(f"env.id: '{env_id}' fails in {doing}: {named(error)}{place}")
 
 
 def _is_ours(file: str) -> bool:

@@ -24,7 +24,7 @@ class GymnasiumBackend(Backend):
                 obs[i] = env.reset(seed=seed)[0]
         except UserError:
             raise
-        except Exception as error:
+        except faults.THEIRS as error:
             raise faults.raised(self.id, "reset()", error) from error
         return obs
 
@@ -33,7 +33,7 @@ class GymnasiumBackend(Backend):
             return self._step(action, ids)
         except UserError:
             raise
-        except Exception as error:
+        except faults.THEIRS as error:
             faults.require_finite_action(action)
             raise faults.raised(self.id, "step()", error) from error
 

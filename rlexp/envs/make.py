@@ -12,6 +12,7 @@ from rlexp.envs.backend import find_backend
 from rlexp.envs.spec import EnvConfig, EnvSpec, register
 from rlexp.util import watchdog
 from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util.files import in_one_line
 
 for _id, _entry in {
     "GridWorld": "gridworld:GridWorld",
@@ -57,8 +58,9 @@ def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
         OSError,
         RuntimeError,
         MemoryError,
+        SystemExit,
     ) as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error, 500)
         raise UserError(f"env.id: cannot make '{config.id}' with env.kwargs={dict(config.kwargs)}: {reason}") from None
     flat = isinstance(env.observation_space, gym.spaces.Box) and len(env.observation_space.shape) == 1
     if flat:

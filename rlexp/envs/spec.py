@@ -11,6 +11,7 @@ from gymnasium.envs.registration import find_highest_version, get_env_id, parse_
 
 from rlexp.util import plugins
 from rlexp.util.errors import UserError, said_of
+from rlexp.util.files import in_one_line
 from rlexp.util.params import OutOfRange, Params, param
 
 
@@ -81,7 +82,7 @@ class EnvConfig(Params):
         try:
             return gym.spec(_versioned(self.id)).max_episode_steps
         except (gym.error.Error, ImportError) as error:
-            raise UserError(f"env.id: {' '.join(str(error).split())}") from None
+            raise UserError(f"env.id: {in_one_line(error, 500)}") from None
 
     def on_gymnasium(self) -> "EnvConfig":
         """The same, simulated by Gymnasium: scores and films come from there whatever trains. One name, one meaning."""

@@ -90,7 +90,7 @@ def _attempt(env_id: str, doing: str, action: Any) -> Any:
         return action()
     except UserError:
         raise
-    except Exception as error:
+    except faults.THEIRS as error:
         raise faults.raised(env_id, doing, error) from error
 
 

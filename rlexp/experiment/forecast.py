@@ -60,11 +60,12 @@ def usual(config: Mapping[str, Any]) -> Usual | None:
     for choice in references.choices({"config": config}):
         other = {one.what for one in choice.differences if one.kind != DIGITS} - {"train.budget"}
         card = references.card(choice.file)
+        budget = card["config"]["train"].get("budget")
         if other or card["config"]["train"].get("device", "cpu") != config["train"]["device"]:
             continue
         spent = [one["seconds"] for one in card["seeds"].values() if one["status"] == "done" and "seconds" in one]
-        if spent:
-            share = config["train"]["budget"] / card["config"]["train"]["budget"]
-            processor = card.get("hardware", {}).get("cpu", "another machine")
+        if spent and budget:
+            share = config["train"]["budget"] / budget
+            processor = (card.get("hardware") or {}).get("cpu", "another machine")
             found.append((len(spent), Usual(share * sum(spent) / len(spent), choice.file.stem, processor)))
     return max(found, key=lambda one: one[0])[1] if found else None

@@ -10,6 +10,7 @@ from typing import Any
 
 from rlexp.experiment.events import Event
 from rlexp.experiment.folder import Folder
+from rlexp.util.files import named
 
 TABLES_EVERY = 5.0  # s between two makings of the tables
 PICTURE_EVERY = 60.0  # s between two drawings of the curves, where no seed has ended
@@ -60,8 +61,7 @@ class Recorder:
             action()
         except Exception as error:
             if not self.complained:
-                reason = f"{type(error).__name__}: {error}"
-                print(f"warning: cannot write the run's record: {reason}", file=sys.stderr)
+                print(f"warning: cannot write the run's record: {named(error)}", file=sys.stderr)
             self.complained = True
 
     def _keep(self, job: Any, event: Event) -> None:

@@ -21,7 +21,7 @@ from rlexp.report import history
 from rlexp.report.records import read_config, read_record, read_study
 from rlexp.util import checkpoint
 from rlexp.util.configs import find
-from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest, said_of
 from rlexp.util.files import read_yaml
 from rlexp.util.params import all_keys, nearest_key
 from rlexp.util.processes import require_workers
@@ -64,12 +64,25 @@ def resume(path: Path, words: list[str]) -> Work:
     parsed = overrides.parse(words)
     runs = []
     for place in places:
-        run = build(_with_overrides(place, parsed))
+        run = _built(place, parsed)
         folder = Folder(place, run.plain, run.algo_class.clock)
         folder.remember(probe(run).inputs)
         check_checkpoints(place, run)
         runs.append((folder, run))
     return Work(path, runs, study, _other_code(runs[0][0].record))
+
+
+def _built(place: Path, parsed: list[Override]) -> RunConfig:
+    """The run in the folder `place`, with overrides. Raises UserError, which names config.yaml where it is that file
+    which is wrong, and not what was typed."""
+    try:
+        return build(_with_overrides(place, parsed))
+    except UserError:
+        config = stored(place) if (place / "config.yaml").is_file() else None
+        if config is not None:
+            with said_of(str(place / "config.yaml")):
+                build(config)
+        raise
 
 
 def _other_code(record: dict[str, Any]) -> list[str]:

@@ -32,6 +32,7 @@ from rlexp.report import film
 from rlexp.rollout import evaluation
 from rlexp.rollout.evaluation import Evaluation
 from rlexp.util import checkpoint, seeding, watchdog
+from rlexp.util.files import named
 from rlexp.util.processes import is_worker
 
 CHECK_EVERY = 1.0  # s between two looks whether the seed's folder is still this process's
@@ -283,7 +284,7 @@ class Training:
         except (film.CannotRender, watchdog.Hung) as error:
             yield self._warning(f"no video: {error}")
         except Exception as error:  # of the environment's own renderer
-            yield self._warning(f"no video: {type(error).__name__}: {error}")
+            yield self._warning(f"no video: {named(error)}")
 
     def _complaints(self) -> Iterator[Event]:
         """What went wrong with loggers since the last call: training goes on without them."""

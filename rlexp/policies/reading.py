@@ -95,4 +95,4 @@ def listed(tensors: Mapping[str, torch.Tensor], most: int = 12) -> str:
     named = [f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()]
     if len(named) > most:
         named = [*named[:most], f"and {len(named) - most} more"]
-    return ", ".join(named)
+    return ", ".join(named) or "no tensors"

@@ -78,13 +78,23 @@ def start_weights(actor: Actor, config: PolicyConfig, *, normalise: bool = False
         # Another program's file may have no spread: then it begins at policy.log_std.
         wanted = {**actor.spec, "deterministic": theirs.spec["deterministic"]}
         if theirs.spec != (wanted if is_foreign_policy(config) else actor.spec):
-            raise UserError(f"holds {theirs.spec}; this run's policy is {actor.spec}")
+            raise UserError(f"is another network than this run's policy: {_differing(theirs.spec, actor.spec)}")
         if normalise and policy.normaliser is None:
             raise UserError("sees observations raw; use algo.normalise_obs=false")
         if policy.normaliser is not None and not normalise:
             raise UserError("sees observations standardised; this run takes them raw: algo.normalise_obs=true, if any")
     actor.load_state_dict({**actor.state_dict(), **theirs.state_dict()})
     return policy.normaliser
+
+
+def _differing(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
+    """In what two networks' shapes differ, in the words of the options."""
+    options = {"hidden": "policy.hidden", "activation": "policy.activation"}
+    return ", ".join(
+        f"{options.get(key, key)} is {theirs.get(key)} in it, {value} in this run"
+        for key, value in ours.items()
+        if theirs.get(key) != value
+    )
 
 
 def start_policy(env: EnvSpec, config: PolicyConfig) -> ActorPolicy:

@@ -117,7 +117,7 @@ def time_a_seed(part: Part) -> tuple[float, str, str] | None:
         facts = card(known[name])
         spent = [one["seconds"] for one in facts["seeds"].values() if one.get("seconds") and one["status"] == "done"]
         if spent:
-            hardware = facts.get("hardware", {})
+            hardware = facts.get("hardware") or {}
             return sum(spent) / len(spent), name, hardware.get("gpu") or hardware.get("cpu", "")
     return None
 

@@ -58,6 +58,8 @@ def monitor(files: list[Path]) -> Source:
     env = None
     starts = []
     for file, read in zip(files, tables, strict=True):
+        if read.is_monitor and (read.numbers("l") < 0).any():
+            raise UserError(f"{file}: an episode's length, in column l, is negative")
         if not read.is_monitor:
             raise UserError(f"{file}: is no monitor.csv, whose columns are r, l, t; it has {', '.join(read.names[:8])}")
         header = _header(read.comment)

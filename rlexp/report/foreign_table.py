@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlexp.report.foreign_columns import CLOCKS, SEEDS, STEPS, find, given, listed, plain
+from rlexp.report.foreign_columns import CLOCKS, SEEDS, STEPS, VALUES, find, given, listed, plain
 from rlexp.util.errors import UserError, said_of
 
 MOST = 10**9  # bytes of an event file, or of an archive's arrays
@@ -98,12 +98,11 @@ class Table:
         return find(self.names, SEEDS)
 
     def metrics(self, taken: list[str | None]) -> list[str]:
-        """Other columns than those `taken` and the usual ones of time, where the first cell is a number."""
-        return [
-            name
-            for name in self.names
-            if name not in taken and plain(name) not in (*STEPS, *CLOCKS) and self._has_numbers(name)
-        ]
+        """Other columns than those `taken` and the usual ones of time, where the first cell is a number; where there is
+        none such, those that are called as values are: reading them says in which line they are no numbers."""
+        others = [name for name in self.names if name not in taken and plain(name) not in (*STEPS, *CLOCKS)]
+        numeric = [name for name in others if self._has_numbers(name)]
+        return numeric or [name for name in others if plain(name) in VALUES]
 
     def _has_numbers(self, name: str) -> bool:
         place = self.names.index(name)

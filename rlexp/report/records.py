@@ -10,7 +10,7 @@ from rlexp.util.files import read_object, read_yaml
 
 NUMBER = (int, float, NoneType)
 KINDS: dict[str, Any] = {  # of what run.json has, where it has it
-    **dict.fromkeys(("seeds", "final", "eval", "inputs", "versions"), dict),
+    **dict.fromkeys(("seeds", "final", "eval", "inputs", "versions", "hardware"), dict),
     **dict.fromkeys(("name", "command", "clock", "started", "algo", "env"), str),
     "resumed": list,
     "verdict": (dict, NoneType),
@@ -21,6 +21,7 @@ OF_A_SEED: dict[str, Any] = {
     **dict.fromkeys(("step", "env_steps", "updates"), int),
     **dict.fromkeys(("final", "best"), (dict, NoneType)),
     "attempts": list,
+    "seconds": (int, float),
 }
 NAMED = {"algo": "_target_", "env": "name"}  # groups that a run is called after, and the key that says how
 
@@ -30,6 +31,12 @@ def read_config(run: Path) -> dict[str, Any]:
     UserError."""
     file = run / "config.yaml"
     config = read_yaml(file)
+    check_config(str(file), config)
+    return config
+
+
+def check_config(file: str, config: dict[str, Any]) -> None:
+    """Raise UserError where a run's resolved config lacks what every reader of it needs."""
     for group in (*NAMED, "train"):
         if not isinstance(config.get(group), dict):
             raise UserError(f"{file}: {group}: is missing; every run has that group")
@@ -43,7 +50,6 @@ def read_config(run: Path) -> dict[str, Any]:
         raise UserError(f"{file}: seeds: is missing; e.g. seeds: [0, 1, 2]")
     if not isinstance(config["seeds"], list) or not config["seeds"]:
         raise UserError(f"{file}: seeds: is no list with seeds in it")
-    return config
 
 
 def read_record(run: Path) -> dict[str, Any]:

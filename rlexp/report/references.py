@@ -11,13 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from rlexp.report.differences import DIGITS, LENGTH, MEANINGLESS, SETTING, Difference, differences
+from rlexp.report.differences import DIGITS, GROUPS, LENGTH, MEANINGLESS, SETTING, Difference, differences
 from rlexp.report.lines import Line
 from rlexp.report.naming import names
+from rlexp.report.records import KINDS, OF_A_SEED, check_config
 from rlexp.util import paths
-from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util.errors import UserError, did_you_mean, nearest, said_of
 from rlexp.util.files import read_object, read_text
 
+RETURN = "return_mean"  # the column that every entry has
 ENOUGH = 3  # seeds: fewer say nothing of the spread
 MACHINE = ("versions.", "hardware.")
 
@@ -35,6 +37,8 @@ class Entry:
         """The entry whose csv is `file`. Raises UserError where it is broken."""
         facts = card(file)
         rows = list(csv.DictReader(read_text(file).splitlines()))
+        if not any(row.get("step") and row.get(RETURN) for row in rows):
+            raise UserError(f"{file}: has no row with a step and a {RETURN}")
         for number, row in enumerate(rows, 2):
             if row.get("seed") not in facts["seeds"]:
                 raise UserError(f"{file}: line {number}: is of no seed that its card has")
@@ -50,7 +54,7 @@ class Entry:
         """`column` over the column `x`, of each seed that is done; empty where the entry has no such column."""
         points: dict[str, list[tuple[float, float]]] = {}
         for row in self.rows:
-            if column in row and self.card["seeds"][row["seed"]]["status"] == "done":
+            if row.get(column) and row.get(x) and self.card["seeds"][row["seed"]]["status"] == "done":
                 points.setdefault(row["seed"], []).append((float(row[x]), float(row[column])))
         found = {}
         for seed, pairs in points.items():
@@ -82,7 +86,8 @@ def reference_of(about: Mapping[str, Any]) -> Path | None:
     if not config:
         return None
     if config.get("reference"):
-        return entries().get(config["reference"])  # it was there when the run began
+        file = entries().get(config["reference"])  # it was there when the run began
+        return file if file is not None and _is_whole(file) else None
     choice = choose(about)
     return None if choice is None else choice.file
 
@@ -97,15 +102,24 @@ def choose(about: Mapping[str, Any]) -> Choice | None:
     """The entry nearest to a run by its settings, among those of its algorithm and environment; None: there is none.
 
     about: what is known of the run, as in a card. Of entries that are equally near the one with more seeds is meant,
-    then that of the shorter name.
+    then that of the shorter name. One that is broken is left out, and stderr says so.
     """
-    best = None
-    for choice in choices(about):
+
+    def rank(choice: Choice) -> tuple[int | str, ...]:
         name = choice.file.stem
-        key = (*_distance(choice.differences, card(choice.file)), len(name), name)
-        if best is None or key < best[0]:
-            best = (key, choice)
-    return None if best is None else best[1]
+        return (*_distance(choice.differences, card(choice.file)), len(name), name)
+
+    return next((choice for choice in sorted(choices(about), key=rank) if _is_whole(choice.file)), None)
+
+
+def _is_whole(file: Path) -> bool:
+    """Whether the entry whose csv is `file` can be read; stderr says why it cannot."""
+    try:
+        Entry.read(file)
+    except UserError as error:
+        _left_out(file, error)
+        return False
+    return True
 
 
 def choices(about: Mapping[str, Any]) -> Iterator[Choice]:
@@ -153,10 +167,14 @@ def entries() -> dict[str, Path]:
             try:
                 card(file)
             except UserError as error:
-                _say(f"warning: the gallery's entry {file.stem} is left out: {error}")
+                _left_out(file, error)
                 continue
             found[file.stem] = file
     return dict(sorted(found.items()))
+
+
+def _left_out(file: Path, error: UserError) -> None:
+    _say(f"warning: the gallery's entry {file.stem} is left out: {error}")
 
 
 @functools.cache
@@ -169,6 +187,8 @@ def _named(reference: str) -> Path:
     """The csv of the entry with this very name. Raises UserError."""
     known = entries()
     if reference in known:
+        with said_of(f"reference={reference}"):
+            Entry.read(known[reference])
         return known[reference]
     close = nearest(reference, known)
     if close is not None:
@@ -189,10 +209,26 @@ def card(entry: Path) -> dict[str, Any]:
     found = read_object(file)
     if not isinstance(found.get("seeds"), dict) or not isinstance(found.setdefault("config", {}), dict):
         raise UserError(f"{file}: is no card of a curve")
+    if "clock" not in found:
+        raise UserError(f"{file}: is no card of a curve (it has no clock)")
+    _check_kinds(file, "", found, KINDS)
     for seed, facts in found["seeds"].items():
         if not isinstance(facts, dict) or not isinstance(facts.get("status"), str):
             raise UserError(f"{file}: is no card of a curve (seed {seed})")
+        _check_kinds(file, f"seed {seed}: ", facts, OF_A_SEED)
+    if found["config"]:
+        check_config(f"{file}: config", found["config"])
+    for group in GROUPS:
+        if not isinstance(found["config"].get(group), dict | None):
+            raise UserError(f"{file}: config: {group}: is no group of options")
     return found
+
+
+def _check_kinds(file: Path, where: str, facts: Mapping[str, Any], kinds: Mapping[str, Any]) -> None:
+    """Raise UserError where a card's `facts` hold something of another kind than is written; null says nothing."""
+    for key, value in facts.items():
+        if value is not None and not isinstance(value, kinds.get(key, object)):
+            raise UserError(f"{file}: is no card of a curve ({where}{key} is a {type(value).__name__})")
 
 
 def _is_cell(name: Any, value: Any) -> bool:

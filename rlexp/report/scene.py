@@ -11,6 +11,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlexp.envs.faults import THEIRS
 from rlexp.envs.make import close, make
 from rlexp.envs.spec import EnvConfig
 from rlexp.report.encode import CannotRender
@@ -18,6 +19,7 @@ from rlexp.report.frames import as_picture
 from rlexp.report.window import has_display
 from rlexp.util import watchdog
 from rlexp.util.errors import UserError
+from rlexp.util.files import in_one_line, named
 
 
 def picture(env: EnvConfig, size: int = 320) -> np.ndarray:
@@ -74,7 +76,7 @@ def attempt(action: Callable[[], Any]) -> Any:
     watchdog.alive("the renderer")
     try:
         return action()
-    except Exception as error:
+    except THEIRS as error:
         raise CannotRender(_reason(error)) from error
 
 
@@ -84,13 +86,12 @@ MUJOCO_NEEDS = {
 }
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """An error of a graphics library in one line, with what to install where MuJoCo's is missing."""
-    text = str(error)
+    first_line = named(error)
     # Gymnasium's and our own messages are sentences, and name the missing package where there is one.
-    if not isinstance(error, gym.error.Error | UserError):
-        text = f"{type(error).__name__}: {error}"
-    first_line = text.splitlines()[0]
+    if isinstance(error, gym.error.Error | UserError):
+        first_line = in_one_line(error, 500)
     files = [place.filename for place in traceback.extract_tb(error.__traceback__)]
     need = MUJOCO_NEEDS.get(os.environ.get("MUJOCO_GL", ""))
     if need and any("mujoco" in file for file in files):

@@ -22,11 +22,13 @@ class UserError(Exception):
 
 @contextmanager
 def said_of(what: str, hint: str = "") -> Iterator[None]:
-    """Within, a UserError's message is told of `what` (an option, a file): `what: message`, then `hint`."""
+    """Within, a UserError's message is told of `what` (an option, a file): `what: message`, then `hint`. A message that
+    begins with the option's value or the file does not say it twice."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"{what}: {error}{hint}") from None
+        message = str(error).removeprefix(f"{what.partition('=')[2] or what}: ")
+        raise UserError(f"{what}: {message}{hint}") from None
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:

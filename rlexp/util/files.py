@@ -25,6 +25,13 @@ def in_one_line(error: BaseException, most: int = 200) -> str:
     return text[:most] or type(error).__name__
 
 
+def named(error: BaseException, most: int = 500) -> str:
+    """An error's class and message in one line; the class alone where there is no message."""
+    kind = type(error).__name__
+    text = in_one_line(error, most)
+    return kind if text == kind else f"{kind}: {text}"
+
+
 def read_text(path: Path) -> str:
     """What a UTF-8 file holds. Raises UserError where it is not there, is no file, or is in another encoding."""
     if not path.is_file():  # a pipe, say, would be waited for

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 
 from rlexp.util.errors import UserError
+from rlexp.util.files import named
 
 GROUP = "rlexp.plugins"
 
@@ -116,9 +117,8 @@ def _spec(name: str) -> ModuleSpec | None:
 
 def said_with_place(error: BaseException) -> str:
     """An exception in one line, with the place in its author's file."""
-    text = " ".join(str(error).split())
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    said = f"{type(error).__name__}: {text}"
+    said = named(error)
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
     if not frames:

@@ -8,10 +8,12 @@ variable, so that processes started by this one know it too.
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rlexp.util import plugins
-from rlexp.util.errors import UserError
+from rlexp.util.errors import UserError, said_of
 
 VARIABLE = "RLEXP_TRUSTED"  # top-level packages with commas between, or * for all
 HINT = "trust=true (main.py) or --trust (rlexp) admits it, if you trust whoever made that file"
@@ -41,8 +43,26 @@ def environment_names(env_id: Any, backend: Any) -> Iterator[str]:
         yield str(backend)
 
 
+@contextmanager
+def said_by(file: Path) -> Iterator[None]:
+    """Within, what is composed was not typed: `file` says it, so that its names are not admitted but required to be."""
+    _files.append(file)
+    try:
+        yield
+    finally:
+        _files.pop()
+
+
+_files: list[Path] = []
+
+
 def admit(names: Iterable[str]) -> None:
-    """Admit the packages of `names`, which the user typed, in this process and those it starts."""
+    """Admit the packages of `names`, which the user typed, in this process and those it starts. Raises UserError where
+    it is a file that says them."""
+    if _files:
+        with said_of(str(_files[-1])):
+            require(names)
+        return
     packages = {_package(name) for name in names}
     if packages:
         os.environ[VARIABLE] = ",".join(sorted(packages | _given()))

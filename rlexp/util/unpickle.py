@@ -145,16 +145,25 @@ def load(path: Path, stubs: str | None = None) -> Any:
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         size = len(content)
         found = Unpickler(content, size, stubs).load()  # of a map one cannot read, or make room for, more than there is
-    if _expanded(found, {}) > SLACK + 16 * size:
+    if expanded(found) > SLACK + 16 * size:
         raise Wrong("names the same lists so often that they would fill the memory")
     return found
 
 
+def expanded(node: Any) -> int:
+    """How many numbers there are if each mention of a list, array or tensor counts. Raises Wrong for what holds
+    itself."""
+    return _expanded(node, {})
+
+
 def _expanded(node: Any, known: dict[int, int]) -> int:
-    """How many numbers there are if each mention of a list or array counts. `known`: of those seen, by identity. Raises
-    Wrong for what holds itself."""
+    """As `expanded`. `known`: of those seen, by identity."""
     if isinstance(node, Array):
         return node.array.size
+    if isinstance(node, np.ndarray):
+        return node.size
+    if hasattr(node, "numel"):
+        return node.numel()
     if not isinstance(node, list | tuple | dict):
         return 1
     if id(node) not in known:

@@ -11,7 +11,7 @@ from rlexp.cli.commands.data_info import chosen, one, opened
 from rlexp.util.errors import UserError
 
 STEPS = 100_000  # of a data set of one's own
-MOST = 1_000_000_000
+MOST = {"steps": 1_000_000_000, "episodes": 1_000_000}
 OF_POLICY = ("steps", "episodes", "sampled", "activation", "prefix", "bounded", "vecnormalize")
 
 
@@ -187,10 +187,10 @@ def make_of(args: argparse.Namespace) -> int:
     from rlexp.policies.files import find_policy
     from rlexp.policies.foreign import is_foreign
 
-    for option in ("steps", "episodes"):
+    for option, most in MOST.items():
         amount = getattr(args, option)
-        if amount is not None and not 1 <= amount <= MOST:
-            raise UserError(f"--{option}: must be from 1 to {MOST:,}, not {amount:,}")
+        if amount is not None and not 1 <= amount <= most:
+            raise UserError(f"--{option}: must be from 1 to {most:,}, not {amount:,}")
     env, _, kind = args.names[0].partition("/")
     if len(args.names) > 1 or not kind:
         raise UserError(f"--policy: makes one data set, ENV/ANY-NAME; not {' '.join(args.names)}")

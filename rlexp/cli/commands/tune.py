@@ -4,9 +4,11 @@ import argparse
 import shlex
 import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlexp.util import trust
 from rlexp.util.errors import UserError
 
 if TYPE_CHECKING:
@@ -69,9 +71,11 @@ def tune(args: argparse.Namespace) -> int:
         folder, plan = _resumed(args, rest)
     else:
         folder, plan = _new(args, rest, of_engine)
-    config = composed([*plan.words, *of_engine])
-    engine = make_engine(OmegaConf.to_container(config.engine, resolve=True))
-    return _run(folder, plan, engine, config.workers, of_engine)
+    with nullcontext() if args.resume is None else trust.said_by(folder / "tune.yaml"):
+        config = composed([*plan.words, *of_engine])
+        node = OmegaConf.to_container(config.engine, resolve=True)
+        trust.admit(trust.names_in(node))
+        return _run(folder, plan, make_engine(node), config.workers, of_engine)
 
 
 def _require_optuna() -> None:
@@ -137,12 +141,26 @@ def _resumed(args: argparse.Namespace, words: list[str]) -> tuple[Path, "Plan"]:
             f"{[*words, *given][0]}: a tuning keeps its options; --resume takes --trials, engine= and workers="
         )
     plan = Plan.read(args.resume)
+    _check_plan(args.resume / "tune.yaml", plan)
     if args.trials is not None:
         if args.trials < plan.trials:
             raise UserError(f"--trials: was {plan.trials}; it can grow, not shrink to {args.trials}")
         plan = replace(plan, trials=args.trials)
         plan.write(args.resume)
     return args.resume, plan
+
+
+def _check_plan(file: Path, plan: "Plan") -> None:
+    """Raise UserError where a tuning's yaml holds something of another kind than is written."""
+    kinds: dict[str, Any] = {"words": str, "seeds": int, "fresh": int}
+    for key, kind in kinds.items():
+        values = getattr(plan, key)
+        if not isinstance(values, list) or not all(type(value) is kind for value in values):
+            raise UserError(f"{file}: {key}: is no list of {kind.__name__}")
+    for key in ("trials", "rungs"):
+        value = getattr(plan, key)
+        if type(value) is not int or value < 1:
+            raise UserError(f"{file}: {key}: is no number of {key}")
 
 
 def _run(folder: Path, plan: "Plan", engine: "Engine", workers: int | None, of_engine: list[str]) -> int:
