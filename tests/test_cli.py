@@ -181,7 +181,7 @@ def test_weights_can_start_from_a_run(run, tmp_path):
     )
     done = command("main.py", f"policy.init={run}", "env=cartpole", cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert "another network than this run's policy: policy.hidden is" in done.stderr
+    assert "another network than this run's policy: " in done.stderr
 
 
 def test_the_summary_and_the_end_of_a_run_say_its_losses(run):
