@@ -229,6 +229,15 @@ def test_runs_beside_runs_files_beside_entries(tmp_path, capsys, reference):
     assert found(capsys, file, "--reference", "ppo_hopper", *columns)[1]["verdict"] == "matches"
 
 
+@pytest.mark.parametrize("place", ["ppo_hopper", "gallery/ppo_hopper.csv"])
+def test_an_entry_is_known_by_its_name_and_by_its_file(tmp_path, capsys, reference, monkeypatch, place):
+    publish(run(tmp_path / "other", [500, 510, 490], seeds=[7, 8, 9]), "other")
+    monkeypatch.chdir(tmp_path)
+    code, facts = found(capsys, "gallery/ppo_hopper-other.csv", "--reference", place)
+    assert (code, facts["verdict"], facts["unknown"]) == (1, "worse", [])
+    assert facts == found(capsys, "ppo_hopper-other", "--reference", place)[1]
+
+
 def test_several_runs_are_seeds_of_one(tmp_path, capsys, reference):
     one = run(tmp_path / "one", [500], seeds=[7])
     two = run(tmp_path / "two", [510, 490], seeds=[8, 9])

@@ -23,8 +23,8 @@ def add(commands: Any) -> None:
     c.add_argument(
         "places",
         nargs="+",
-        metavar="RUN|FILE",
-        help="run folders, or anybody's files of curves; several are seeds of one experiment",
+        metavar="RUN|FILE|ENTRY",
+        help="run folders, anybody's files of curves, entries of the gallery; several are seeds of one experiment",
     )
     c.add_argument(
         "--reference",
@@ -55,14 +55,27 @@ def check(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> "Side":
     """What is to be judged, its seeds together."""
-    from rlexp.report.sides import pooled
+    from rlexp.report.sides import of_entry, pooled
 
-    folders = [Path(place) for place in args.places if _is_folder_of_ours(Path(place))]
-    files = [Path(place) for place in args.places if Path(place) not in folders]
-    sides = [_of_folder(folder) for folder in folders]
+    of_gallery = {place: entry for place in args.places if (entry := _entry(place)) is not None}
+    others = [Path(place) for place in args.places if place not in of_gallery]
+    folders = [place for place in others if _is_folder_of_ours(place)]
+    files = [place for place in others if place not in folders]
+    sides = [*map(of_entry, of_gallery.values()), *map(_of_folder, folders)]
     if files:
         sides.append(_of_files(files, args))
     return pooled(sides)
+
+
+def _entry(place: str) -> Path | None:
+    """The csv of an entry of the gallery, by its name or where it lies; None of all else."""
+    from rlexp.report.references import entries
+
+    known = entries()
+    csv = Path(place).resolve()
+    if csv in (file.resolve() for file in known.values()):
+        return csv
+    return None if Path(place).exists() else known.get(place)
 
 
 def _is_folder_of_ours(place: Path) -> bool:
@@ -111,8 +124,9 @@ def _named(reference: str, args: argparse.Namespace) -> "Side":
     from rlexp.report.sides import of_entry
 
     known = entries()
-    if reference in known:
-        return of_entry(known[reference])
+    entry = _entry(reference)
+    if entry is not None:
+        return of_entry(entry)
     place = Path(reference)
     if _is_folder_of_ours(place):
         return _of_folder(place)
