@@ -25,6 +25,8 @@ NAMES = {
     "eager": "rlexp, gymnasium",
     "fast": "rlexp, envpool",
     "compiled": "rlexp, envpool, compiled",
+    "bare": "rlexp, out of the box without EnvPool",
+    "auto": "rlexp, out of the box",
 }
 
 

@@ -1,7 +1,8 @@
 """One PPO run of one side at the shared settings, timed; prints one JSON object. Started by the ppo_*.py benchmarks.
 
 Sides: `sb3` is Stable-Baselines3's PPO on its own DummyVecEnv (what make_vec_env gives); `eager`, `fast` and
-`compiled` are rlexp's on Gymnasium, on EnvPool, and on EnvPool with the compiled update. Neither side normalises
+`compiled` are rlexp's on Gymnasium, on EnvPool, and on EnvPool with the compiled update; `auto` is what it chooses for
+a million steps if nothing is said, and `bare` the same where EnvPool is not installed. Neither side normalises
 observations or rewards, evaluates, saves or logs to disk. Nothing of the other side is imported.
 """
 
@@ -14,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 ENVS = {"hopper": "Hopper-v5", "bipedal": "BipedalWalker-v3", "cartpole": "CartPole-v1"}
-OURS = {"eager": ("gymnasium", False), "fast": ("envpool", False), "compiled": ("envpool", True)}
+OURS = {  # env.backend, train.compile
+    "eager": ("gymnasium", "false"),
+    "fast": ("envpool", "false"),
+    "compiled": ("envpool", "true"),
+    "bare": ("gymnasium", "auto"),
+    "auto": ("auto", "auto"),
+}
 N_ENVS, STEPS, MINIBATCH, EPOCHS = 16, 128, 64, 10
 ITERATION = N_ENVS * STEPS  # env steps
 
@@ -101,13 +108,14 @@ def sb3(env: str, iterations: int, seed: int, clock: Clock) -> EPISODES:
     return episodes
 
 
-def ours(env: str, backend: str, compile: bool, iterations: int, seed: int, clock: Clock) -> EPISODES:
+def ours(env: str, backend: str, compile: str, iterations: int, seed: int, clock: Clock) -> EPISODES:
     root = Path(__file__).resolve().parent.parent
     sys.path.insert(0, str(root))
     from hydra import compose, initialize_config_dir
 
     from rlexp.envs.make import describe
     from rlexp.experiment.config import build
+    from rlexp.experiment.task import make_task
     from rlexp.util import seeding
 
     settings = {
@@ -139,13 +147,14 @@ def ours(env: str, backend: str, compile: bool, iterations: int, seed: int, cloc
                     f"env={env}",
                     f"env.backend={backend}",
                     "policy=mlp",
-                    f"train.compile={str(compile).lower()}",
+                    f"train.compile={compile}",
+                    "train.budget=1000000",
                     *(f"algo.{key}={value}" for key, value in settings.items()),
                 ],
             )
         )
     seeding.seed_globals(seeding.stream(seed, "init"))
-    algo: Any = run.algo_class(run.algo, run.task(describe(run.env), seed))
+    algo: Any = run.algo_class(run.algo, make_task(run, describe(run.env), seed))
     clock.watch(algo.collector.envs, "step", "simulator")
     clock.watch(algo, "_learn", "update")
     episodes: EPISODES = []

@@ -72,6 +72,7 @@ def ours(env: str, compile: bool, steps: int, seed: int) -> dict[str, float]:
 
     from rlexp.envs.make import describe
     from rlexp.experiment.config import build
+    from rlexp.experiment.task import make_task
     from rlexp.util import seeding
 
     words = [
@@ -84,7 +85,7 @@ def ours(env: str, compile: bool, steps: int, seed: int) -> dict[str, float]:
     with initialize_config_dir(str(root / "conf"), version_base="1.3"):
         run = build(compose("config", words))
     seeding.seed_globals(seeding.stream(seed, "init"))
-    algo: Any = run.algo_class(run.algo, run.task(describe(run.env), seed))
+    algo: Any = run.algo_class(run.algo, make_task(run, describe(run.env), seed))
     clock = Clock()
     for step in range(0, WARMUP + steps, 100):
         clock.at(step)
