@@ -81,7 +81,7 @@ def test_mistakes_in_a_space_are_named(node, said):
     assert said in str(raised.value)
 
 
-@pytest.mark.parametrize("rungs", [1, 2])
+@pytest.mark.parametrize("rungs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path, rungs):
     of = plan(trials=2, rungs=rungs)
     whole = tmp_path / "whole"
@@ -122,6 +122,7 @@ def test_an_interrupted_search_goes_on_where_it_was(tmp_path, rungs):
             assert metrics(cut / place) == metrics(whole / place)
 
 
+@pytest.mark.slow
 def test_the_better_third_of_the_trials_goes_on_from_its_checkpoints_to_a_longer_budget(tmp_path):
     of = plan(words=[*WORDS, "train.budget=12"], trials=5, rungs=2)
     assert tuning.budgets(of, []) == [4, 12]
