@@ -67,7 +67,7 @@ class SAC(Algorithm):
 
     clock = "env_steps"
     compiles = True
-    compiling_pays = 10_000
+    compiling_pays = 20_000
     devices = frozenset({"cpu", "cuda"})
     ignores = frozenset({"residual", "bounded", "log_std", "init"})
     actions = frozenset({"continuous"})
