@@ -34,7 +34,7 @@ class RandomPolicy(Unsaved):
 
 def played(name, episodes=1, *overrides):
     """(env, evaluation) of random actions, exactly as a run's evaluation records it."""
-    env = built(f"env={name}", *overrides).env
+    env = built(f"env={name}", *overrides).env.on_gymnasium()
     return env, evaluate(RandomPolicy(describe(env)), env, seeding.stream(0, "eval", 0), episodes)
 
 
