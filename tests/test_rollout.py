@@ -120,7 +120,7 @@ def test_a_policy_with_memory_is_told_of_each_start_observation_and_reward():
 
 @pytest.mark.parametrize("env", ["cartpole", "lineworld", "inverted_double_pendulum"])
 def test_episodes_side_by_side_are_the_same_episodes_one_by_one(env):
-    config = built(f"env={env}").env
+    config = built(f"env={env}").env.on_gymnasium()
     net, spec = actor_for(config)
     policy = ActorPolicy(net, spec)
     result = evaluate(policy, config, seeding.stream(0, "eval", 7), 12)
@@ -140,7 +140,7 @@ def test_episodes_side_by_side_are_the_same_episodes_one_by_one(env):
 @pytest.mark.parametrize("env", ["cartpole", "inverted_double_pendulum"])
 @pytest.mark.parametrize("explore", [False, True])
 def test_replaying_the_actions_of_an_episode_from_its_seed_repeats_it(env, explore):
-    config = built(f"env={env}").env
+    config = built(f"env={env}").env.on_gymnasium()
     net, spec = actor_for(config)
     result = evaluate(ActorPolicy(net, spec, explore=explore), config, seeding.stream(0, "eval"), 5)
     for episode in result.episodes:
