@@ -34,7 +34,7 @@ def test_published_curves_go_beside_the_runs_and_come_before_shipped_ones(instal
     run = write_run(installed / "run")
     for stem in ("ppo_hopper", "ppo_hopper-long"):
         (paths.GALLERY / f"{stem}.csv").write_text((run / "curve.csv").read_text())
-        (paths.GALLERY / f"{stem}.json").write_text('{"config": {}, "seeds": {}}')
+        (paths.GALLERY / f"{stem}.json").write_text('{"config": {}, "seeds": {}, "clock": "env_steps"}')
     assert find(None, "ppo_hopper") == paths.GALLERY / "ppo_hopper.csv"
     assert publish(run).resolve() == installed / "gallery" / "ppo_hopper.csv"
     assert find(None, "ppo_hopper").resolve() == installed / "gallery" / "ppo_hopper.csv"
