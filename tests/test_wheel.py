@@ -1,5 +1,6 @@
 """rlexp as pip installs it: its files inside of the package, what is published beside the user's runs."""
 
+import json
 import os
 import subprocess
 import sys
@@ -32,9 +33,11 @@ def installed(tmp_path, monkeypatch):
 def test_published_curves_go_beside_the_runs_and_come_before_shipped_ones(installed):
     paths.GALLERY.mkdir(parents=True)
     run = write_run(installed / "run")
+    seeds = json.loads((run / "run.json").read_text())["seeds"]
     for stem in ("ppo_hopper", "ppo_hopper-long"):
         (paths.GALLERY / f"{stem}.csv").write_text((run / "curve.csv").read_text())
-        (paths.GALLERY / f"{stem}.json").write_text('{"config": {}, "seeds": {}, "clock": "env_steps"}')
+        card = {"config": {}, "seeds": seeds, "clock": "env_steps"}
+        (paths.GALLERY / f"{stem}.json").write_text(json.dumps(card))
     assert find(None, "ppo_hopper") == paths.GALLERY / "ppo_hopper.csv"
     assert publish(run).resolve() == installed / "gallery" / "ppo_hopper.csv"
     assert find(None, "ppo_hopper").resolve() == installed / "gallery" / "ppo_hopper.csv"
