@@ -146,6 +146,7 @@ algo:
 """
 
 
+@pytest.mark.slow
 def test_a_run_of_former_times_is_resumed_exactly(tmp_path):
     words = ["env=lineworld", "train.save_every=1024", "train.eval_every=1024", "seeds=[0]", *QUIET]
     words += ["algo.envs=4", "algo.steps=64", "algo.horizon=4096"]

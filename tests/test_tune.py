@@ -81,7 +81,8 @@ def test_mistakes_in_a_space_are_named(node, said):
     assert said in str(raised.value)
 
 
-@pytest.mark.parametrize("rungs", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rungs", [1, 2])
 def test_an_interrupted_search_goes_on_where_it_was(tmp_path, rungs):
     of = plan(trials=2, rungs=rungs)
     whole = tmp_path / "whole"
