@@ -4,8 +4,6 @@ Never by the clock, so that the same command means the same again. The bounds we
 """
 
 import importlib.util
-import os
-import shutil
 import sysconfig
 from collections.abc import Collection
 from pathlib import Path
@@ -16,16 +14,15 @@ import gymnasium as gym
 from rlexp.algos.base import Algorithm
 from rlexp.envs.spec import EnvConfig
 from rlexp.util.params import Params
+from rlexp.util.processor import compiler
 
 POOLED = ("gymnasium.envs.mujoco", "gymnasium.envs.box2d")  # EnvPool is faster there, and slower on classic control
 POOLED_FROM = 100_000  # env steps of a run: in fewer, EnvPool saves less time than it takes to be imported
-COMPILERS = ("g++", "clang++", "cl")
 
 
 def has_compiler() -> bool:
-    """Whether there is a C++ compiler, by $CXX or a usual name."""
-    names = (os.environ.get("CXX", "c++"), *COMPILERS)
-    return any(map(shutil.which, names))
+    """Whether there is a C++ compiler."""
+    return compiler() is not None
 
 
 def has_headers() -> bool:

@@ -9,6 +9,7 @@ from rlexp.datasets.generate import Missing
 from rlexp.experiment.config import RunConfig
 from rlexp.report import references
 from rlexp.report.differences import DIGITS
+from rlexp.report.measured import seconds_a_seed
 from rlexp.report.words import about, count
 
 
@@ -63,7 +64,7 @@ def usual(config: Mapping[str, Any]) -> Usual | None:
         budget = card["config"]["train"].get("budget")
         if other or card["config"]["train"].get("device", "cpu") != config["train"]["device"]:
             continue
-        spent = [one["seconds"] for one in card["seeds"].values() if one["status"] == "done" and "seconds" in one]
+        spent = seconds_a_seed(card)
         if spent and budget:
             share = config["train"]["budget"] / budget
             processor = (card.get("hardware") or {}).get("cpu", "another machine")

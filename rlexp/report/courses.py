@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlexp.report import checked
-from rlexp.report.measured import at_end, done
+from rlexp.report.measured import at_end, done, seconds_a_seed
 from rlexp.report.references import Entry, card, entries
 from rlexp.util import paths, stats
 from rlexp.util.errors import UserError, did_you_mean, nearest
@@ -115,7 +115,7 @@ def time_a_seed(part: Part) -> tuple[float, str, str] | None:
     names = [one["entry"] for bar in part.bars for one in bar.evidence if one.get("entry") in known]
     for name in names:
         facts = card(known[name])
-        spent = [one["seconds"] for one in facts["seeds"].values() if one.get("seconds") and one["status"] == "done"]
+        spent = seconds_a_seed(facts)
         if spent:
             hardware = facts.get("hardware") or {}
             return sum(spent) / len(spent), name, hardware.get("gpu") or hardware.get("cpu", "")

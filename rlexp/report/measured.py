@@ -1,7 +1,9 @@
 """What an entry of the gallery reaches at its end, by one measure: fresh episodes of each seed's last policy where its
 card has them, else the last evaluation of its curve. What `rlexp courses` and `rlexp results` print."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rlexp.report.references import Entry
 
@@ -39,3 +41,9 @@ def of_training(entry: Entry, metric: str) -> dict[str, float]:
 def done(entry: Entry) -> dict[str, dict]:
     """The seeds that are done, as the card has them."""
     return {seed: facts for seed, facts in entry.card["seeds"].items() if facts["status"] == "done"}
+
+
+def seconds_a_seed(card: Mapping[str, Any]) -> list[float]:
+    """What each seed that is done took, as far as the card says."""
+    finished = (one for one in card["seeds"].values() if one["status"] == "done")
+    return [one["seconds"] for one in finished if one.get("seconds")]

@@ -1,7 +1,9 @@
 """What the processor is: rounding, and hence every digit of a result, depends on it."""
 
+import os
 import platform
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +60,9 @@ def _field(text: str, key: str) -> str | None:
     """The first value of `key` in /proc/cpuinfo."""
     match = re.search(rf"^{key}\s*:\s*(.+)$", text, re.MULTILINE)
     return match[1].strip() if match else None
+
+
+def compiler() -> str | None:
+    """The C++ compiler that is there, by $CXX or a usual name."""
+    names = (os.environ.get("CXX", "c++"), "g++", "clang++", "cl")
+    return next(filter(shutil.which, names), None)

@@ -55,9 +55,11 @@ def check(args: argparse.Namespace) -> int:
 
 def _run(args: argparse.Namespace) -> "Side":
     """What is to be judged, its seeds together."""
+    from rlexp.report.references import entries
     from rlexp.report.sides import of_entry, pooled
 
-    of_gallery = {place: entry for place in args.places if (entry := _entry(place)) is not None}
+    known = entries()
+    of_gallery = {place: entry for place in args.places if (entry := _entry(place, known)) is not None}
     others = [Path(place) for place in args.places if place not in of_gallery]
     folders = [place for place in others if _is_folder_of_ours(place)]
     files = [place for place in others if place not in folders]
@@ -67,11 +69,8 @@ def _run(args: argparse.Namespace) -> "Side":
     return pooled(sides)
 
 
-def _entry(place: str) -> Path | None:
+def _entry(place: str, known: dict[str, Path]) -> Path | None:
     """The csv of an entry of the gallery, by its name or where it lies; None of all else."""
-    from rlexp.report.references import entries
-
-    known = entries()
     csv = Path(place).resolve()
     if csv in (file.resolve() for file in known.values()):
         return csv
@@ -124,7 +123,7 @@ def _named(reference: str, args: argparse.Namespace) -> "Side":
     from rlexp.report.sides import of_entry
 
     known = entries()
-    entry = _entry(reference)
+    entry = _entry(reference, known)
     if entry is not None:
         return of_entry(entry)
     place = Path(reference)

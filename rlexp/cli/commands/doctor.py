@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.cli.commands import print_json
+from rlexp.util.processor import compiler
 
 
 def add(commands: Any) -> None:
@@ -133,10 +134,8 @@ def _may_have_gpu() -> bool:
 
 
 def _compiler() -> Check:
-    for name in ("c++", "g++", "clang++", "cl"):
-        if shutil.which(name):
-            return Check("C++ compiler", True, name)
-    return Check("C++ compiler", False, "none found: train.compile=true will not work")
+    name = compiler()
+    return Check("C++ compiler", name is not None, name or "none found: train.compile=true will not work")
 
 
 def _box2d() -> Check:
