@@ -123,7 +123,13 @@ def test_a_shipped_policy_has_a_card_and_is_found_by_name(run, capsys, tmp_path,
     card = json.loads((tmp_path / "walker.json").read_text())
     assert card["seed"] == 1
     assert {"mean", "sampled"} == set(card["scores"])
+    ended = json.loads((run / "run.json").read_text())["seeds"]
+    assert card["seeds"] == {seed: facts["final"]["return_mean"] for seed, facts in ended.items()}
     assert rlexp.load_policy("walker").card["seed"] == 1
+    assert (
+        f"the final policy of seed 1 at step {card['step']:,}; its run's 2 seeds ended at"
+        in (said(capsys, "eval", "walker", "--episodes", 1)[1])
+    )
     code, _, err = said(capsys, "eval", "walkr")
     assert (code, "did you mean 'walker'" in err) == (2, True)
 

@@ -2,14 +2,13 @@
 
 import csv
 import io
-import math
 from statistics import mean
 from typing import Any
 
 from rlexp.loggers.base import COUNTERS, Row
 from rlexp.report import verdict_text
 from rlexp.report.judge import Judgement
-from rlexp.report.words import count
+from rlexp.report.words import count, with_interval
 from rlexp.util import stats
 
 CURVE = ("return_mean", "return_std", "return_min", "return_median", "return_max", "length_mean", "score")
@@ -92,8 +91,7 @@ def summary(
     if ended:
         lines += ["", f"Losses at the end (mean of the last {100 * LAST:g} % of the steps):"]
     for loss, (value, half) in ended.items():
-        spread = "" if math.isnan(half) else f" ± {half:.2g}"
-        lines.append(f"- {loss.removeprefix('loss/').replace('_', ' ')}: {value:.4g}{spread}")
+        lines.append(f"- {loss.removeprefix('loss/').replace('_', ' ')}: {with_interval(value, half)}")
     notes = [f"- seed {seed}: {facts['message']}" for seed, facts in seeds.items() if facts["message"]]
     if notes:
         lines += ["", *notes]
@@ -119,7 +117,7 @@ def _means(total: dict[str, Any]) -> list[str]:
     lines = [f"Mean over {count(n, 'seed')}{not_finished(total)}:"]
     for name in ("return_mean", "score", "success_rate"):
         if name in total:
-            lines.append(f"- {name.replace('_', ' ')}: {total[name]['mean']:.4g}{_spread(name, total[name])}")
+            lines.append(f"- {name.replace('_', ' ')}: {_centre(name, **total[name])}")
     return lines
 
 
@@ -131,13 +129,13 @@ def not_finished(total: dict[str, Any]) -> str:
     return f" ({missing} not finished)"
 
 
-def _spread(name: str, total: dict[str, Any]) -> str:
-    """The interval of a mean over seeds, in words; of a share it is given by its ends, which stay within [0, 1]."""
-    if total["t95"] is None:
-        return ""
+def _centre(name: str, mean: float, t95: float | None) -> str:
+    """A mean over seeds with its interval, in words; of a share it is given by its ends, which stay within [0, 1]."""
+    if t95 is None:
+        return f"{mean:.4g}"
     if name.endswith("_rate"):
-        return f" ({interval(name, total['mean'], total['t95'])}, 95 % t-interval of the mean)"
-    return f" ± {total['t95']:.4g} (95 % t-interval of the mean)"
+        return f"{mean:.4g} ({interval(name, mean, t95)}, 95 % t-interval of the mean)"
+    return f"{with_interval(mean, t95)} (95 % t-interval of the mean)"
 
 
 def interval(name: str, centre: float, half: float) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 
 from rlexp.report.courses import NO_BAR, Found, Part, judged, time_a_seed
-from rlexp.report.words import about, count
+from rlexp.report.words import about, count, with_interval
 
 OPENING = """# The hand-outs of five courses
 
@@ -27,9 +27,7 @@ def number(found: Found) -> str:
     """The mean and its interval; nothing where nothing was found."""
     if math.isnan(found.mean):
         return ""
-    if math.isnan(found.half):
-        return f"{found.mean:.4g}"
-    return f"{found.mean:.4g} ± {found.half:.2g}"
+    return with_interval(found.mean, found.half)
 
 
 def sample(found: Found) -> str:

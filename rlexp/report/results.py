@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from rlexp.report.measured import Measured, at_end
 from rlexp.report.references import Entry, entries
+from rlexp.report.words import with_interval
 from rlexp.util import paths, stats
 from rlexp.util.errors import UserError
 from rlexp.util.files import read_yaml
@@ -60,7 +61,7 @@ def mean(found: Measured) -> str:
     if len(set(values)) == 1:
         return f"all {values[0]:.4g}" if len(values) > 1 else f"{values[0]:.4g}"
     middle, half = stats.t_interval(values)
-    return f"{middle:.4g} ± {half:.2g}"
+    return with_interval(middle, half)
 
 
 def each(found: Measured) -> str:

@@ -8,8 +8,10 @@ from rlexp.policies.files import find_policy, load_policy
 from rlexp.report.played import EPISODES, scores
 from rlexp.report.publish import check_name, write_card
 from rlexp.report.records import read_record
+from rlexp.report.words import count
 from rlexp.util import paths
 from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util.files import read_object
 
 
 def ship(
@@ -110,9 +112,28 @@ def _snapshots(place: Path) -> dict[int, Path]:
 
 
 def _origin(policy: Path) -> dict[str, Any]:
-    """Where a policy file comes from: the run that it lies in, and what the file itself says."""
+    """Where a policy file comes from: the run that it lies in, what the file itself says, and whom it was chosen among:
+    `checkpoint`, final, best or a snapshot's name, and `seeds`, the return at the end of each of the run's seeds."""
     saved = load_policy(policy)
     runs = [folder for folder in policy.parents if (folder / "run.json").is_file()]
     record = read_record(runs[0]) if runs else {}
     facts = {key: record.get(key) for key in ("command", "commit", "dirty", "versions")}
-    return {"env": saved.env.id, **saved.card, **facts}
+    ended = {seed: one.get("final") or {} for seed, one in record.get("seeds", {}).items()}
+    seeds = {seed: final["return_mean"] for seed, final in ended.items() if "return_mean" in final}
+    return {"env": saved.env.id, **saved.card, **facts, "checkpoint": policy.stem, "seeds": seeds}
+
+
+def chosen(policy: Path) -> str:
+    """Whom a policy of the gallery was chosen among, as its card says; "" where there is no such card."""
+    file = policy.with_suffix(".json")
+    if policy not in paths.policies().values() or not file.is_file():
+        return ""
+    card = read_object(file)
+    if "checkpoint" not in card:
+        return ""
+    kind = "snapshot" if card["checkpoint"].startswith("policy_") else card["checkpoint"]
+    which = f"the {kind} policy of seed {card['seed']} at step {card['step']:,}"
+    if not card["seeds"]:
+        return which
+    returns = ", ".join(f"{value:.1f}" for value in card["seeds"].values())
+    return f"{which}; its run's {count(len(card['seeds']), 'seed')} ended at {returns}"

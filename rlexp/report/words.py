@@ -1,4 +1,6 @@
-"""What the words of a verdict are in a sentence. Imports nothing: `rlexp list` answers at once."""
+"""What verdicts and numbers are in a sentence. Imports next to nothing: `rlexp list` answers at once."""
+
+import math
 
 PHRASES = {
     "identical": "identical to",
@@ -10,6 +12,8 @@ PHRASES = {
     "incomparable": "incomparable with",
 }
 
+SMALL = 1e-5  # smaller half widths are written with an exponent
+
 
 def phrase(word: str, reference: str) -> str:
     """`worse than ppo_swimmer`."""
@@ -19,6 +23,18 @@ def phrase(word: str, reference: str) -> str:
 def count(number: int, what: str) -> str:
     """`1 episode`, `10,000 episodes`; `what` is the word for one."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def with_interval(mean: float, half: float) -> str:
+    """`70.2 ± 5.0`, `2675 ± 2300`: half of the interval to two digits, the mean to the same place behind the point;
+    alone where that is NaN, of a single value."""
+    if math.isnan(half):
+        return f"{mean:.4g}"
+    if half < SMALL:
+        return f"{mean:.4g} ± {half:.2g}"
+    places = 1 - math.floor(math.log10(half))
+    shown = max(0, places)
+    return f"{mean:.{shown}f} ± {round(half, places):.{shown}f}"
 
 
 def duration(seconds: float) -> str:

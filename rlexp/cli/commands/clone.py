@@ -2,9 +2,11 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rlexp.util.errors import UserError
+if TYPE_CHECKING:
+    from rlexp.engines.base import Engine
+    from rlexp.experiment.work import Work
 
 FOLDER = "clone"  # in the run's folder
 
@@ -19,36 +21,49 @@ def add(commands: Any) -> None:
 
 
 def clone(args: argparse.Namespace) -> int:
-    """A study in RUN/clone, an arm for each seed's episodes, and a table. Exit codes are main.py's."""
-    from omegaconf import OmegaConf
-
+    """A study in RUN/clone, an arm for each seed's episodes, and a table; one that was interrupted goes on. Exit codes
+    are main.py's."""
     from rlexp.cli import launch
-    from rlexp.cli.commands.rlhf import seeds_of, write_episodes
+    from rlexp.cli.commands.rlhf import seeds_of
     from rlexp.cli.progress import say
-    from rlexp.experiment import former_names, plan
-    from rlexp.experiment.config import make_engine
-    from rlexp.experiment.hydra_errors import composed
     from rlexp.report.records import read_record
 
-    place = args.folder / FOLDER
-    if place.exists():
-        raise UserError(f"{place}: is there already; delete it to clone anew")
     seeds = seeds_of(args.folder)
-    common = ["algo=bc", *_environment(args.folder), "train.eval_sampled=true", "video=none"]
-    arms = {seed.name: [f"buffer.path={place / f'{seed.name}.npz'}", f"seeds=[{number(seed)}]"] for seed in seeds}
-    node = {"title": f"Cloning of what {args.folder.name} compared", "metric": "eval/return_mean"}
-    config = composed([*common, *former_names.translated(args.words)])
-    place.mkdir()
-    for seed in seeds:
-        write_episodes(seed, place / f"{seed.name}.npz")
-    study = OmegaConf.create({"runs": str(place), "study": {**node, "common": common, "arms": arms}})
-    work = plan.study(study, FOLDER, args.words)
-    code = launch.execute(work, make_engine(OmegaConf.to_container(config.engine, resolve=True)))
+    begun = sorted((args.folder / FOLDER).glob("*/*/study.yaml"))
+    if begun:
+        study = begun[-1].parent
+        code = launch.resume([f"resume={study}", *args.words])
+    else:
+        work, engine = _new(args.folder, seeds, args.words)
+        study = work.path
+        code = launch.execute(work, engine)
     record = read_record(args.folder)
     say("| seed | RLHF | cloning of the same episodes |\n|---|---|---|")
     for seed in seeds:
-        say(f"| {number(seed)} | {_final(record, seed)} | {_final(read_record(work.path / seed.name), seed)} |")
+        say(f"| {number(seed)} | {_final(record, seed)} | {_final(read_record(study / seed.name), seed)} |")
     return code
+
+
+def _new(run: Path, seeds: list[Path], words: list[str]) -> tuple["Work", "Engine"]:
+    """The study of cloning each seed's episodes, and the engine that `words` name. Writes the episodes."""
+    from omegaconf import OmegaConf
+
+    from rlexp.cli.commands.rlhf import write_episodes
+    from rlexp.experiment import former_names, plan
+    from rlexp.experiment.config import make_engine
+    from rlexp.experiment.hydra_errors import composed
+
+    place = run / FOLDER
+    common = ["algo=bc", *_environment(run), "train.eval_sampled=true", "video=none"]
+    config = composed([*common, *former_names.translated(words)])
+    arms = {seed.name: [f"buffer.path={place / f'{seed.name}.npz'}", f"seeds=[{number(seed)}]"] for seed in seeds}
+    place.mkdir(exist_ok=True)
+    for seed in seeds:
+        write_episodes(seed, place / f"{seed.name}.npz")
+    title = f"Cloning of what {run.name} compared"
+    node = {"title": title, "metric": "eval/return_mean", "common": common, "arms": arms}
+    study = OmegaConf.create({"runs": str(place), "study": node})
+    return plan.study(study, FOLDER, words), make_engine(OmegaConf.to_container(config.engine, resolve=True))
 
 
 def _environment(folder: Path) -> list[str]:

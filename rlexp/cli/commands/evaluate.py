@@ -73,7 +73,7 @@ def evaluate(args: argparse.Namespace) -> int:
             _film(saved, result)
         if not args.json:
             print(_line(scores[-1], f"{actions} actions{how}, n = {args.episodes}"))
-            for note in foreign.notes(saved):
+            for note in _notes(saved):
                 print(f"  {note}")
     if args.json:
         settings = {"actions": actions, "episodes": args.episodes, "seed": args.seed}
@@ -108,12 +108,20 @@ def _score(saved: "Saved", result: "Evaluation", bar: float | None) -> dict[str,
         "card": saved.card,
         **result.summary(saved.env),
     }
-    notes = foreign.notes(saved)
+    notes = _notes(saved)
     if notes:
         score["notes"] = notes
     if bar is not None:
         score |= _share_at(bar, result)
     return score
+
+
+def _notes(saved: "Saved") -> list[str]:
+    """What else is to be known of a policy: how a file of others was read, whom a shipped one was chosen among."""
+    from rlexp.report.ship import chosen
+
+    among = chosen(saved.path)
+    return [*foreign.notes(saved), *([among] if among else [])]
 
 
 def _share_at(bar: float, result: "Evaluation") -> dict[str, Any]:

@@ -1,0 +1,23 @@
+"""Numbers in sentences."""
+
+import math
+
+import pytest
+
+from rlexp.report.words import with_interval
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "said"),
+    [
+        (2675.3, 2312.0, "2675 ± 2300"),
+        (70.154, 4.9961, "70.2 ± 5.0"),
+        (199.06, 0.8712, "199.06 ± 0.87"),
+        (0.0681, 0.00031, "0.06810 ± 0.00031"),
+        (3e-7, 1e-8, "3e-07 ± 1e-08"),
+        (500.0, 0.0, "500 ± 0"),
+        (302.4126, math.nan, "302.4"),
+    ],
+)
+def test_a_mean_is_as_exact_as_its_interval(mean: float, half: float, said: str) -> None:
+    assert with_interval(mean, half) == said
