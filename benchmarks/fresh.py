@@ -9,6 +9,7 @@ FOLDER: called again, the rest is trained.
 
 import argparse
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -59,6 +60,7 @@ def trained(place: Path, words: list[str], seed: int) -> list[Path]:
     """The run folders of these options, a study's arms, trained if they are not there."""
     done = place / "done"
     if not done.exists():
+        shutil.rmtree(place, ignore_errors=True)  # what was interrupted
         command = [sys.executable, ROOT / "main.py", *words, f"seeds=[{seed}]", f"runs='{place}'"]
         subprocess.run([*command, "video=none", "logger=none"], check=True, stdout=subprocess.DEVNULL)
         done.touch()
