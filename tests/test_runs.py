@@ -37,6 +37,19 @@ from tests.test_formats import flat, write
 SHORT = ["env=lineworld", "train.budget=6000", "seeds=[0,1]", *QUIET]
 
 
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """Calls main.py with some words from `tmp_path`, in this process: (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["main.py", *map(str, words)])
+        code = main()
+        return code, *capsys.readouterr()
+
+    return call
+
+
 def only_run(place: Path) -> Path:
     (run,) = (place / "runs").glob("*/*")
     return run
@@ -145,7 +158,7 @@ LONG = ["env=lineworld", "train.budget=12000", "algo.num_steps=64", "seeds=[0,1]
         pytest.param("main_mp.py", signal.SIGKILL, marks=pytest.mark.slow),
     ],
 )
-def test_interrupted_and_resumed_is_uninterrupted(script, number, tmp_path):
+def test_interrupted_and_resumed_is_uninterrupted(script, number, tmp_path, here):
     process = start(script, *LONG, cwd=tmp_path)
     wait_for_checkpoint(process, tmp_path)
     asked = time.monotonic()
@@ -170,14 +183,12 @@ def test_interrupted_and_resumed_is_uninterrupted(script, number, tmp_path):
         train(built(*LONG), tmp_path / "whole", seed)
         assert metrics(run / f"seed_{seed}") == metrics(tmp_path / "whole")
         (tmp_path / "whole").rename(tmp_path / f"whole_{seed}")
-    again = command("main.py", f"resume={run.relative_to(tmp_path)}", cwd=tmp_path)
-    assert again.returncode == 0
-    assert "already finished" in again.stdout
+    code, out, _ = here(f"resume={run.relative_to(tmp_path)}")
+    assert (code, "already finished" in out) == (0, True)
 
 
-def test_resume_refuses_what_would_alter_the_past(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    command("main.py", "env=lineworld", "train.budget=4000", "seeds=[0]", *QUIET, cwd=tmp_path)
+def test_resume_refuses_what_would_alter_the_past(tmp_path, here):
+    here("env=lineworld", "train.budget=4000", "seeds=[0]", *QUIET)
     run = only_run(tmp_path).relative_to(tmp_path)
     for words, said in (
         ("algo.lr=0.1", "algo.lr: was 0.0003"),
@@ -190,44 +201,41 @@ def test_resume_refuses_what_would_alter_the_past(tmp_path, monkeypatch, capsys)
         ("train.budget=100", "can grow, not shrink"),
         ("seeds=[1]", "can be added, not dropped"),
     ):
-        monkeypatch.setattr(sys, "argv", ["main.py", f"resume={run}", words])
-        code = main()
-        err = capsys.readouterr().err
+        code, _, err = here(f"resume={run}", words)
         assert (code, said in err, err.count("\n")) == (2, True, 1), err
-    grown = command("main.py", f"resume={run}", "train.budget=8000", "seeds=[0,1]", cwd=tmp_path)
-    assert grown.returncode == 0, grown.stderr
+    code, _, err = here(f"resume={run}", "train.budget=8000", "seeds=[0,1]")
+    assert code == 0, err
     checkpoint = max((tmp_path / run / "seed_0" / "checkpoints").glob("step_*"))
     checkpoint.write_bytes(checkpoint.read_bytes()[:100])
     for other in checkpoint.parent.glob("step_*"):
         if other != checkpoint:
             other.unlink()
-    broken = command("main.py", f"resume={run}", "train.budget=9000", cwd=tmp_path)
-    assert (broken.returncode, broken.stderr.count("\n")) == (2, 1), broken.stderr
-    assert "no other is left; remove that folder" in broken.stderr
+    code, _, err = here(f"resume={run}", "train.budget=9000")
+    assert (code, err.count("\n")) == (2, 1), err
+    assert "no other is left; remove that folder" in err
     checkpoint.unlink()
     (checkpoint.parent / "latest").unlink()
     (tmp_path / run / "run.json").write_text("{")
-    broken = command("main.py", f"resume={run}", "train.budget=9000", cwd=tmp_path)
-    assert (broken.returncode, "cannot be read as JSON" in broken.stderr) == (2, True), broken.stderr
-    assert broken.stderr.count("\n") == 1
+    code, _, err = here(f"resume={run}", "train.budget=9000")
+    assert (code, "cannot be read as JSON" in err, err.count("\n")) == (2, True, 1), err
 
 
-def test_resume_refuses_other_data(tmp_path):
+def test_resume_refuses_other_data(tmp_path, here):
     data = episodes([20, 9], discrete=True)
     data = replace(data, obs_NO=data.obs_NO[:, :2], action=data.action % 3, final_obs_EO=data.final_obs_EO[:, :2])
     file = write(tmp_path / "mine.npz", flat(data))
     words = ("algo=bc", "env=lineworld", f"buffer.path={file}", "train.budget=100", "seeds=[0]", *QUIET)
-    done = command("main.py", *words, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    code, _, err = here(*words)
+    assert code == 0, err
     run = only_run(tmp_path)
     recorded = json.loads((run / "run.json").read_text())["inputs"]["buffer"]
     assert recorded == {"name": "mine.npz", "steps": 29, "episodes": 2, "digest": data.digest}
     file = file.rename(tmp_path / "moved.npz")
-    done = command("main.py", f"resume={run}", "train.budget=150", f"buffer.path={file}", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    code, _, err = here(f"resume={run}", "train.budget=150", f"buffer.path={file}")
+    assert code == 0, err
     write(file, flat(replace(data, action=2 - data.action)))
-    done = command("main.py", f"resume={run}", "train.budget=200", cwd=tmp_path)
-    assert (done.returncode, "what buffer names has changed since it began" in done.stderr) == (2, True), done.stderr
+    code, _, err = here(f"resume={run}", "train.budget=200")
+    assert (code, "what buffer names has changed since it began" in err) == (2, True), err
 
 
 def test_checkpoints_of_another_algorithm_are_refused(tmp_path):
@@ -253,9 +261,10 @@ def test_broken_records_are_one_line(tmp_path, capsys):
 
 
 def test_growing_the_budget_is_training_longer(tmp_path):
+    often = ["algo.num_steps=64", "train.save_every=1024", "train.eval_every=1024"]
     short, long = (
-        toy("ppo", "train.budget=8192", "train.save_every=4096", "train.eval_every=4096"),
-        toy("ppo", "train.budget=16384", "train.save_every=4096", "train.eval_every=4096", "algo.anneal_steps=8192"),
+        toy("ppo", "train.budget=2048", *often),
+        toy("ppo", "train.budget=4096", *often, "algo.anneal_steps=2048"),
     )
     train(short, tmp_path / "grown")
     train(long, tmp_path / "grown")
@@ -274,8 +283,8 @@ def test_a_failed_seed_is_reported_and_the_others_go_on(tmp_path):
 
 
 @pytest.mark.parametrize("script", [pytest.param("main.py", marks=pytest.mark.slow), "main_mp.py"])
-def test_one_bad_seed_takes_no_other_down(script, tmp_path):
-    done = command(script, *LONG, "train.budget=4000", cwd=tmp_path)
+def test_one_bad_seed_takes_no_other_down(script, tmp_path, here):
+    here(*LONG, "train.budget=4000")
     run = only_run(tmp_path)
     final = run / "seed_0" / "checkpoints" / "final.safetensors"
     final.unlink()
@@ -288,8 +297,8 @@ def test_one_bad_seed_takes_no_other_down(script, tmp_path):
     assert (record["final"]["n"], record["final"]["failed"]) == (1, 1), "a seed that failed has no final score"
     rows = run / "seed_0" / "metrics.jsonl"
     rows.write_bytes(rows.read_bytes()[:50])  # its checkpoint now says more than is there
-    done = command(script, f"resume={run}", "train.budget=9000", cwd=tmp_path)
-    assert (done.returncode, "shorter than the checkpoint says" in done.stderr) == (2, True), done.stderr
+    code, _, err = here(f"resume={run}", "train.budget=9000")
+    assert (code, "shorter than the checkpoint says" in err) == (2, True), err
 
 
 def test_an_infinite_loss_is_named_and_leaves_files_that_everybody_can_read(tmp_path):
@@ -404,14 +413,13 @@ def test_a_disk_that_is_full_at_the_start_is_left_as_it_was(words, tmp_path, mon
     assert not list(tmp_path.iterdir())
 
 
-def test_two_processes_do_not_share_a_folder(tmp_path):
+def test_two_processes_do_not_share_a_folder(tmp_path, here):
     process = start("main.py", *LONG, "train.budget=300000", cwd=tmp_path)
     wait_for_checkpoint(process, tmp_path)
-    done = command("main.py", f"resume={only_run(tmp_path)}", cwd=tmp_path)
+    code, _, err = here(f"resume={only_run(tmp_path)}")
     process.kill()
     process.communicate()
-    assert done.returncode == 2
-    assert "another process" in done.stderr
+    assert (code, "another process" in err) == (2, True), err
 
 
 @pytest.mark.slow
