@@ -239,8 +239,8 @@ def test_resume_refuses_other_data(tmp_path, here):
 
 
 def test_checkpoints_of_another_algorithm_are_refused(tmp_path):
-    train(toy("vpg"), tmp_path / "seed_0")
-    check_checkpoints(tmp_path, toy("vpg", "seeds=[0]"))
+    train(toy("vpg", "train.budget=400"), tmp_path / "seed_0")
+    check_checkpoints(tmp_path, toy("vpg", "seeds=[0]", "train.budget=400"))
     with pytest.raises(UserError, match="is a checkpoint of vpg, the run is one of bc"):
         check_checkpoints(tmp_path, toy("bc", "seeds=[0]"))
     found = checkpoint.latest(tmp_path / "seed_0" / "checkpoints")
@@ -341,8 +341,8 @@ def test_a_second_signal_does_not_keep_the_record_from_being_closed(number, tmp_
         real(work, whole)
 
     monkeypatch.setattr(Work, "close", close)
-    run = toy("vpg")
-    work = Work(tmp_path, [(Folder(tmp_path, run.plain, "env_steps"), run)])
+    run = toy("cmaes", "train.budget=4")
+    work = Work(tmp_path, [(Folder(tmp_path, run.plain, "updates"), run)])
     before = signal.signal(number, _terminate)
     try:
         assert execute(work, Serial(Serial.Config())) == 0
