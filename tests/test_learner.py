@@ -1,6 +1,7 @@
 """The one update, against torch's own optimisers."""
 
 import copy
+import resource
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 from rlexp.nn.learner import Learner, mean_metrics
 from rlexp.util import checkpoint
+from rlexp.util.memory import keep_freed
 
 
 def net(seed: int = 0) -> nn.Module:
@@ -172,3 +174,14 @@ def test_compiled_learners_of_equal_shapes_do_not_run_each_others_code():
     for eager, compiled in zip(pairs[::2], pairs[1::2], strict=True):
         torch.testing.assert_close(compiled.theta, eager.theta, rtol=1e-4, atol=1e-6)
     assert len({round(float(learner.theta.norm()), 4) for learner in pairs}) > 2, "they must differ to tell"
+
+
+def test_freed_memory_is_kept_for_the_next_update():
+    if not keep_freed():
+        pytest.skip("not glibc")
+    faults = []
+    for _ in range(4):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        len([torch.ones(2**21) for _ in range(8)])  # 64 MB, 16,384 pages
+        faults.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    assert faults[-1] < 1000

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from rlexp.nn.capture import Captured, moved
+from rlexp.util.memory import keep_freed
 
 Batch = Mapping[str, Tensor]
 Loss = Callable[[Any, Batch], tuple[Tensor, dict[str, Tensor]]]
@@ -62,6 +63,7 @@ class Learner:
         compile: bool = False,
         device: str = "cpu",
     ):
+        keep_freed()
         self.net = net.to(device)
         self._loss = loss
         self.lr = lr
