@@ -15,6 +15,7 @@ from rlexp.algos import dt
 from rlexp.algos.dt import ALL, DT, LAST, STATES, DTPolicy, Transformer
 from rlexp.buffers.dataset import Dataset
 from rlexp.envs.spec import EnvSpec
+from rlexp.nn import dropout as nn_dropout
 from rlexp.policies.files import load_policy, save_policy
 from rlexp.rollout.evaluation import evaluate
 from rlexp.util import seeding
@@ -133,9 +134,10 @@ def test_only_what_a_head_reads_is_computed_and_it_is_the_same():
     torch.testing.assert_close(net(b, LAST)[:, 0], every[:, 10], rtol=1e-4, atol=1e-5)
 
 
-def test_against_a_plain_transformer():
+@pytest.mark.parametrize("heads", [1, 2])
+def test_against_a_plain_transformer(heads):
     """torch's own encoder layers, one token type after another, on the same weights."""
-    net, b = lively(heads=2), columns()
+    net, b = lively(heads=heads), columns()
     parts = [
         net.embed_return(b["return"][..., None]),
         net.embed_obs(b["obs"]),
@@ -144,7 +146,7 @@ def test_against_a_plain_transformer():
     tokens = [parts[i % 3][:, i // 3] + net.embed_step(b["step"][:, i // 3]) for i in range(12)]
     x = net.norm_in(torch.stack(tokens, 1))
     for block in net.blocks:
-        layer = torch.nn.TransformerEncoderLayer(16, 2, 64, 0.0, "gelu", batch_first=True, norm_first=True)
+        layer = torch.nn.TransformerEncoderLayer(16, heads, 64, 0.0, "gelu", batch_first=True, norm_first=True)
         qkv = [block.query.weight, block.key.weight, block.value.weight]
         bias = [block.query.bias, torch.zeros(16), block.value.bias]
         named = {"self_attn.in_proj_weight": torch.cat(qkv), "self_attn.in_proj_bias": torch.cat(bias)}
@@ -260,7 +262,7 @@ def test_rate_warms_up():
 def test_dropout_drops_its_share_and_keeps_the_mean():
     torch.manual_seed(0)
     x = torch.ones(1000, 1001)
-    y = dt.dropout(x, 0.1)
+    y = nn_dropout.dropout(x, 0.1)
     kept = y != 0
     assert float((~kept).float().mean()) == pytest.approx(0.1, abs=5 * math.sqrt(0.09 / x.numel()))
     assert y[kept].unique().tolist() == pytest.approx([1 / 0.9], rel=2e-5)
@@ -268,9 +270,9 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
         both = float((~kept.flatten()[lag:] & ~kept.flatten()[:-lag]).float().mean())
         assert both == pytest.approx(0.01, abs=5e-4)
     torch.manual_seed(0)
-    assert torch.equal(dt.add_dropout(2 * x, x, 0.1), 2 + y)
-    assert not torch.equal(dt.dropout(x, 0.1), y)
-    assert dt.dropout(x, 0.0) is x
+    assert torch.equal(nn_dropout.add_dropout(2 * x, x, 0.1), 2 + y)
+    assert not torch.equal(nn_dropout.dropout(x, 0.1), y)
+    assert nn_dropout.dropout(x, 0.0) is x
 
 
 def test_dropout_is_in_training_only():
@@ -291,9 +293,9 @@ def test_dropout_is_in_training_only():
 def test_dropout_at_each_place():
     """Embedded tokens, attention weights, and both outputs of every block: each draws its own mask."""
     algo, shapes = learner("algo.dropout=0.3"), []
-    real = dt.mask_scale
+    real = nn_dropout.mask_scale
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dt, "mask_scale", lambda like, p: (shapes.append(tuple(like.shape)), real(like, p))[1])
+        patch.setattr(nn_dropout, "mask_scale", lambda like, p: (shapes.append(tuple(like.shape)), real(like, p))[1])
         algo.loss(algo.net, algo.batch(np.arange(5)))
     block = [(5, 2, 11, 11), (5, 11, 16), (5, 11, 16)]
     assert shapes == [(5, 11, 16), *block, (5, 2, 4, 11), (5, 4, 16), (5, 4, 16)]

@@ -155,7 +155,7 @@ def test_a_gpu_computes_what_the_cpu_does(benchmarks, algo):
 @needs_gpu
 @pytest.mark.parametrize("p", [0.1, 0.5])
 def test_dropout_on_a_gpu_keeps_the_share_and_the_mean(p):
-    from rlexp.algos.dt import add_dropout, dropout
+    from rlexp.nn.dropout import add_dropout, dropout
 
     x = torch.ones(1000, 1000, device="cuda")
     for y in (dropout(x, p), add_dropout(x, x, p) - 1):

@@ -19,7 +19,7 @@ token, so there is no padding mask; the loss leaves it out. An acting policy has
 
 Three things make an update cheap and change nothing that is computed: of the last block only keys and values are
 needed of every token, the rest of those that a head reads; nothing attends to a_K; and on a CPU 16 random bits per
-unit, not a float, make a dropout mask, which scales and adds in one pass.
+unit, not a float, make a dropout mask, which scales and adds in one pass (`rlexp.nn.dropout`).
 
 Shapes: N recorded steps, B windows or environments of K steps, L tokens, D width, O observation dims, A action dims or
 number of actions. Observations are standardised by statistics of all data; bounded actions are scaled to [−1, 1].
@@ -43,6 +43,7 @@ from rlexp.algos.base import Algorithm, Progress, Task
 from rlexp.envs.spec import EnvSpec
 from rlexp.nn.actors import Normaliser, PolicyConfig, middle_and_reach
 from rlexp.nn.capture import Captured
+from rlexp.nn.dropout import add_dropout, dropout
 from rlexp.nn.learner import Batch, Learner, mean_metrics
 from rlexp.policies.base import Policy
 from rlexp.util.errors import UserError
@@ -53,35 +54,6 @@ from rlexp.util.processor import has_bfloat16
 STATES = slice(1, None, 3)
 LAST = slice(-1, None)
 ALL = slice(None)
-
-
-def mask_scale(like: Tensor, p: float) -> tuple[Tensor, float]:
-    """Dropout's mask, 0 with probability p and else 1, and what it is to be multiplied by. p is rounded to 1/65,536."""
-    level = min(round(p * 2**16), 2**16 - 1)
-    n = like.numel()
-    size = (math.ceil(n / 4),)
-    low = -(2**63)
-    if torch.compiler.is_compiling():  # does not know random_
-        words = torch.randint(low, -low - 1, size, device=like.device)
-    else:
-        words = torch.empty(size, dtype=torch.int64, device=like.device).random_(low, None)
-    keep = words.view(torch.int16)[:n].view(like.shape) >= level - 2**15
-    return keep.to(like.dtype), 1 / (1 - level / 2**16)
-
-
-def dropout(x: Tensor, p: float) -> Tensor:
-    if x.is_cuda or not p:  # one kernel there
-        return F.dropout(x, p)
-    keep, scale = mask_scale(x, p)
-    return x * keep.mul_(scale)
-
-
-def add_dropout(x: Tensor, y: Tensor, p: float) -> Tensor:
-    """x + dropout(y), in one pass over memory."""
-    if x.is_cuda or not p:
-        return x + F.dropout(y, p)
-    keep, scale = mask_scale(y, p)
-    return torch.addcmul(x, y, keep, value=scale)
 
 
 class Block(nn.Module):
