@@ -8,6 +8,7 @@ import torch
 
 from rlexp.envs.spec import EnvConfig, EnvSpec
 from rlexp.nn.actors import ActorCritic, Normaliser, PolicyConfig, actor_for, make_actor, mlp, require_probabilities
+from rlexp.nn.attention import OneHead
 from rlexp.nn.segments import segment_sums
 from rlexp.policies.actor import ActorPolicy
 from rlexp.policies.files import load_policy, save_policy
@@ -273,3 +274,22 @@ def test_a_normalised_policy_acts_alike_on_observations_of_either_precision():
     policy = ActorPolicy(make_actor("continuous", 3, 2, hidden=[8], activation="tanh"), spec, normaliser)
     obs_BO = np.random.default_rng(1).normal(3, 7, (500, 3)).astype(np.float32)
     assert np.array_equal(policy.act(obs_BO), policy.act(obs_BO.astype(np.float64)))
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["itself", "a memory"])
+def test_one_head_is_plain_attention_with_its_gradients(same):
+    torch.manual_seed(0)
+    q, k, v, out = (torch.nn.Linear(6, 6).double() for _ in range(4))
+    x, bias = torch.randn(4, 3, 6).double().requires_grad_(), torch.randn(3, 3 if same else 5).double()
+    memory = x if same else torch.randn(4, 5, 6).double().requires_grad_()
+    inputs = [x, memory, *(p for layer in (q, v, out) for p in layer.parameters()), k.weight]
+    score = q(x) @ k(memory).mT / 6**0.5 + bias  # a bias of keys is no matter to a softmax
+    expected = out(score.softmax(-1) @ v(memory))
+    head = OneHead.of(q.weight, q.bias, k.weight, v.weight, v.bias, out)
+    gradients = torch.autograd.grad(expected.sin().sum(), inputs)
+    for found in (
+        head.attend(x, memory, bias),
+        head.read(head.scores(x, memory, bias).softmax(-1), memory),
+    ):
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(torch.autograd.grad(found.sin().sum(), inputs, retain_graph=True), gradients)

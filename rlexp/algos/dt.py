@@ -18,8 +18,8 @@ A window that the episode's end cuts short is filled up behind it. Causal attent
 token, so there is no padding mask; the loss leaves it out. An acting policy has none: its history grows to K steps.
 
 Three things make an update cheap and change nothing that is computed: of the last block only keys and values are
-needed of every token, the rest of those that a head reads; nothing attends to a_K; and on a CPU 16 random bits per
-unit, not a float, make a dropout mask, which scales and adds in one pass (`rlexp.nn.dropout`).
+needed of every token, the rest of those that a head reads; nothing attends to a_K; and with one head the products of
+its weights are made first (`rlexp.nn.attention`).
 
 Shapes: N recorded steps, B windows or environments of K steps, L tokens, D width, O observation dims, A action dims or
 number of actions. Observations are standardised by statistics of all data; bounded actions are scaled to [−1, 1].
@@ -42,6 +42,7 @@ from torch import Tensor, nn
 from rlexp.algos.base import Algorithm, Progress, Task
 from rlexp.envs.spec import EnvSpec
 from rlexp.nn.actors import Normaliser, PolicyConfig, middle_and_reach
+from rlexp.nn.attention import OneHead
 from rlexp.nn.capture import Captured
 from rlexp.nn.dropout import add_dropout, dropout
 from rlexp.nn.learner import Batch, Learner, mean_metrics
@@ -73,15 +74,22 @@ class Block(nn.Module):
     def forward(self, x_BLD: Tensor, mask_LL: Tensor, p: float, read: slice = ALL) -> Tensor:
         """The block's output for the tokens in `read`, which attend to all."""
         h = self.norm_attention(x_BLD)
-        x = x_BLD[:, read]
-        q = self._split(self.query(h[:, read]))
-        k = self._split(self.key(h))
-        v = self.value(h)
-        score = q @ k.mT * q.shape[-1] ** -0.5 + mask_LL[read]
-        y = dropout(score.softmax(-1), p) @ self._split(v)
-        x = add_dropout(x, self.out(y.transpose(1, 2).flatten(2)), p)
+        x = add_dropout(x_BLD[:, read], self._attend(h, mask_LL[read], p, read), p)
         h = self.up(self.norm_mlp(x))
         return add_dropout(x, self.down(F.gelu(h)), p)
+
+    def _attend(self, h: Tensor, mask: Tensor, p: float, read: slice) -> Tensor:
+        if self.heads == 1:
+            weights = self.query.weight, self.query.bias, self.key.weight, self.value.weight, self.value.bias
+            head = OneHead.of(*weights, self.out)
+            score = head.scores(h[:, read], h, mask)
+            return head.read(dropout(score.softmax(-1), p), h)
+        q = self._split(self.query(h[:, read]))
+        k = self._split(self.key(h))
+        v = self._split(self.value(h))
+        score = q @ k.mT * q.shape[-1] ** -0.5 + mask
+        y = dropout(score.softmax(-1), p) @ v
+        return self.out(y.transpose(1, 2).flatten(2))
 
     def _split(self, x_BLD: Tensor) -> Tensor:
         """(B, L, D) as (B, H, L, D / H)."""
