@@ -40,9 +40,10 @@ def flat(model: nn.Module) -> torch.Tensor:
 @pytest.mark.parametrize("clip", [None, 0.5])
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 @pytest.mark.parametrize("eps", [1e-8, 1e-5])
-def test_fifty_steps_agree_with_torch(clip, decay, eps):
+@pytest.mark.parametrize("fused", [False, True])
+def test_fifty_steps_agree_with_torch(clip, decay, eps, fused):
     ours, theirs = net(), net()
-    learner = Learner(ours, loss, lr=3e-3, eps=eps, weight_decay=decay, clip=clip)
+    learner = Learner(ours, loss, lr=3e-3, eps=eps, weight_decay=decay, clip=clip, fused=fused)
     kind = torch.optim.AdamW if decay else torch.optim.Adam
     optimiser = kind(theirs.parameters(), lr=3e-3, eps=eps, weight_decay=decay)
     clipped = 0
@@ -81,9 +82,10 @@ def test_a_parameter_the_loss_does_not_use_stays_where_it_is():
     assert torch.equal(flat(model["idle"]), before)
 
 
-def test_average_of_the_weights():
+@pytest.mark.parametrize("fused", [False, True])
+def test_average_of_the_weights(fused):
     model = net()
-    learner = Learner(model, loss, lr=0.01, ema=0.9)
+    learner = Learner(model, loss, lr=0.01, ema=0.9, fused=fused)
     expected = flat(model).double()
     for batch in batches(20):
         learner.update(batch)

@@ -317,6 +317,7 @@ class Diffusion(Algorithm):
             clip=c.max_grad_norm,
             ema=c.ema_decay,
             compile=task.compile,
+            fused=True,
             device=task.device,
         )
         self.generator = task.generator("explore")

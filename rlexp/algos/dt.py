@@ -380,6 +380,7 @@ class DT(Algorithm):
             clip=c.max_grad_norm,
             ema=c.ema_decay,
             compile=task.compile,
+            fused=True,
             device=task.device,
         )
         self.rng = task.rng("batch")

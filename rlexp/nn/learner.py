@@ -18,6 +18,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -61,8 +62,10 @@ class Learner:
         clip: float | None = None,
         ema: float | None = None,
         compile: bool = False,
+        fused: bool = False,
         device: str = "cpu",
     ):
+        """fused: Adam in one pass over memory, on a CPU, not compiled; for a million parameters. It rounds otherwise."""
         keep_freed()
         self.net = net.to(device)
         self._loss = loss
@@ -72,6 +75,7 @@ class Learner:
         self.weight_decay = weight_decay
         self.clip = clip
         self.ema_decay = ema
+        self.fused = fused
         self._with_loss = _WithLoss(net, loss)
         named = dict(self._with_loss.named_parameters())
         self._shapes = {name: p.shape for name, p in named.items()}
@@ -112,15 +116,19 @@ class Learner:
     def update(self, batch: Batch, lr: float | None = None) -> dict[str, Tensor]:
         """One optimiser step on `batch`; returns the loss's metrics and `opt/grad_norm` (unclipped) as tensors."""
         self.t += 1
-        rates = self._rates(self.lr if lr is None else lr)
+        if lr is None:
+            lr = self.lr
+        rates = self._rates(lr)
         if self.device.type == "cuda":
             values = self._captured({**batch, "rates": torch.tensor(rates)})
             return dict(zip(self._names, values.unbind(), strict=True))
         if self.device.type != "cpu":
             batch = moved(batch, self.device)
-        if self._compiled is None:
-            return self._eager(batch, *rates)
-        return self._compiled(batch, *torch.tensor(rates).unbind())  # tensors: numbers would be compiled in
+        if self._compiled is not None:
+            return self._compiled(batch, *torch.tensor(rates).unbind())  # tensors: numbers would be compiled in
+        if self.fused:
+            return self._learn(batch, partial(self._descend_fused, lr=lr))
+        return self._eager(batch, *rates)
 
     def _rates(self, lr: float) -> tuple[float, float, float]:
         """Of m, of √v and of the decay: Adam's bias corrections are in them."""
@@ -144,10 +152,13 @@ class Learner:
         return torch.stack(list(metrics.values()))
 
     def _eager(self, batch: Batch, *rates: Rate) -> dict[str, Tensor]:
+        return self._learn(batch, lambda g: self._descend(g, *rates))
+
+    def _learn(self, batch: Batch, descend: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
         loss, metrics = self._loss(self.net, batch)
         gradient = self._gradient(loss)
         with torch.no_grad():
-            norm = self._descend(gradient, *rates)
+            norm = descend(gradient)
         return _detached(metrics, norm)
 
     def _gradient(self, loss: Tensor) -> Tensor:
@@ -184,9 +195,36 @@ class Learner:
         if self.weight_decay:
             step = step + decay * self.theta
         self.theta.sub_(step)
+        self._follow()
+        return norm
+
+    def _descend_fused(self, g: Tensor, lr: float) -> Tensor:
+        """The same by PyTorch's own kernel. `g` is clipped in its place."""
+        norm = torch.linalg.vector_norm(g)
+        if self.clip is not None:
+            g.mul_((self.clip / (norm + 1e-6)).clamp(max=1.0))
+        torch._fused_adamw_(
+            [self.theta],
+            [g],
+            [self.m],
+            [self.v],
+            [],
+            [self.t],
+            lr=lr,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            weight_decay=self.weight_decay,
+            eps=self.eps,
+            amsgrad=False,
+            maximize=False,
+        )
+        self._follow()
+        return norm
+
+    def _follow(self) -> None:
+        """θ̄ follows θ, where it is kept."""
         if self.ema is not None and self.ema_decay is not None:
             self.ema.lerp_(self.theta, 1 - self.ema_decay)
-        return norm
 
     def state_dict(self) -> dict[str, Any]:
         state = {"theta": self.theta, "m": self.m, "v": self.v, "t": self.t}
