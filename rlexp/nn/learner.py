@@ -65,7 +65,7 @@ class Learner:
         fused: bool = False,
         device: str = "cpu",
     ):
-        """fused: Adam in one pass over memory, on a CPU, not compiled; for a million parameters. It rounds otherwise."""
+        """fused: Adam in one pass over memory, on a CPU and not compiled: large networks gain; it rounds otherwise."""
         keep_freed()
         self.net = net.to(device)
         self._loss = loss
