@@ -173,6 +173,8 @@ def test_decoder_is_torchs_and_remembers(heads):
     memory_BK[:, 4] = query_BQ[:, 0] = True
     expected = theirs(query, memory, tgt_key_padding_mask=~query_BQ, memory_key_padding_mask=~memory_BK)
     assert torch.allclose(ours(query, memory, query_BQ, memory_BK), expected, atol=1e-5)
+    with torch.no_grad():
+        assert torch.allclose(ours(query, memory, query_BQ, memory_BK), expected, atol=1e-5)
     whole = theirs(query, memory, memory_key_padding_mask=~memory_BK)
     assert not torch.allclose(whole, expected, atol=1e-3)
     assert torch.allclose(ours.recall(query, ours.remember(memory, memory_BK)), whole, atol=1e-5)

@@ -161,6 +161,8 @@ def test_against_a_plain_transformer(heads):
         layer.load_state_dict(named)
         x = layer.eval()(x, torch.nn.Transformer.generate_square_subsequent_mask(12), is_causal=True)
     torch.testing.assert_close(net(b, ALL), net.norm_out(x), rtol=1e-4, atol=1e-5)
+    with torch.no_grad():  # as in acting
+        torch.testing.assert_close(net(b, ALL), net.norm_out(x), rtol=1e-4, atol=1e-5)
 
 
 # --- data ---

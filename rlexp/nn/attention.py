@@ -23,6 +23,11 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 
+def weights_first(heads: int) -> bool:
+    """Whether that is done: in training. Who acts has few tokens, and keeps the numbers of former versions."""
+    return heads == 1 and torch.is_grad_enabled()
+
+
 class OneHead(NamedTuple):
     """The products of one head's weights."""
 

@@ -9,30 +9,22 @@ Each layer, with x the queries, m the memory, LN layer normalisation and heads o
 Where queries are fewer than memory tokens, the order of products matters. `forward` multiplies from the left: the few
 rows (LN(x) W_q) W_kᵀ and (softmax(…) m) W_v go through the weights, not the many rows of m. Where one memory is
 attended to many times, as in denoising, `remember` keeps the products that hold no x, W_q W_kᵀ mᵀ and m W_v W_o, and
-`recall` goes through no weights of this attention at all. With one head, `rlexp.nn.attention` makes the products of
-weights first. All orders give the same numbers but for rounding. Keys have no bias, or one that is not read: it would
-add the same to all scores of a query, which softmax ignores.
+`recall` goes through no weights of this attention at all. In training with one head, `rlexp.nn.attention` makes the
+products of weights first. All orders give the same numbers but for rounding. Keys have no bias, or one that training
+with one head leaves out: it would add the same to all scores of a query, which softmax ignores.
 
 Shapes: B samples, Q queries, K memory tokens, D width, H heads. A mask is True where a token exists.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from rlexp.nn.attention import OneHead
+from rlexp.nn.attention import OneHead, weights_first
 
-
-class Remembered(NamedTuple):
-    """What `Layer.recall` needs: products of one head's own weights, and three of a memory (see `Layer.remember`)."""
-
-    own: OneHead | None
-    query_GDK: Tensor
-    bias_G1K: Tensor
-    value_GKD: Tensor
+Remembered = tuple[Tensor, Tensor, Tensor]
 
 
 def absent(exists_BN: Tensor) -> Tensor:
@@ -75,19 +67,8 @@ class Layer(nn.Module):
         x_HNd = x_GNd.reshape(self.heads, -1, x_GNd.shape[-1])
         return (x_HNd @ w_HdD).view(*x_GNd.shape[:-1], -1)
 
-    def _own(self) -> OneHead | None:
-        """The products of the weights with which queries attend to each other."""
-        if self.heads > 1:
-            return None
-        w_q, w_k, w_v = self.qkv.weight.chunk(3)
-        b_q, _, b_v = self.qkv.bias.chunk(3)
-        return OneHead.of(w_q, b_q, w_k, w_v, b_v, self.out_self)
-
-    def _within(self, x_BQD: Tensor, bias: Tensor, own: OneHead | None) -> Tensor:
-        h_BQD = self.norm_self.forward(x_BQD)
-        if own is not None:
-            return x_BQD + own.attend(h_BQD, h_BQD, bias)
-        qkv = self.qkv.forward(h_BQD)
+    def _within(self, x_BQD: Tensor, bias: Tensor) -> Tensor:
+        qkv = self.qkv.forward(self.norm_self.forward(x_BQD))
         q_GQd, k_GQd, v_GQd = map(self._split, qkv.chunk(3, -1))
         weight_GQQ = torch.baddbmm(bias, q_GQd, k_GQd.mT, alpha=self.scale).softmax(-1)
         read_GQd = torch.bmm(weight_GQQ, v_GQd)
@@ -110,20 +91,30 @@ class Layer(nn.Module):
         query_bias: Tensor,
         memory_bias: Tensor,
     ) -> Tensor:
-        x_BQD = self._within(x_BQD, self._all_heads(query_bias), self._own())
-        h_BQD = self.norm_cross.forward(x_BQD)
-        return self._mlp(x_BQD + self._across(h_BQD, memory_BKD, memory_bias))
-
-    def _across(self, h_BQD: Tensor, memory_BKD: Tensor, bias: Tensor) -> Tensor:
-        if self.heads == 1:
-            weights = self.q.weight, self.q.bias, self.k.weight, self.v.weight, self.v.bias
-            return OneHead.of(*weights, self.out_cross).attend(h_BQD, memory_BKD, bias)
+        if weights_first(self.heads):
+            return self._weights_first(x_BQD, memory_BKD, query_bias, memory_bias)
+        x_BQD = self._within(x_BQD, self._all_heads(query_bias))
         memory_GKD = self._all_heads(memory_BKD)
         w_k, w_v = self._key_value()
-        q_GQD = self._per_head(self._split(self.q.forward(h_BQD)), w_k)
-        score_GQK = torch.baddbmm(self._all_heads(bias), q_GQD, memory_GKD.mT, alpha=self.scale)
+        q_BQD = self.q.forward(self.norm_cross.forward(x_BQD))
+        q_GQD = self._per_head(self._split(q_BQD), w_k)
+        bias = self._all_heads(memory_bias)
+        score_GQK = torch.baddbmm(bias, q_GQD, memory_GKD.mT, alpha=self.scale)
         read_GQd = self._per_head(score_GQK.softmax(-1) @ memory_GKD, w_v)
-        return self.out_cross.forward(self._join(read_GQd) + self.v.bias)
+        read_BQD = self._join(read_GQd) + self.v.bias
+        return self._mlp(x_BQD + self.out_cross.forward(read_BQD))
+
+    def _weights_first(self, x_BQD: Tensor, memory_BKD: Tensor, query_bias: Tensor, memory_bias: Tensor) -> Tensor:
+        """`forward` with one head."""
+        w_q, w_k, w_v = self.qkv.weight.chunk(3)
+        b_q, _, b_v = self.qkv.bias.chunk(3)
+        within = OneHead.of(w_q, b_q, w_k, w_v, b_v, self.out_self)
+        h_BQD = self.norm_self.forward(x_BQD)
+        x_BQD = x_BQD + within.attend(h_BQD, h_BQD, query_bias)
+        weights = self.q.weight, self.q.bias, self.k.weight, self.v.weight, self.v.bias
+        across = OneHead.of(*weights, self.out_cross)
+        h_BQD = self.norm_cross.forward(x_BQD)
+        return self._mlp(x_BQD + across.attend(h_BQD, memory_BKD, memory_bias))
 
     def remember(self, memory_BKD: Tensor, bias: Tensor) -> Remembered:
         """W_q W_kᵀ mᵀ / √d as (G, D, K); what b_q and the mask add to scores, (G, 1, K); and
@@ -138,12 +129,12 @@ class Layer(nn.Module):
         # the weights of a softmax sum to 1: what is added to every token's value is added to what
         # is read
         value_GKD = self._per_head(v_GKd, w_o) + self.out_cross.bias / self.heads
-        return Remembered(self._own(), query_GDK, bias_G1K, value_GKD)
+        return query_GDK, bias_G1K, value_GKD
 
     def recall(self, x_BQD: Tensor, query_bias: Tensor, remembered: Remembered) -> Tensor:
         """The same as `forward`."""
-        own, query_GDK, bias_G1K, value_GKD = remembered
-        x_BQD = self._within(x_BQD, query_bias, own)
+        query_GDK, bias_G1K, value_GKD = remembered
+        x_BQD = self._within(x_BQD, query_bias)
         x_GQD = self._all_heads(self.norm_cross.forward(x_BQD))
         weight_GQK = torch.baddbmm(bias_G1K, x_GQD, query_GDK).softmax(-1)
         if self.heads == 1:
