@@ -5,7 +5,8 @@
 One environment, one update of critics, policy and temperature per step: batch 256, networks 256x256 ReLU, lr 3e-4,
 γ 0.99, τ 0.005, replay of a million. Each measurement is a process of its own with one thread; sides alternate within
 a round. Steps with random actions come first, then 200 with updates, one of which compiles; none of these is counted.
-Neither side evaluates, saves or logs to disk.
+Neither side evaluates, saves or logs to disk. "products" does nothing but an update's products of matrices, by PyTorch
+too: no way to compute the same update on this processor is faster.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import Any
 
 import common
 
-NAMES = {"sb3": "Stable-Baselines3", "eager": "rlexp", "compiled": "rlexp, compiled"}
+NAMES = {"sb3": "Stable-Baselines3", "eager": "rlexp", "compiled": "rlexp, compiled", "products": "products alone"}
 ENVS = {"hopper": "Hopper-v5", "halfcheetah": "HalfCheetah-v5", "walker2d": "Walker2d-v5"}
 RANDOM, WARMUP = 1000, 1200  # steps with random actions; steps that are not counted
 
@@ -93,11 +94,31 @@ def ours(env: str, compile: bool, steps: int, seed: int) -> dict[str, float]:
     return clock.report(steps)
 
 
+def products(steps: int) -> dict[str, float]:
+    """The products of an update on Hopper: a batch of 256 through layers of 14 (the policy: 11), 256, 256 and 1 (6)."""
+    import torch
+
+    critic = [(14, 256), (256, 256), (256, 1)]
+    policy = [(11, 256), (256, 256), (256, 6)]
+    forward = [*policy, *critic * 2, *critic * 2, *policy, *critic * 2]  # π(s'), Q̄, Q; π(s), Q of its actions
+    inputs = [*critic[1:] * 2, *critic * 2, *policy[1:]]  # whose gradients by their inputs are needed: Q; Q, π
+    weights = [*critic * 2, *policy]  # and by their weights
+    calls = [(torch.randn(256, n), torch.randn(n, m)) for n, m in forward]
+    calls += [(torch.randn(256, m), torch.randn(n, m).T) for n, m in inputs]
+    calls += [(torch.randn(256, n).T, torch.randn(256, m)) for n, m in weights]
+    clock = Clock()
+    for step in range(WARMUP + steps):
+        clock.at(step)
+        for a, b in calls:
+            a @ b
+    return clock.report(steps)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", default=sys.executable, help="interpreter that has stable_baselines3")
     parser.add_argument("--envs", nargs="+", choices=ENVS, default=["hopper", "walker2d"])
-    parser.add_argument("--sides", nargs="+", choices=NAMES, default=list(NAMES))
+    parser.add_argument("--sides", nargs="+", choices=NAMES, default=list(NAMES)[:3])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=1000, help="counted steps; a multiple of 100")
     parser.add_argument("--json", type=Path, help="write every measurement there")
@@ -110,7 +131,13 @@ def main() -> None:
         torch.set_num_threads(1)
         side, env = args.measure, args.envs[0]
         run = (args.steps, args.seed)
-        print(json.dumps(sb3(env, *run) if side == "sb3" else ours(env, side == "compiled", *run)))
+        if side == "products":
+            found = products(args.steps)
+        elif side == "sb3":
+            found = sb3(env, *run)
+        else:
+            found = ours(env, side == "compiled", *run)
+        print(json.dumps(found))
         return
 
     python = {side: args.peer_python if side == "sb3" else sys.executable for side in args.sides}
