@@ -23,11 +23,14 @@ from rlexp.envs.make import describe
 from rlexp.envs.make import make as make_env
 from rlexp.experiment.task import make_task
 from rlexp.policies.files import load_policy, save_policy
-from rlexp.report import scatter
+from rlexp.report import cloned, scatter
+from rlexp.report.courses import Bar, judged
+from rlexp.report.publish import publish
 from rlexp.report.records import read_config
+from rlexp.report.references import Entry
 from rlexp.rollout.collector import collect_steps
 from rlexp.rollout.score import evaluate
-from rlexp.util import checkpoint, seeding, stats
+from rlexp.util import checkpoint, paths, seeding, stats
 from rlexp.util.errors import UserError
 from tests.helpers import ROOT, built, run_on, toy, train, work_in
 
@@ -410,7 +413,7 @@ def test_novices_episodes_as_a_file_for_behaviour_cloning(finished, tmp_path):
         rlexp("novices", finished / "seed_0", "--export", tmp_path / "demos.pkl")
 
 
-def test_cloning_of_the_same_episodes_is_one_command(tmp_path, capsys):
+def test_cloning_of_the_same_episodes_is_one_command(tmp_path, capsys, monkeypatch):
     own = ["env.max_episode_steps=150", "+env.kwargs.sutton_barto_reward=false"]
     run = built("algo=rlhf", "env=cartpole200", *own, *SMALL, "video=none", "logger=none", "train.eval_episodes=1")
     work = work_in(tmp_path / "run", run)
@@ -427,6 +430,14 @@ def test_cloning_of_the_same_episodes_is_one_command(tmp_path, capsys):
     assert main.main(["clone", str(work.path)]) == 0, "it goes on, here with nothing left to do"
     assert f"| 0 | {learned:.1f} | {clone:.1f} |" in capsys.readouterr().out
     assert len(list(work.path.glob("clone/*/*/study.yaml"))) == 1
+    clones = cloned.returns(work.path)
+    assert (set(clones), clones["0"]) == ({"0", "1", "2"}, clone)
+    monkeypatch.setattr(paths, "GALLERY", tmp_path / "gallery")
+    entry = Entry.read(publish(work.path))
+    assert entry.card["cloned"] == clones
+    bar = Bar("more", [{"entry": entry.name}], "return_mean", above=0, minus_clones=True)
+    ended = {seed: facts["final"]["return_mean"] for seed, facts in entry.card["seeds"].items()}
+    assert judged(bar)[0].mean == pytest.approx(np.mean([ended[seed] - clones[seed] for seed in clones]))
 
 
 def test_every_novice_is_scored_and_the_best_found(finished, capsys):

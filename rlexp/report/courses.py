@@ -9,8 +9,9 @@ one and `below` another; and names its evidence:
     {policy: NAME, actions: A} a policy of the gallery: the episodes on its card, of sampled or mean actions
     {check: NAME}              numbers of rlexp/report/course_checks.py, as gallery/checks.json keeps them
 
-`minus_best_until: STEP` takes from each seed's number its best evaluation up to that step. The verdict follows by one
-rule everywhere, from the 95 % t-interval of the mean, over seeds or over episodes:
+`minus_best_until: STEP` takes from each seed's number its best evaluation up to that step, `minus_clones: true` what
+`rlexp clone` made of the episodes that the seed compared, as the card has it. The verdict follows by one rule
+everywhere, from the 95 % t-interval of the mean, over seeds or over episodes:
 
     met        the whole interval is where the bar asks for, of five seeds or more
     missed     the whole interval is on the other side
@@ -49,6 +50,7 @@ class Bar:
     above: float | None = None
     below: float | None = None
     minus_best_until: int | None = None
+    minus_clones: bool = False
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,10 @@ def _of_entry(bar: Bar, name: str, at: int | None) -> Found:
         last = {seed: facts["final"][bar.metric] for seed, facts in done(entry).items()}
         values = {seed: value - _best(entry, seed, bar) for seed, value in last.items()}
         found = dataclasses.replace(found, values=values, episodes=entry.card["eval"]["episodes"])
+    if bar.minus_clones:
+        clones = entry.card.get("cloned", {})
+        values = {seed: value - clones[seed] for seed, value in found.values.items() if seed in clones}
+        found = dataclasses.replace(found, values=values)
     if not found.values:
         return Found(MISSING, name)
     mean, half = stats.t_interval(list(found.values.values()))

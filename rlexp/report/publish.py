@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.loggers.jsonl import read
+from rlexp.report import cloned
 from rlexp.report.curves import curves
 from rlexp.report.naming import names
 from rlexp.report.records import read_config, read_record
@@ -74,6 +75,9 @@ def publish(
     card = {"name": name, **facts, "seeds": record["seeds"], "config": config}
     done = [seed for seed, one in record["seeds"].items() if one["status"] == "done"]
     card["metrics"] = {seed: last_metrics(run_folder / f"seed_{seed}") for seed in done}
+    clones = cloned.returns(run_folder)
+    if clones:
+        card["cloned"] = clones
     if played is not None:
         card["played"] = played(done)
     for left in gallery.glob(f".{name}.*"):  # by a process that was killed

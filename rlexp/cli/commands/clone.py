@@ -8,8 +8,6 @@ if TYPE_CHECKING:
     from rlexp.engines.base import Engine
     from rlexp.experiment.work import Work
 
-FOLDER = "clone"  # in the run's folder
-
 
 def add(commands: Any) -> None:
     """Add `clone` to the parser's commands."""
@@ -26,21 +24,20 @@ def clone(args: argparse.Namespace) -> int:
     from rlexp.cli import launch
     from rlexp.cli.commands.rlhf import seeds_of
     from rlexp.cli.progress import say
+    from rlexp.report import cloned
     from rlexp.report.records import read_record
 
     seeds = seeds_of(args.folder)
-    begun = sorted((args.folder / FOLDER).glob("*/*/study.yaml"))
-    if begun:
-        study = begun[-1].parent
-        code = launch.resume([f"resume={study}", *args.words])
+    study = cloned.latest(args.folder)
+    if study is None:
+        code = launch.execute(*_new(args.folder, seeds, args.words))
     else:
-        work, engine = _new(args.folder, seeds, args.words)
-        study = work.path
-        code = launch.execute(work, engine)
-    record = read_record(args.folder)
+        code = launch.resume([f"resume={study}", *args.words])
+    learned = {seed: facts.get("final") or {} for seed, facts in read_record(args.folder)["seeds"].items()}
+    returns = cloned.returns(args.folder)
     say("| seed | RLHF | cloning of the same episodes |\n|---|---|---|")
-    for seed in seeds:
-        say(f"| {number(seed)} | {_final(record, seed)} | {_final(read_record(study / seed.name), seed)} |")
+    for seed in map(number, seeds):
+        say(f"| {seed} | {_shown(learned[seed].get('return_mean'))} | {_shown(returns.get(seed))} |")
     return code
 
 
@@ -52,6 +49,7 @@ def _new(run: Path, seeds: list[Path], words: list[str]) -> tuple["Work", "Engin
     from rlexp.experiment import former_names, plan
     from rlexp.experiment.config import make_engine
     from rlexp.experiment.hydra_errors import composed
+    from rlexp.report.cloned import FOLDER
 
     place = run / FOLDER
     common = ["algo=bc", *_environment(run), "train.eval_sampled=true", "video=none"]
@@ -87,6 +85,5 @@ def number(seed: Path) -> str:
     return seed.name.removeprefix("seed_")
 
 
-def _final(record: dict[str, Any], seed: Path) -> str:
-    final = record["seeds"][number(seed)].get("final") or {}
-    return f"{final['return_mean']:.1f}" if "return_mean" in final else ""
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
