@@ -18,8 +18,8 @@ A window that the episode's end cuts short is filled up behind it. Causal attent
 token, so there is no padding mask; the loss leaves it out. An acting policy has none: its history grows to K steps.
 
 Three things make an update cheap and change nothing that is computed: of the last block only keys and values are
-needed of every token, the rest of those that a head reads; nothing attends to a_K; and in training with one head the
-products of its weights are made first (`rlexp.nn.attention`).
+needed of every token, the rest of those that a head reads; nothing attends to a_K; and in training on a CPU with one
+head the products of its weights are made first (`rlexp.nn.attention`).
 
 Shapes: N recorded steps, B windows or environments of K steps, L tokens, D width, O observation dims, A action dims or
 number of actions. Observations are standardised by statistics of all data; bounded actions are scaled to [−1, 1].
@@ -79,7 +79,7 @@ class Block(nn.Module):
         return add_dropout(x, self.down(F.gelu(h)), p)
 
     def _attend(self, h: Tensor, mask: Tensor, p: float, read: slice) -> Tensor:
-        if weights_first(self.heads):
+        if weights_first(h, self.heads):
             weights = self.query.weight, self.query.bias, self.key.weight, self.value.weight, self.value.bias
             head = OneHead.of(*weights, self.out)
             score = head.scores(h[:, read], h, mask)

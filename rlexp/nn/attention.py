@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 
-def weights_first(heads: int) -> bool:
-    """Whether that is done: in training. Who acts has few tokens, and keeps the numbers of former versions."""
-    return heads == 1 and torch.is_grad_enabled()
+def weights_first(x: Tensor, heads: int) -> bool:
+    """Whether that is done: in training on a CPU. Who acts has few tokens, and to a GPU more kernels are dearer."""
+    return heads == 1 and not x.is_cuda and torch.is_grad_enabled()
 
 
 class OneHead(NamedTuple):

@@ -9,9 +9,9 @@ Each layer, with x the queries, m the memory, LN layer normalisation and heads o
 Where queries are fewer than memory tokens, the order of products matters. `forward` multiplies from the left: the few
 rows (LN(x) W_q) W_kᵀ and (softmax(…) m) W_v go through the weights, not the many rows of m. Where one memory is
 attended to many times, as in denoising, `remember` keeps the products that hold no x, W_q W_kᵀ mᵀ and m W_v W_o, and
-`recall` goes through no weights of this attention at all. In training with one head, `rlexp.nn.attention` makes the
-products of weights first. All orders give the same numbers but for rounding. Keys have no bias, or one that training
-with one head leaves out: it would add the same to all scores of a query, which softmax ignores.
+`recall` goes through no weights of this attention at all. In training on a CPU with one head, `rlexp.nn.attention`
+makes the products of weights first. All orders give the same numbers but for rounding. Keys have no bias, or one that
+training with one head leaves out: it would add the same to all scores of a query, which softmax ignores.
 
 Shapes: B samples, Q queries, K memory tokens, D width, H heads. A mask is True where a token exists.
 """
@@ -91,7 +91,7 @@ class Layer(nn.Module):
         query_bias: Tensor,
         memory_bias: Tensor,
     ) -> Tensor:
-        if weights_first(self.heads):
+        if weights_first(x_BQD, self.heads):
             return self._weights_first(x_BQD, memory_BKD, query_bias, memory_bias)
         x_BQD = self._within(x_BQD, self._all_heads(query_bias))
         memory_GKD = self._all_heads(memory_BKD)
