@@ -126,6 +126,13 @@ def test_another_problem_is_no_comparison(tmp_path, capsys, reference, changes, 
     assert said(capsys, folder)[1].startswith(f"incomparable with ppo_hopper: {what} ")
 
 
+def test_of_another_algorithm_its_own_options_are_not_listed(tmp_path, capsys, reference):
+    other = {"algo._target_": "rlexp.algos.vpg.VPG", "algo.baseline": "value"}
+    folder = run(tmp_path / "new", [500, 510, 490], seeds=[7, 8, 9], config=other)
+    _, out, _ = said(capsys, folder, "--reference", "ppo_hopper")
+    assert "other settings: algorithm rlexp.algos.vpg.VPG, there rlexp.algos.ppo.PPO\n" in out
+
+
 def data(steps, episodes, digest, name="hopper/medium"):
     return {"inputs": {"buffer": {"name": name, "steps": steps, "episodes": episodes, "digest": digest}}}
 
@@ -153,7 +160,7 @@ def test_a_digest_that_a_card_lacks_is_unknown(tmp_path, capsys):
     record = {**data(1000, 100, "a"), **hardware}
     folder = run(tmp_path / "new", [1002, 998, 1000], seeds=[7, 8, 9], config=config, record=record)
     assert found(capsys, folder)[1]["unknown"] == ["hardware.cpu_family", "data digest"]
-    assert "- unknown of the reference: hardware.cpu_family, data digest" in said(capsys, folder)[1]
+    assert "- unknown of the reference: kind of processor, data digest" in said(capsys, folder)[1]
 
 
 def test_the_reference_is_found_by_settings(tmp_path, capsys):
@@ -211,7 +218,7 @@ def test_the_same_start_on_another_processor(tmp_path, capsys, reference):
         file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     _, facts = found(capsys, folder)
     assert (facts["verdict"], facts["rows_equal"], facts["rows_shared"]) == ("matches", 30, 153)
-    said_of = "same start, other arithmetic: hardware.cpu A, there B; hardware.cpu_capability AVX2, there AVX512"
+    said_of = "same start, other arithmetic: processor A, there B; instructions of the processor AVX2, there AVX512"
     assert said_of in said(capsys, folder)[1]
 
 
@@ -263,6 +270,7 @@ def test_mistakes_cost_one_line(tmp_path, capsys, reference):
     for words, message in (
         ([folder, "--reference", "ppo_hoper"], "did you mean 'ppo_hopper'"),
         ([tmp_path / "nowhere"], "no such file or folder"),
+        (["ppo_hoper"], "did you mean 'ppo_hopper'"),
         ([file], "name a --reference; there are ppo_hopper"),
         ([tmp_path / "study"], "is a study"),
         ([tmp_path / "begun"], "has no evaluation yet"),

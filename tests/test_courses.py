@@ -50,6 +50,13 @@ def test_every_command_can_be_typed(command):
     assert built(*(word for word in words if not word.startswith(absent))).seeds
 
 
+def test_the_newest_checkpoint_that_is_handed_in_is_that_of_the_end():
+    """A reward is learned after the last novice: one that was saved with it would have had a single pass."""
+    _, _, *words = shlex.split(PARTS["rlhf-reward"].command)
+    train = built(*words).train
+    assert train.budget % train.save_every == 0
+
+
 @pytest.mark.parametrize("part", PARTS.values(), ids=lambda part: part.name)
 def test_every_evidence_is_there(part: Part):
     assert part.hand_in

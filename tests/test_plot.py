@@ -17,6 +17,7 @@ from rlexp.report.compare import compare, study
 from rlexp.report.curves import curves
 from rlexp.report.publish import publish
 from rlexp.report.style import dash
+from rlexp.report.words import spoken, tenths
 from rlexp.util import paths, stats
 from rlexp.util.errors import UserError
 
@@ -145,7 +146,7 @@ def test_curves_shows_seeds_mean_interval_losses_and_kind_of_actions(tmp_path, d
     assert labels(main) == ["seed 0", "seed 1", "seed 2", "mean, n = 3"]
     assert "sampled actions, 10 episodes" in main.get_ylabel()
     assert main.get_xlabel() == "environment steps"
-    assert [axes.get_title(loc="left") for axes in panels] == ["loss/policy", "loss/value"]
+    assert [axes.get_title(loc="left") for axes in panels] == ["policy loss", "value loss"]
     assert all(len(axes.lines) == 4 for axes in panels)
 
 
@@ -485,6 +486,8 @@ def test_curves_command_draws_beside_any_reference(tmp_path, drawn, capsys):
     assert not any("gallery" in label for label in labels(drawn["x.png"].axes[0]))
     assert main.main(["curves", *words, "--reference", "sac_hopper"]) == 0
     assert any("gallery sac_hopper" in label for label in labels(drawn["x.png"].axes[0]))
+    assert main.main(["curves", "sac_hopper", "--out", str(tmp_path / "entry.png")]) == 0
+    assert "(sac_hopper)" in drawn["entry.png"].axes[0].get_title(loc="left")
     for words, message in (
         ([str(tmp_path)], "no run folder"),
         ([str(tmp_path / "run"), "--reference", "sac_hoper"], "did you mean 'sac_hopper'"),
@@ -513,3 +516,25 @@ def test_plotting_imports_no_torch():
         "sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(199.26, "199.3"), (-1.0, "-1.0"), (0.0, "0.0"), (-0.001499, "-0.0015"), (0.4, "0.4"), (0.97, "0.97")],
+)
+def test_what_is_below_one_keeps_two_digits(value, said):
+    assert tenths(value) == said
+
+
+def test_a_label_says_how_each_arm_was_evaluated_in_lines_that_fit_beside_the_axis():
+    kinds = ["mean actions, 20 episodes", "sampled actions, 20 episodes"]
+    label = compare_file._with_kinds("mean return", kinds)
+    assert all(kind in label for kind in kinds)
+    assert max(len(line) for line in label.splitlines()) <= compare_file.LONGEST
+
+
+def test_metrics_are_named_as_a_person_would():
+    assert spoken("loss/policy") == "policy loss"
+    assert spoken("data/reward_accuracy") == "reward accuracy"
+    assert spoken("eval/return_mean") == "mean return"
+    assert spoken("eval/success_rate") == "success rate"

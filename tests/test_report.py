@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -69,6 +70,11 @@ def test_mistakes_are_one_line(words, said, run, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_what_is_no_run_is_said_before_what_draws_is_imported(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "rlexp.report.page.build", None)
+    assert rlexp(["report", str(tmp_path / "nowhere")]) == 2
 
 
 @pytest.fixture(scope="module")

@@ -251,6 +251,7 @@ def test_the_report_of_a_sweep_has_parallel_coordinates(sweep, tmp_path, capsys)
     assert "A line is a combination of options" in text
     assert text.count("★</td>") == 1
     assert "algo.sigma0=10 algo.eps=0.25" in text
+    assert text.index("not finished</th>") < text.index("algo.sigma0</th>")  # results first: options may be many
 
 
 def test_values_of_an_option_stand_in_their_order():

@@ -21,6 +21,7 @@ from rlexp.experiment.config import make_engine
 from rlexp.experiment.hydra_errors import composed
 from rlexp.policies.files import Saved, load_policy
 from rlexp.report.history import Run
+from rlexp.report.words import tenths
 from rlexp.util import configs, seeding
 from rlexp.util.errors import UserError
 from rlexp.util.processes import refuse_to_begin_again
@@ -64,7 +65,7 @@ class TrainedRun(Run):
     def _line(self, seed: str) -> str:
         facts = self.record["seeds"][seed]
         if facts["status"] == "done":
-            return f"seed {seed} done, return {facts['final']['return_mean']:.1f}"
+            return f"seed {seed} done, return {tenths(facts['final']['return_mean'])}"
         return f"seed {seed} {facts['status']} ({facts['message']})"
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from rlexp.experiment.events import Event
 from rlexp.experiment.job import SeedJob
+from rlexp.report.words import tenths
 
 QUIET = 30  # seconds without an evaluation after which a plain line says how far a seed is
 MARKS = 41  # of recent progress, over which the rate is taken
@@ -173,7 +174,7 @@ class Board:
             name += f" ({place} of {len(self.rows)})"
         parts = [name, f"{row.step:>11,}/{row.budget:,} {self.unit}"]
         if row.total is not None:
-            parts.append(f"return {row.total:.1f}")
+            parts.append(f"return {tenths(row.total)}")
         rate = row.rate()
         if rate:
             digits = 0 if rate >= 10 else 2
@@ -237,7 +238,7 @@ def _cells(row: Row) -> list[str]:
         f"[{colour}]{row.status}[/]",
         f"{row.step:,}/{row.budget:,}",
         "━" * filled + "[dim]" + "━" * (BAR - filled) + "[/]",
-        "" if row.total is None else f"{row.total:.1f}",
+        "" if row.total is None else tenths(row.total),
         f"{rate:,.1f}" if rate else "",
         row.left(),
         escape(row.note),

@@ -8,6 +8,7 @@ from rlexp.experiment import tables
 from rlexp.report import sweeps
 from rlexp.report.records import read_study
 from rlexp.report.sweeps import Arm
+from rlexp.report.words import tenths
 from rlexp.util import checkpoint
 
 
@@ -42,7 +43,7 @@ def _row(arm: Arm, metric: str, scored: bool, best: bool) -> str:
     cells = [*(arm.options.values() or [arm.folder]), str(len(arm.values))]
     cells += _numbers(arm, metric)
     if scored:
-        cells.append("" if arm.score is None else f"{arm.score:.1f}")
+        cells.append("" if arm.score is None else tenths(arm.score))
     cells += [arm.missing, arm.verdict]
     if best:
         cells = [f"**{cell}**" if cell else "" for cell in cells]

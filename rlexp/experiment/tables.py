@@ -8,7 +8,7 @@ from typing import Any
 from rlexp.loggers.base import COUNTERS, Row
 from rlexp.report import verdict_text
 from rlexp.report.judge import Judgement
-from rlexp.report.words import count, with_interval
+from rlexp.report.words import count, tenths, with_interval
 from rlexp.util import stats
 
 CURVE = ("return_mean", "return_std", "return_min", "return_median", "return_max", "length_mean", "score")
@@ -47,16 +47,19 @@ def aggregate(seeds: Seeds) -> dict[str, Any]:
 
 
 def losses(seeds: Seeds, rows: dict[str, list[Row]]) -> dict[str, tuple[float, float]]:
-    """Of each loss, at the end of training: mean over the seeds that are done, and half of its 95 % t-interval.
-
-    A seed's is the mean over the last 5 % of its steps for which there is any."""
+    """Of each loss, at the end of training: mean over the seeds that are done, and half of its 95 % t-interval."""
     values: dict[str, list[float]] = {}
     for seed in finals(seeds):
         for name in sorted({name for row in rows[seed] for name in row if name.startswith("loss/")}):
-            found = [row for row in rows[seed] if name in row]
-            begin = found[-1]["step"] - LAST * rows[seed][-1]["step"]
-            values.setdefault(name, []).append(mean([row[name] for row in found if row["step"] >= begin]))
+            values.setdefault(name, []).append(loss_at(rows[seed], name, rows[seed][-1]["step"]))
     return {name: stats.t_interval(found) for name, found in values.items()}
+
+
+def loss_at(rows: list[Row], name: str, step: float) -> float:
+    """A seed's loss at `step`: its mean over the last 5 % of the steps until then for which there is any."""
+    found = [row for row in rows if name in row and row["step"] <= step]
+    begin = found[-1]["step"] - LAST * step
+    return mean([row[name] for row in found if row["step"] >= begin])
 
 
 def summary(
@@ -105,7 +108,7 @@ def summary(
 
 def _row(seed: str, facts: dict[str, Any], columns: int) -> str:
     final = facts.get("final") or {}
-    scores = [f"{final[name]:.1f}" if name in final else "" for name in CURVE[:columns]]
+    scores = [tenths(final[name]) if name in final else "" for name in CURVE[:columns]]
     return "| " + " | ".join([seed, facts["status"], f"{facts['step']:,}", *scores]) + " |"
 
 

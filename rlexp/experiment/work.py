@@ -120,6 +120,8 @@ class Work:
         seeds = count(jobs, "seed")
         if self.is_study:
             arms = count(len(self.runs), "arm")
+            if len(self.runs) == 1:
+                return f"{arms}, {seeds} to train, {amount} each"
             return f"{arms}, {seeds} to train; the first arm's have {amount} each"
         each = "" if jobs == 1 else " each"
         return f"{' on '.join(names(config.plain))}: {seeds} to train, {amount}{each}{_data(folder)}"

@@ -15,12 +15,13 @@ from rlexp.report.history import Run, folders
 from rlexp.report.lines import Line, are_same, moves, thinned
 from rlexp.report.records import read_study
 from rlexp.report.style import BAND, BAND_FROM, STYLE, clock_axis, dash, draw_mean, fit_lines, nth_colour, save
-from rlexp.report.words import count
+from rlexp.report.words import count, spoken
 from rlexp.util import stats
 
 Arms = Mapping[str, Run]
 MOST = 16  # arms of a picture that anybody could read
 ONE_SEED = "one seed each"
+LONGEST = 40  # characters of a label beside an axis
 
 
 def study(folder: Path) -> None:
@@ -72,10 +73,6 @@ def _best(arms: Arms, metric: str) -> Arms:
     return {name: arms[name] for name in arms if name in kept}
 
 
-def _name(metric: str) -> str:
-    return metric.removeprefix("eval/").replace("_", " ")
-
-
 def _draw_over_time(axes: Axes, arms: Arms, metric: str) -> None:
     """Every arm's mean over its clock or, where the clocks differ, over environment steps."""
     clocks = {run.clock for run in arms.values()}
@@ -86,12 +83,7 @@ def _draw_over_time(axes: Axes, arms: Arms, metric: str) -> None:
     fit_lines(axes)
     clock_axis(axes, clock)
     axes.set_xlim(left=0)
-    name = _name(metric)
-    kinds = _kinds_of_evaluation(arms)
-    if kinds:
-        gap = "\n" if len(name + kinds) > 40 else " "
-        name += f"{gap}({kinds})"
-    axes.set_ylabel(name)
+    axes.set_ylabel(_with_kinds(spoken(metric), _kinds_of_evaluation(arms)))
     axes.set_title(_what_is_drawn(arms, metric))
     axes.legend(loc="best")
 
@@ -110,12 +102,20 @@ def _what_is_drawn(arms: Arms, metric: str) -> str:
     return f"mean over seeds and {BAND}"
 
 
-def _kinds_of_evaluation(arms: Arms) -> str:
-    """How the arms are evaluated: `mean actions, 10 episodes`, with `or` between where they differ."""
+def _kinds_of_evaluation(arms: Arms) -> list[str]:
+    """The ways in which the arms are evaluated: `mean actions, 10 episodes`."""
     facts = [run.record["eval"] for run in arms.values() if "eval" in run.record]
     kinds = {(fact["actions"], fact["episodes"]) for fact in facts}
-    texts = [f"{actions} actions, {count(episodes, 'episode')}" for actions, episodes in sorted(kinds)]
-    return " or ".join(texts)
+    return [f"{actions} actions, {count(episodes, 'episode')}" for actions, episodes in sorted(kinds)]
+
+
+def _with_kinds(name: str, kinds: list[str]) -> str:
+    """A label that says how what it names was evaluated, on further lines where it would be longer than its axis."""
+    if not kinds:
+        return name
+    if len(kinds) == 1 and len(name + kinds[0]) <= LONGEST:
+        return f"{name} ({kinds[0]})"
+    return f"{name}\n(" + "\nor ".join(kinds) + ")"
 
 
 def _draw_against(axes: Axes, arms: Arms, metric: str, against: str) -> None:
@@ -124,7 +124,7 @@ def _draw_against(axes: Axes, arms: Arms, metric: str, against: str) -> None:
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # the scale's own is written as mathematics
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlabel(against.split("/")[-1].replace("_", " "))
+    axes.set_xlabel(spoken(against))
     axes.set_title("the same; a dot for an arm that never moves")
 
 
@@ -177,7 +177,7 @@ def _draw_finals(axes: Axes, arms: Arms, metric: str) -> None:
     axes.set_yticks(range(len(arms)), list(arms))
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.grid(False, axis="y")
-    axes.set_xlabel(f"final {_name(metric)}")
+    axes.set_xlabel(f"final {spoken(metric)}")
     axes.set_title(title)
 
 

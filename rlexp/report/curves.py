@@ -36,7 +36,7 @@ from rlexp.report.style import (
     nth_colour,
     save,
 )
-from rlexp.report.words import count, phrase, quantity
+from rlexp.report.words import count, phrase, quantity, spoken
 
 FEW = 5  # seeds that have a colour and a label each
 ROWS = 3  # of small panels
@@ -69,9 +69,11 @@ def curves(folder: Path, picture: Path | None = None, *, reference: bool | str =
 
 
 def of_entry(entry: Run, picture: Path) -> None:
-    """Draw what an entry of the gallery holds: its evaluations. Losses are with its run alone."""
+    """Draw what an entry of the gallery holds: its evaluations, under its name. Losses are with its run alone."""
     with matplotlib.rc_context(STYLE):
-        save(_figure(entry, None), picture)
+        figure = _figure(entry, None)
+        figure.axes[0].set_title(f"{title(entry)} ({entry.record['name']})", fontweight="bold")
+        save(figure, picture)
 
 
 def _figure(run: Run, entry: Entry | None) -> Figure:
@@ -156,7 +158,7 @@ def _title(run: Run, entry: Entry | None) -> str:
 
 def _draw_panel(axes: Axes, run: Run, entry: Entry | None, name: str) -> None:
     """A small panel of a noisy metric: the mean is smoothed and has no band."""
-    axes.set_title(name)
+    axes.set_title(spoken(name))
     axes.set_ylabel("return" if name == SAMPLES else quantity(name))
     if name == SAMPLES:
         _draw_sample_returns(axes, run)
@@ -177,7 +179,7 @@ def _draw_passes(axes: Axes, run: Run, name: str) -> None:
     lines = {}
     for seed, (_, y) in run.lines(name).items():
         lines[seed] = (np.arange(1.0, len(y) + 1), y)
-    axes.set_title(name)
+    axes.set_title(spoken(name))
     axes.set_ylabel(quantity(name))
     axes.set_xlabel("passes over the comparisons", fontsize=8)
     _draw_seeds(axes, run, lines, {}, lw=0.9, alpha=0.75)

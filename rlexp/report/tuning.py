@@ -4,11 +4,13 @@ import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from rlexp.report import style
+from rlexp.report.words import spoken
 from rlexp.util import stats
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 TOP = 10  # trials in the table
 PANEL = 3.0  # inches
+FEW = 4  # choices whose names stand side by side
 
 
 def table(study: "optuna.Study", best_first: "list[optuna.trial.FrozenTrial]", metric: str, seeds: int) -> list[str]:
@@ -65,35 +68,38 @@ def picture(study: "optuna.Study", file: Path, title: str, metric: str) -> None:
     count = len(names) + 2
     columns = min(4, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(PANEL * columns * 1.1, PANEL * rows), layout="constrained")
-    panels = style.panel_grid(figure, rows, columns, count)
-    figure.suptitle(title)
-    label = metric.replace("_", " ")
-    _history(panels[0], trials, label)
-    _bars(panels[1], importance(study))
-    for axes, name in zip(panels[2:], names, strict=False):
-        _slice(axes, trials, name, label)
-    style.save(figure, file)
+    label = spoken(metric)
+    with matplotlib.rc_context(style.STYLE):
+        figure = Figure(figsize=(PANEL * columns * 1.1, PANEL * rows))
+        panels = style.panel_grid(figure, rows, columns, count)
+        figure.suptitle(title, fontweight="bold", x=0.01, ha="left")
+        _history(panels[0], trials, label)
+        _bars(panels[1], importance(study))
+        for axes, name in zip(panels[2:], names, strict=False):
+            _slice(axes, trials, name, label)
+        style.save(figure, file)
 
 
 def _history(axes: Axes, trials: "list[optuna.trial.FrozenTrial]", label: str) -> None:
     early = [one for one in trials if one.user_attrs.get("ended early")]
     kept = [one for one in trials if one not in early]
-    axes.plot([one.number for one in kept], _values(kept), "o", label="all seeds")
+    axes.plot([one.number for one in kept], _values(kept), "o", color=style.COLOURS[0], label="all seeds")
     if early:
         axes.plot([one.number for one in early], _values(early), "x", color="0.5", label="ended early")
     best = itertools.accumulate(_values(kept), max)
-    axes.plot([one.number for one in kept], list(best), "-", drawstyle="steps-post", label="best so far")
+    numbers = [one.number for one in kept]
+    axes.plot(numbers, list(best), "-", color=style.COLOURS[1], drawstyle="steps-post", label="best so far")
     axes.set_xlabel("trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(label)
-    axes.legend(fontsize="small")
+    axes.legend(loc="best")
 
 
 def _bars(axes: Axes, found: dict[str, float]) -> None:
     names = list(found)[::-1]
-    axes.barh(names, [found[name] for name in names])
-    axes.set_xlabel("importance" if found else "importance: too few trials")
+    axes.barh(names, [found[name] for name in names], color=style.COLOURS[0])
+    axes.grid(False, axis="y")
+    axes.set_xlabel("importance, as a share" if found else "importance: too few trials")
 
 
 def _slice(axes: Axes, trials: "list[optuna.trial.FrozenTrial]", name: str, label: str) -> None:
@@ -102,14 +108,16 @@ def _slice(axes: Axes, trials: "list[optuna.trial.FrozenTrial]", name: str, labe
     distribution = trials[0].distributions[name]
     values = [one.params[name] for one in trials]
     scores = _values(trials)
+    look: Any = {"color": style.COLOURS[0], "alpha": 0.6}
     if isinstance(distribution, CategoricalDistribution):
         places = [str(choice) for choice in distribution.choices]
-        axes.plot([places.index(str(value)) for value in values], scores, "o", alpha=0.6)
-        axes.set_xticks(range(len(places)), places)
+        axes.plot([places.index(str(value)) for value in values], scores, "o", **look)
+        axes.set_xticks(range(len(places)), places, rotation=30 if len(places) > FEW else 0)
         axes.set_xlim(-0.5, len(places) - 0.5)
     else:
-        axes.plot(values, scores, "o", alpha=0.6)
+        axes.plot(values, scores, "o", **look)
         axes.set_xscale("log" if getattr(distribution, "log", False) else "linear")
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(name)
     axes.set_ylabel(label)

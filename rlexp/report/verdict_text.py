@@ -16,6 +16,17 @@ from rlexp.report.judge import Judgement
 from rlexp.report.verdict import TOLERANCE, Measure, seeds_that_would_tell
 from rlexp.report.words import count, phrase
 
+MACHINE = "hardware."
+ALGORITHM = "algo._target_"
+SPOKEN = {
+    ALGORITHM: "algorithm",
+    "hardware.cpu": "processor",
+    "hardware.cpu_family": "family of the processor",
+    "hardware.cpu_model": "model of the processor",
+    "hardware.cpu_capability": "instructions of the processor",
+    "hardware.bfloat16": "native bfloat16",
+    "hardware.gpu": "GPU",
+}
 MEASURES = {"end": "end", "mean": "mean over time"}
 
 
@@ -82,17 +93,33 @@ def _details(judged: Judgement) -> Iterator[str]:
         DIGITS: "other digits: ",
     }
     for kind, wording in wordings.items():
-        found = [_said(one) for one in judged.differs_in if one.kind == kind]
+        found = [_said(one) for one in _telling(judged.differs_in) if one.kind == kind]
         if found:
             yield wording + "; ".join(found)
     if judged.unknown in ([RUNS_SETTINGS], [REFERENCES_SETTINGS]):
         yield f"unknown: the {judged.unknown[0]}, which may be others"
     elif judged.unknown:
-        yield f"unknown of the reference: {', '.join(judged.unknown)}"
+        yield f"unknown of the reference: {', '.join(_unknown(judged.unknown))}"
+
+
+def _telling(differs_in: list[Difference]) -> list[Difference]:
+    """Without the options of two algorithms, where these are not the same: each has its own."""
+    if ALGORITHM not in (one.what for one in differs_in):
+        return differs_in
+    return [one for one in differs_in if one.what == ALGORITHM or not one.what.startswith("algo.")]
+
+
+def _unknown(names: list[str]) -> list[str]:
+    """What is unknown, the processor's facts as one."""
+    others = [name for name in names if not name.startswith(MACHINE)]
+    if len(others) < len(names):
+        return ["kind of processor", *others]
+    return others
 
 
 def _said(difference: Difference) -> str:
-    return f"{difference.what} {_value(difference.run)}, there {_value(difference.reference)}"
+    what = SPOKEN.get(difference.what, difference.what)
+    return f"{what} {_value(difference.run)}, there {_value(difference.reference)}"
 
 
 def _value(value: object) -> str:
@@ -103,5 +130,5 @@ def _value(value: object) -> str:
 
 def _processors(judged: Judgement) -> str:
     """Both processors, as far as they differ."""
-    found = [_said(one) for one in judged.differs_in if one.what.startswith("hardware.")]
+    found = [_said(one) for one in judged.differs_in if one.what.startswith(MACHINE)]
     return "; ".join(found) or "of the same processor, as far as is known"

@@ -11,6 +11,7 @@ PHRASES = {
     "cannot_tell": "cannot tell from",
     "incomparable": "incomparable with",
 }
+STATISTICS = ("mean", "std", "min", "median", "max")  # over the episodes of an evaluation
 
 SMALL = 1e-5  # smaller half widths are written with an exponent
 
@@ -56,6 +57,23 @@ def about(seconds: float) -> str:
     return f"about {hours} h {minutes} min" if hours else f"about {minutes} min"
 
 
+def tenths(value: float) -> str:
+    """`199.3`; of what is below 1 two significant digits, so that -0.0015 does not read as -0.0."""
+    if value == 0 or abs(value) >= 1:
+        return f"{value:.1f}"
+    return f"{value:.2g}"
+
+
+def spoken(metric: str) -> str:
+    """A metric as a person would write it: `policy loss` of loss/policy, `mean return` of eval/return_mean."""
+    group, _, name = metric.rpartition("/")
+    words = name.replace("_", " ")
+    what, _, statistic = words.partition(" ")
+    if what in ("return", "length") and statistic in STATISTICS:
+        return f"{statistic} {what}"
+    return f"{words} loss" if group == "loss" else words
+
+
 def quantity(metric: str) -> str:
     """What an axis of `metric` counts: `loss`, `share of pairs`, or the metric's own name without its group."""
     group, _, name = metric.rpartition("/")
@@ -63,4 +81,4 @@ def quantity(metric: str) -> str:
         return "loss"
     if "accuracy" in name:
         return "share of pairs"
-    return name.replace("_", " ")
+    return spoken(metric)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 CODES = {"identical": 0, "matches": 0, "better": 0, "worse": 1}
 UNDECIDED = 3
+SOME = 6  # entries that a message names
 
 
 def add(commands: Any) -> None:
@@ -61,6 +62,10 @@ def _run(args: argparse.Namespace) -> "Side":
     known = entries()
     of_gallery = {place: entry for place in args.places if (entry := _entry(place, known)) is not None}
     others = [Path(place) for place in args.places if place not in of_gallery]
+    for place in others:
+        hint = did_you_mean(nearest(str(place), known))
+        if hint and not place.exists():
+            raise UserError(f"{place}: no run, no file, no entry of the gallery{hint}")
     folders = [place for place in others if _is_folder_of_ours(place)]
     files = [place for place in others if place not in folders]
     sides = [*map(of_entry, of_gallery.values()), *map(_of_folder, folders)]
@@ -144,4 +149,6 @@ def _entries_for(run: "Side") -> str:
     fitting = [name for name, file in known.items() if (card(file).get("config") or {}).get("env", {}).get("id") == env]
     if env and fitting:
         return f"; of {env} there are {', '.join(fitting)}"
-    return f"; there are {', '.join(known)}"
+    some = ", ".join(list(known)[:SOME])
+    more = f" and {len(known) - SOME} more" if len(known) > SOME else ""
+    return f"; there are {some}{more}"

@@ -1,7 +1,7 @@
 """`rlexp chunks`: a diffusion policy executing 1, 2, 3, … actions of each plan: what it scores, how long it takes.
 
-Of a policy that lies in its run folder the training loss is printed too: over the 1000 updates up to update 10,000,
-and up to the last; and chunks.png is drawn there, which `rlexp report` shows.
+Of a policy that lies in its run folder the training loss is printed too, after 10,000 updates and at the end, as
+summary.md gives it; and chunks.png is drawn there, which `rlexp report` shows.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from rlexp.util.errors import UserError
 if TYPE_CHECKING:
     from rlexp.policies.files import Saved
 
+LOSS = "loss/noise"
 HEADS = {
     "return_mean": "mean return",
     "return_median": "median",
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"--episodes: must be ≥ 1, not {args.episodes}")
     saved = load_policy(args.policy, "best" if args.best else "final")
     if saved.policy.kind != "diffusion":
-        what = f"is a {saved.policy.kind} policy; only diffusion policies plan several actions"
+        what = f"holds a policy of kind '{saved.policy.kind}'; only diffusion policies plan several actions"
         raise UserError(f"{saved.path}: {what}")
     sampler = _sampler(args, saved)
     numbers = _numbers(args, saved)
@@ -141,18 +142,17 @@ def _row(saved: "Saved", options: dict[str, Any], args: argparse.Namespace) -> d
 
 
 def _losses(metrics: Path) -> dict[int, float]:
-    """By update: the mean loss of the rows in the 1000 updates before it; at 10,000 updates and at the last."""
+    """The loss after 10,000 updates and after the last, by the number of updates."""
+    from rlexp.experiment import tables
+
     if not metrics.is_file():
         return {}
-    rows = [row for row in read(metrics) if "loss/noise" in row]
+    rows = [row for row in read(metrics) if LOSS in row]
     if not rows:
         return {}
-    found = {}
-    for end in sorted({10_000, int(rows[-1]["updates"])}):
-        near = [row["loss/noise"] for row in rows if end - 1000 < row["updates"] <= end]
-        if near:
-            found[end] = sum(near) / len(near)
-    return found
+    last = int(rows[-1]["step"])
+    ends = sorted({min(10_000, last), last})
+    return {end: tables.loss_at(rows, LOSS, end) for end in ends}
 
 
 def _print(saved: "Saved", rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
@@ -172,5 +172,5 @@ def _print(saved: "Saved", rows: list[dict[str, Any]], args: argparse.Namespace)
 
 def _print_losses(losses: dict[int, float]) -> None:
     if losses:
-        parts = [f"{loss:.4f} at update {updates:,}" for updates, loss in losses.items()]
-        print("\nloss: " + ", ".join(parts))
+        parts = [f"{loss:.4g} after {updates:,} updates" for updates, loss in losses.items()]
+        print("\nnoise loss (mean of the last 5 % of the steps): " + ", ".join(parts))

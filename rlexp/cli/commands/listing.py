@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlexp.cli.commands import print_json
-from rlexp.report.words import phrase
+from rlexp.report.words import phrase, tenths
 from rlexp.util.errors import UserError, did_you_mean, nearest
 
 LIMIT = 50  # lines, unless others are asked for
@@ -169,12 +169,12 @@ def _of_sweep(place: Path, study: dict[str, Any], kept: dict[str, tuple[list[str
 def _line(run: dict[str, Any], width: int) -> str:
     total = ""
     if run["return_mean"] is not None:
-        total = f"{run['return_mean']:.1f}"
+        total = tenths(run["return_mean"])
     if run["t95"] is not None:
-        total += f" ± {run['t95']:.1f}"
+        total += f" ± {tenths(run['t95'])}"
     score = ""
     if run["score"] is not None:
-        score = f"{run['score']:.1f}"
+        score = tenths(run["score"])
     done = f"{run['done']}/{run['seeds']}"
     line = f"{run['run']:{width}}  {done:5}  {total:28}  {score:>5}"
     if run["verdict"]:

@@ -35,9 +35,10 @@ def add(commands: Any) -> None:
 
 def report(args: argparse.Namespace) -> int:
     """Write the page, and print where it is."""
+    file = _output(args)
+    _check(args.folder)
     from rlexp.report.page.build import Page
 
-    file = _output(args)
     if args.gallery:
         page = Page("Reference curves", args.films)
         _gallery(page)
@@ -63,6 +64,14 @@ def _output(args: argparse.Namespace) -> Path:
     if args.output and not file.parent.is_dir():
         raise UserError(f"--output: there is no folder {file.parent}")
     return file
+
+
+def _check(places: list[Path]) -> None:
+    """Raises UserError for what is no run, before what draws is imported."""
+    from rlexp.report.history import folders
+
+    for place in places:
+        folders(place)
 
 
 def _gallery(page: "Page") -> None:
@@ -92,7 +101,10 @@ def _runs(page: "Page", places: list[Path]) -> None:
                 page.sweep(f"{study['title']}", study, [one.run.record for one in runs], pictures)
     if several:
         study = _study(places)
-        page.together(study.get("title", "All runs"), every, drawn, study.get("metric", "eval/return_mean"))
+        title = study.get("title", "All runs")
+        if sweeps.keys(study):
+            title += ": curves"  # the sweep's own section has its name
+        page.together(title, every, drawn, study.get("metric", "eval/return_mean"))
     for one in drawn:
         page.run(_whole(one), folded=several)
 

@@ -117,7 +117,8 @@ def reward(args: argparse.Namespace) -> int:
         print(_line(row))
     behind = [seed.name for seed in seeds_of(args.folder) if _algo(seed)["fits_left"]]
     if behind:
-        print(f"{', '.join(behind)}: ended before the latest comparisons had been learned from")
+        which = "the newest checkpoint was saved before the latest comparisons had been learned from"
+        print(f"{', '.join(behind)}: {which} (train.save_every)")
     print(picture)
     return 0
 

@@ -18,7 +18,7 @@ from rlexp.report.page.charts import Charts, Group, library
 from rlexp.report.references import Entry
 from rlexp.report.style import CLOCKS, GREY, nth_colour
 from rlexp.report.verdict_text import details, headline
-from rlexp.report.words import count, duration
+from rlexp.report.words import count, duration, spoken
 from rlexp.util import stats
 from rlexp.util.checkpoint import write_text
 
@@ -103,7 +103,7 @@ class Page:
             rows.append([shown.name, *_total(shown.run, metric)])
         section = Section(name, f"together-{len(self.sections)}")
         if groups:
-            section.chart = self.charts.add(groups, CLOCKS[clock], metric.removeprefix("eval/").replace("_", " "))
+            section.chart = self.charts.add(groups, CLOCKS[clock], spoken(metric))
         if len(drawn) < len(runs):
             section.note = f"Of {len(runs)} runs the {len(drawn)} with the highest returns are drawn, and shown below."
         section.table = Table(["run", "seeds", "mean", "95 % t-interval", "min", "max"], rows)
@@ -115,7 +115,7 @@ class Page:
         """A section on what a sweep's options did: parallel coordinates, the table with the best marked, `pictures`."""
         arms = sweeps.arms(study, records)
         best = sweeps.best(arms)
-        metric = study["metric"].removeprefix("eval/").replace("_", " ")
+        metric = spoken(study["metric"])
         section = Section(name, f"sweep-{len(self.sections)}", command=records[0].get("command", ""))
         section.chart = self.charts.add_coordinates(arms, metric)
         section.note = "A line is a combination of options, the brighter the better; ★ is the highest mean"
@@ -127,8 +127,9 @@ class Page:
             if arm.half is not None:
                 interval = f"{_number(arm.mean - arm.half)} to {_number(arm.mean + arm.half)}"
             mean = _number(arm.mean) if arm.values else ""
-            rows.append([*arm.options.values(), str(len(arm.values)), mean, interval, arm.missing, mark])
-        section.table = Table([*sweeps.keys(study), "seeds", metric, "95 % t-interval", "not finished", "best"], rows)
+            rows.append([mark, mean, interval, str(len(arm.values)), arm.missing, *arm.options.values()])
+        head = ["best", metric, "95 % t-interval", "seeds", "not finished"]  # first, as options may be many
+        section.table = Table([*head, *sweeps.keys(study)], rows)
         section.pictures = [(file.name, _address(file, "image/png")) for file in pictures]
         self.sections.append(section)
 
@@ -196,12 +197,11 @@ class Page:
             if moves(lines.values()):
                 averaged = [smoothed(line) for line in run.averaged(lines)]
                 groups = [Group("this run", lines, nth_colour(0), averaged)]
-                name = metric.removeprefix("loss/").replace("_", " ")
                 chart = self.charts.add(
                     groups,
                     CLOCKS[run.clock],
                     "loss",
-                    title=f"{name} loss",
+                    title=spoken(metric),
                     height=230,
                     share=share,
                 )
