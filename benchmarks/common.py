@@ -4,9 +4,13 @@ import importlib.metadata
 import json
 import os
 import platform
+import shlex
 import subprocess
-from collections.abc import Iterable, Sequence
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,6 +23,57 @@ def run(command: Sequence[str], **env: str) -> str:
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\nexit code {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+class Side:
+    """A process that waits for its turns, as `take_turns` does in it."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str]):
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, **env, "OMP_WAIT_POLICY": "PASSIVE"},
+        )
+        self.facts = self._answer("ready")
+        self.turns: list[dict[str, float]] = []
+
+    def _answer(self, word: str) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:  # libraries print there too
+            if line.startswith(word + " "):
+                return json.loads(line.removeprefix(word))
+        raise SystemExit(f"{shlex.join(map(str, self.process.args))}\nhas ended")  # type: ignore[arg-type]
+
+    def turn(self, updates: int) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{updates}\n")
+        self.process.stdin.flush()
+        self.turns.append(self._answer("turn"))
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    def ratio(self, first: "Side", clock: str) -> float:
+        """How many times as fast as `first` it was, the median over rounds."""
+        return median(theirs[clock] / our[clock] for theirs, our in zip(first.turns, self.turns, strict=True))
+
+
+def take_turns(update: Callable[[], Any], facts: Mapping[str, Any]) -> None:
+    """For every line `n` on standard input update n times, and print the seconds and processor seconds of each."""
+    print("ready", json.dumps(facts), flush=True)
+    for line in sys.stdin:
+        n = int(line)
+        wall = time.perf_counter()
+        cpu = time.process_time()
+        for _ in range(n):
+            update()
+        took = {"seconds": (time.perf_counter() - wall) / n, "cpu": (time.process_time() - cpu) / n}
+        print("turn", json.dumps(took), flush=True)
 
 
 def versions(*packages: str) -> dict[str, str]:

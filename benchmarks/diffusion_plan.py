@@ -1,12 +1,15 @@
 """What the diffusion policy's shortcuts save: milliseconds per plan and per update, beside plain ways to do the same.
 
-Three sides with the same weights: ours; ours without memory, which takes the condition through the whole network at
-every denoising step; and that with torch's nn.TransformerDecoder instead. They alternate, on one thread.
+Sides with the same weights, which alternate on one thread. Plans: ours; ours without memory, which takes the condition
+through the whole network at every denoising step; and that with torch's nn.TransformerDecoder instead. Updates, each in
+a process of its own: ours; the same by our learner with nn.TransformerDecoder; and as one would write that in PyTorch.
 
     python benchmarks/diffusion_plan.py
 """
 
 import argparse
+import copy
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +22,7 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from rlexp.algos.base import Task
 from rlexp.algos.diffusion import Diffusion, DiffusionPolicy
@@ -32,6 +36,7 @@ from rlexp.nn.learner import Learner
 from rlexp.util import paths
 
 HISTORY = ("obs_BkO", "past_BkA", "step")
+UPDATES = {"plain": "plain PyTorch", "learner": "nn.TransformerDecoder in our learner", "ours": "ours"}
 
 
 class Torchs(nn.Module):
@@ -97,11 +102,8 @@ def alternate(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, lis
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", type=Path, help="write every measurement there")
-    args = parser.parse_args()
+def pair() -> tuple[Diffusion, Diffusion]:
+    """Ours, and the same with nn.TransformerDecoder."""
     torch.set_num_threads(1)
     with initialize_config_dir(str(paths.CONF), version_base="1.3"):
         run = build(compose("config", ["algo=diffusion", "env=bipedal"]))
@@ -113,6 +115,60 @@ def main() -> None:
     plain.net.decoder = Torchs(plain.net.decoder, c.embed_dim, c.num_heads)
     adam = {"lr": c.lr, "weight_decay": c.weight_decay, "ema": c.ema_decay}
     plain.learner = Learner(plain.net, plain.loss, **adam)
+    return ours, plain
+
+
+def update(side: str) -> Callable[[], Any]:
+    """An update on one batch."""
+    ours, plain = pair()
+    c = ours.config
+    batch = ours.batch(np.random.default_rng(0).integers(len(ours.data), size=c.batch_size))
+    if side == "ours":
+        return partial(ours.learner.update, batch)
+    if side == "learner":
+        return partial(plain.learner.update, batch)
+    net = copy.deepcopy(plain.net)  # whose parameters are no views
+    optimiser = torch.optim.AdamW(net.parameters(), c.lr, weight_decay=c.weight_decay)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(c.ema_decay))
+
+    def step() -> None:
+        loss, _ = plain.loss(net, batch)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        average.update_parameters(net)
+
+    return step
+
+
+def update_times(rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Milliseconds of each side, each in a process of its own: what one does with memory is no other's."""
+    sides = {name: common.Side([sys.executable, __file__, "--update", name], common.ONE_THREAD) for name in UPDATES}
+    for _ in range(rounds):
+        for side in sides.values():
+            side.turn(3)
+    for side in sides.values():
+        side.close()
+    return {
+        UPDATES[name]: [(turn["seconds"] * 1e3, turn["cpu"] * 1e3) for turn in side.turns]
+        for name, side in sides.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--json", type=Path, help="write every measurement there")
+    parser.add_argument("--update", choices=UPDATES, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.update:
+        once = update(args.update)
+        for _ in range(3):
+            once()
+        common.take_turns(once, {})
+        return
+    ours, plain = pair()
+    c, spec = ours.config, ours.task.spec
 
     times, difference = {}, {}
     for n in (1, 20):
@@ -137,12 +193,7 @@ def main() -> None:
         plans = {name: side() for name, side in sides.items()}
         difference[n] = max(float((plans["ours"] - plans[name]).abs().max()) for name in list(sides)[:2])
         times[f"plan, {n} environment{'s' * (n > 1)}"] = alternate(sides, args.rounds)
-    batch = ours.batch(np.random.default_rng(0).integers(len(ours.data), size=c.batch_size))
-    updates = {
-        "nn.TransformerDecoder": partial(plain.learner.update, batch),
-        "ours": partial(ours.learner.update, batch),
-    }
-    times[f"update, {c.batch_size} windows"] = alternate(updates, args.rounds)
+    times[f"update, {c.batch_size} windows"] = update_times(args.rounds)
 
     rows = []
     for work, found in times.items():

@@ -8,16 +8,13 @@ products that a side does, from torch's own counter; the last row is a product o
 """
 
 import argparse
-import json
-import os
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import common
+from common import Side
 
 WORKER = str(Path(__file__).with_name("dt_worker.py"))
 NAMES = {
@@ -30,35 +27,10 @@ NAMES = {
 }
 
 
-class Side:
-    """A worker that waits for its turns."""
-
-    def __init__(self, python: str, side: str, threads: int, dropout: float):
-        count = str(threads)
-        env = {**os.environ, "OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "OMP_WAIT_POLICY": "PASSIVE"}
-        self.process = subprocess.Popen(
-            [python, WORKER, side, "--threads", count, "--dropout", str(dropout)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=env,
-        )
-        self.flops = self._answer("ready")["flops"]
-        self.turns: list[dict[str, float]] = []
-
-    def _answer(self, word: str) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:  # d3rlpy prints there too
-            if line.startswith(word + " "):
-                return json.loads(line.removeprefix(word))
-        raise SystemExit(f"{shlex.join(map(str, self.process.args))}\nhas ended")  # type: ignore[arg-type]
-
-    def turn(self, updates: int) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(f"{updates}\n")
-        self.process.stdin.flush()
-        self.turns.append(self._answer("turn"))
+def side(python: str, name: str, threads: int, dropout: float) -> Side:
+    count = str(threads)
+    command = [python, WORKER, name, "--threads", count, "--dropout", str(dropout)]
+    return Side(command, {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count})
 
 
 def main() -> None:
@@ -72,28 +44,27 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write every measurement there")
     args = parser.parse_args()
 
-    python = {side: args.peer_python if side == "d3rlpy" else sys.executable for side in args.sides}
-    sides = {side: Side(python[side], side, args.threads, args.dropout) for side in args.sides}
+    python = {name: args.peer_python if name == "d3rlpy" else sys.executable for name in args.sides}
+    sides = {name: side(python[name], name, args.threads, args.dropout) for name in args.sides}
     for i in range(args.rounds):
-        for side in sides.values():
-            side.turn(args.updates)
-        rates = [f"{name} {1 / side.turns[-1]['seconds']:.2f}" for name, side in sides.items()]
+        for each in sides.values():
+            each.turn(args.updates)
+        rates = [f"{name} {1 / each.turns[-1]['seconds']:.2f}" for name, each in sides.items()]
         print(f"round {i}, updates/s: {', '.join(rates)}", file=sys.stderr)
-    for side in sides.values():
-        assert side.process.stdin is not None
-        side.process.stdin.close()
+    for each in sides.values():
+        each.close()
 
     first = next(iter(sides.values()))
     rows = []
-    for name, side in sides.items():
-        row = [NAMES[name], f"{1 / median(t['seconds'] for t in side.turns):.2f}"]
+    for name, each in sides.items():
+        flops = each.facts["flops"]
+        row = [NAMES[name], f"{1 / median(t['seconds'] for t in each.turns):.2f}"]
         for clock in ("seconds", "cpu"):
-            ratios = [a[clock] / b[clock] for a, b in zip(first.turns, side.turns, strict=True)]
-            row.append("" if name == "matmul" else f"{median(ratios):.2f}")
+            row.append("" if name == "matmul" else f"{each.ratio(first, clock):.2f}")
         for clock in ("seconds", "cpu"):
-            rate = side.flops / median(t[clock] for t in side.turns) / 1e9
-            row.append(f"{rate:.0f}" if side.flops else "")
-        rows.append([*row, f"{side.flops / 1e9:.1f}" if side.flops else ""])
+            rate = flops / median(t[clock] for t in each.turns) / 1e9
+            row.append(f"{rate:.0f}" if flops else "")
+        rows.append([*row, f"{flops / 1e9:.1f}" if flops else ""])
     command = shlex.join(["python", *sys.argv])
     print(f"\n`{command}`\n\n{common.machine()}; {args.threads} threads, dropout {args.dropout}\n")
     head = ["side", "updates/s", "ratio", "ratio in CPU time", "GFLOP/s", "GFLOP per CPU second", "GFLOP per update"]

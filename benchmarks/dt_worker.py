@@ -7,13 +7,12 @@ on the CPU, in float32 but for `bfloat16`.
 """
 
 import argparse
-import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -196,13 +195,7 @@ def main() -> None:
         with FlopCounterMode(display=False) as counter:
             update()
         flops["flops"] = counter.get_total_flops()
-    print("ready", json.dumps(flops), flush=True)
-    for line in sys.stdin:
-        n, wall, cpu = int(line), time.perf_counter(), time.process_time()
-        for _ in range(n):
-            update()
-        took = {"seconds": (time.perf_counter() - wall) / n, "cpu": (time.process_time() - cpu) / n}
-        print("turn", json.dumps(took), flush=True)
+    common.take_turns(update, flops)
 
 
 if __name__ == "__main__":
