@@ -287,9 +287,9 @@ def test_one_head_is_plain_attention_with_its_gradients(same):
     expected = out(score.softmax(-1) @ v(memory))
     head = OneHead.of(q.weight, q.bias, k.weight, v.weight, v.bias, out)
     gradients = torch.autograd.grad(expected.sin().sum(), inputs)
-    for found in (
-        head.attend(x, memory, bias),
-        head.read(head.scores(x, memory, bias).softmax(-1), memory),
-    ):
+    weight = head.scores(x, memory, bias).softmax(-1)
+    for found in (head.attend(x, memory, bias), head.read(weight, memory)):
         torch.testing.assert_close(found, expected)
         torch.testing.assert_close(torch.autograd.grad(found.sin().sum(), inputs, retain_graph=True), gradients)
+    dropped = weight * torch.randint(0, 2, weight.shape)
+    torch.testing.assert_close(head.read(dropped, memory), out(dropped @ v(memory)))

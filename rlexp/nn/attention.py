@@ -50,7 +50,11 @@ class OneHead(NamedTuple):
         return scores
 
     def read(self, weight_BNM: Tensor, m_BMD: Tensor) -> Tensor:
-        """What x reads with these weights, whatever their sums are: (B, N, D)."""
+        """What x reads with these weights, whatever their sums are: (B, N, D). The fewer rows go through C."""
+        _, n, m = weight_BNM.shape
+        if n < m:
+            sums_BN1 = weight_BNM.sum(-1, keepdim=True)
+            return linear(weight_BNM @ m_BMD, self.value, self.bias) + sums_BN1 * self.value_bias
         return torch.baddbmm(self.bias, weight_BNM, linear(m_BMD, self.value, self.value_bias))
 
     def attend(self, x_BND: Tensor, m_BMD: Tensor, bias: Tensor) -> Tensor:
