@@ -17,6 +17,7 @@ from rlexp.cli.commands import chunks as chunk_command
 from rlexp.envs.spec import EnvSpec
 from rlexp.experiment import tables
 from rlexp.nn import denoise
+from rlexp.nn.attention import weights_first
 from rlexp.nn.decoder import Decoder
 from rlexp.policies.files import save_policy
 from rlexp.util.errors import UserError
@@ -169,9 +170,10 @@ def test_decoder_is_torchs_and_remembers(heads):
         nn.init.normal_(p, std=0.3)
     copy_weights(ours, theirs)
     theirs.norm.load_state_dict(ours.norm.state_dict())
-    query, memory = torch.randn(6, 3, 32), torch.randn(6, 9, 32)
-    memory_BK, query_BQ = torch.rand(6, 9) < 0.6, torch.rand(6, 3) < 0.5
+    query, memory = torch.randn(24, 3, 32), torch.randn(24, 9, 32)
+    memory_BK, query_BQ = torch.rand(24, 9) < 0.6, torch.rand(24, 3) < 0.5
     memory_BK[:, 4] = query_BQ[:, 0] = True
+    assert weights_first(query, heads) == (heads == 1)
     expected = theirs(query, memory, tgt_key_padding_mask=~query_BQ, memory_key_padding_mask=~memory_BK)
     assert torch.allclose(ours(query, memory, query_BQ, memory_BK), expected, atol=1e-5)
     with torch.no_grad():

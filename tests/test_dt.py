@@ -16,6 +16,7 @@ from rlexp.algos.dt import ALL, DT, LAST, STATES, DTPolicy, Transformer
 from rlexp.buffers.dataset import Dataset
 from rlexp.envs.spec import EnvSpec
 from rlexp.nn import dropout as nn_dropout
+from rlexp.nn.attention import weights_first
 from rlexp.policies.files import load_policy, save_policy
 from rlexp.rollout.evaluation import evaluate
 from rlexp.util import seeding
@@ -138,6 +139,7 @@ def test_only_what_a_head_reads_is_computed_and_it_is_the_same():
 def test_against_a_plain_transformer(heads):
     """torch's own encoder layers, one token type after another, on the same weights."""
     net, b = lively(heads=heads), columns()
+    assert weights_first(torch.ones(5, 12, 16), heads) == (heads == 1)
     parts = [
         net.embed_return(b["return"][..., None]),
         net.embed_obs(b["obs"]),

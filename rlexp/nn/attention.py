@@ -23,9 +23,11 @@ from torch import Tensor, nn
 from torch.nn.functional import linear
 
 
-def weights_first(x: Tensor, heads: int) -> bool:
-    """Whether that is done: in training on a CPU. Who acts has few tokens, and to a GPU more kernels are dearer."""
-    return heads == 1 and not x.is_cuda and torch.is_grad_enabled()
+def weights_first(x_BND: Tensor, heads: int) -> bool:
+    """Whether that is done: in training on a CPU, where tokens are at least twice as many as D. Who acts has fewer, and
+    keeps the numbers of former versions; to a GPU more kernels are dearer."""
+    rows = x_BND.shape[0] * x_BND.shape[1]
+    return heads == 1 and rows >= 2 * x_BND.shape[2] and not x_BND.is_cuda and torch.is_grad_enabled()
 
 
 class OneHead(NamedTuple):
