@@ -137,6 +137,35 @@ class StepRaisesUnspeakably(Plain):
         raise Unspeakable
 
 
+class MakingFails(Plain):
+    def __init__(self, render_mode=None):
+        raise KeyError("level")
+
+
+class MakingExits(Plain):
+    def __init__(self, render_mode=None):
+        raise SystemExit(0)
+
+
+class Panic(BaseException):
+    """As simulators in Rust raise it."""
+
+
+class StepPanics(Plain):
+    def step(self, action):
+        raise Panic("index out of bounds")
+
+
+class RenderPanics(Plain):
+    def render(self):
+        raise Panic("no adapter")
+
+
+class CloseExits(Plain):
+    def close(self):
+        raise SystemExit(0)
+
+
 class RenderExits(Plain):
     def render(self):
         raise SystemExit(3)

@@ -98,11 +98,28 @@ def test_rows_of_one_step_are_all_logged(tmp_path):
 
 def test_a_logger_that_fails_is_a_warning_once(tmp_path):
     loggers = remembers(tmp_path, range(6), fails_at=2)
-    assert loggers.take_warnings() == ["logger mine is given up: ConnectionError: no network"]
+    assert loggers.take_warnings() == ["logger mine is given up: ConnectionError: no network more of it"]
     assert loggers.take_warnings() == []
     assert Remembers.tracker == [0, 1]
     loggers.close("done")
     assert Remembers.closed == []
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise ValueError("no")
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), GeneratorExit(), BaseException("panic"), Unspeakable(), None])
+def test_whatever_a_logger_raises_is_a_warning(tmp_path, monkeypatch, error):
+    def last_step(self):
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(Remembers, "last_step", last_step)
+    (warning,) = remembers(tmp_path, range(2)).take_warnings()
+    name = "TypeError" if error is None else type(error).__name__
+    assert warning.startswith(f"logger mine is given up: {name}")
 
 
 def test_training_goes_on_without_a_logger_that_fails(tmp_path):
@@ -111,7 +128,7 @@ def test_training_goes_on_without_a_logger_that_fails(tmp_path):
     run = built(*words, f"+{target}", "+logger.mine.fails_at=3")
     events = train(run, tmp_path / "fails")
     assert [event.text for event in events if event.kind == "warning"] == [
-        "logger mine is given up: ConnectionError: no network"
+        "logger mine is given up: ConnectionError: no network more of it"
     ]
     assert events[-1].kind == "done"
     train(built(*words), tmp_path / "quiet")

@@ -5,12 +5,19 @@ import sys
 import threading
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
+import torch
 
+from rlexp.algos.cmaes import CMAES
+from rlexp.cli import launch
 from rlexp.engines.base import messages
 from rlexp.experiment.events import failure
+from rlexp.experiment.probe import probe
+from rlexp.experiment.train import require_finite
+from rlexp.util.errors import UserError
 from rlexp.util.output import Steady, say_of_thread
-from tests.helpers import QUIET, ROOT
+from tests.helpers import QUIET, ROOT, built
 
 WORDS = ["algo=cmaes", "env=sphere", "seeds=[0]", "train.budget=2", "train.eval_episodes=1", *QUIET]
 
@@ -82,6 +89,41 @@ def test_whatever_a_seed_raises_is_its_failure(error):
     assert last.text.startswith(type(error).__name__)
     assert "\n" not in last.text
     (last.text + last.data["traceback"]).encode("utf-8")
+
+
+@pytest.mark.parametrize("value", [None, "1", np.float32(1.0), torch.tensor(1.0)])
+def test_a_metric_that_is_no_number_is_named(value):
+    with pytest.raises(TypeError, match=f"the metric data/mine is a {type(value).__name__}, not a float, at step 3"):
+        require_finite({"data/fine": 1, "data/mine": value}, 3)
+
+
+class Unmade(CMAES):
+    """Somebody else's algorithm."""
+
+    raises: BaseException = KeyError("popsize")
+
+    def __init__(self, config, task):
+        raise self.raises
+
+
+def test_somebody_elses_algorithm_that_fails_when_it_is_made_is_one_line(monkeypatch):
+    run = built("algo=cmaes", "env=sphere", *QUIET, "algo._target_=tests.test_output.Unmade")
+    with pytest.raises(UserError, match=r"algo=unmade: fails when it is made: .*test_output.py, line \d+: KeyError"):
+        probe(run)
+    monkeypatch.setattr(Unmade, "raises", MemoryError())
+    with pytest.raises(UserError, match="algo=unmade: does not fit into memory"):
+        probe(run)
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), SystemExit("bye"), GeneratorExit()])
+def test_an_algorithm_that_exits_ends_no_program_in_silence(monkeypatch, capsys, error):
+    monkeypatch.setattr(Unmade, "raises", error)
+    monkeypatch.setattr("sys.argv", ["main.py", *WORDS, "algo._target_=tests.test_output.Unmade"])
+    assert launch.main() == 2
+    said = capsys.readouterr().err
+    assert "error: code that rlexp called ends the program: " in said
+    assert f"{type(error).__name__}" in said
+    assert said.count("\n") == 1
 
 
 def test_ctrl_c_is_no_seeds_failure():

@@ -50,6 +50,9 @@ def config(name, *words):
         ("ResetExits", "fails in reset(): SystemExit: 0 (peculiar.py, line "),
         ("StepExits", "fails in step(): GeneratorExit (peculiar.py, line "),
         ("StepRaisesUnspeakably", "fails in step(): Unspeakable (peculiar.py, line "),
+        ("StepPanics", "fails in step(): Panic: index out of bounds (peculiar.py, line "),
+        ("MakingFails", "cannot make .*: KeyError: 'level' (peculiar.py, line "),
+        ("MakingExits", "cannot make .*: SystemExit: 0 (peculiar.py, line "),
         ("OwnSpace", "a space of its own, Sentence"),
         ("OwnSpaceInside", "a space of its own, Sentence"),
         ("WholeNumbers", "are a Box of int64"),
@@ -191,6 +194,7 @@ def test_pictures_whose_meaning_is_clear_are_shown_as_they_were_meant(name):
         ("Negative", r"an array of shape \(64, 64, 3\) \(float64\) from -1 to -1"),
         ("Growing", "two sizes"),
         ("RenderExits", "^SystemExit: 3"),
+        ("RenderPanics", "^Panic: no adapter"),
     ],
 )
 def test_others_are_no_film(tmp_path, name, said):
@@ -198,6 +202,10 @@ def test_others_are_no_film(tmp_path, name, said):
     with pytest.raises(CannotRender, match=said):
         film(config(name).env, episode, tmp_path / "film.mp4", seconds=5, size=64)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_environment_that_exits_when_it_is_closed_ends_nothing():
+    probe(config("CloseExits"))
 
 
 def test_frames_in_other_forms():

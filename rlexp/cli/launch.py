@@ -19,7 +19,7 @@ from rlexp.util import configs, paths
 from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.files import read_text
 from rlexp.util.output import steady
-from rlexp.util.plugins import said_with_place
+from rlexp.util.plugins import said_with_place, told_of_exits
 from rlexp.util.processes import limit_threads
 
 if TYPE_CHECKING:
@@ -86,9 +86,11 @@ def _run(typed: list[str], engine: str) -> int:
     if sweeps and not asks_for_help:
         from rlexp.cli import sweep
 
-        return execute(*sweep.plan(options))
+        with told_of_exits():
+            return execute(*sweep.plan(options))
     if resumes and not asks_for_help:  # nothing to compose: the run has its config
-        return resume(words)
+        with told_of_exits():
+            return resume(words)
     arms: list[str] = []
     if any(word.startswith("+study=") for word in words) and not flagged:
         # Hydra need not know of the arms' options: they may be of another algorithm.
@@ -108,7 +110,8 @@ def _compose(words: list[str], typed: list[str], arms: list[str]) -> int:
     def task(config: "DictConfig") -> None:
         sys.argv[1:] = typed  # what the run's record says
         try:
-            codes.append(start(config, arms))
+            with told_of_exits():
+                codes.append(start(config, arms))
         except (UserError, OSError) as error:  # not to be announced by Hydra as a crashed job
             codes.append(_complain(_said(error)))
 

@@ -32,6 +32,7 @@ from rlexp.cli.commands import (
 from rlexp.util import trust
 from rlexp.util.errors import UserError, did_you_mean, nearest
 from rlexp.util.output import steady
+from rlexp.util.plugins import told_of_exits
 
 # In the order of `rlexp --help`.
 COMMANDS = (
@@ -78,7 +79,8 @@ def _run(parser: argparse.ArgumentParser, words: list[str]) -> int:
         _check(args)
         if vars(args).get("trust"):
             trust.admit_all()
-        return args.run(args)
+        with told_of_exits():
+            return args.run(args)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

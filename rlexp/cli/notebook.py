@@ -24,6 +24,7 @@ from rlexp.report.history import Run
 from rlexp.report.words import tenths
 from rlexp.util import configs, seeding
 from rlexp.util.errors import UserError
+from rlexp.util.plugins import told_of_exits
 from rlexp.util.processes import refuse_to_begin_again
 
 NOT_WORDS = ("true", "false", "null", "nan", "inf")  # without quotes
@@ -92,7 +93,7 @@ def train(*words: str, config_dir: str | Path | None = None, **options: Any) -> 
         raise UserError(f"{key}: stands in a word and in {key}={options[key]!r}; give one of them")
     if config_dir is not None:
         typed = ["--config-dir", str(config_dir), *typed]
-    with _as_typed(typed), _own_chance_and_threads(), configs.forgetting():
+    with _as_typed(typed), _own_chance_and_threads(), configs.forgetting(), told_of_exits():
         return TrainedRun.read(_run(former_names.translated(compose.take(typed))).resolve())
 
 

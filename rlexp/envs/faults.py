@@ -9,23 +9,31 @@ import numpy as np
 
 from rlexp.util.errors import UserError
 from rlexp.util.files import named
-
-# What an environment may raise, none of which is ours: a simulator that exits would end all seeds.
-THEIRS = (Exception, SystemExit, GeneratorExit)
+from rlexp.util.watchdog import Hung
 
 
 class EnvironmentFault(UserError):
     """An environment raised an exception, or gave what it has not declared or nobody can learn from."""
 
 
+def is_theirs(error: BaseException) -> bool:
+    """Whether it is an environment that raised `error`: anything, a simulator that exits or panics would else end all
+    seeds, but what we say ourselves, and what ends the work from outside."""
+    return not isinstance(error, UserError | Hung | KeyboardInterrupt)
+
+
 def raised(env_id: str, doing: str, error: BaseException) -> EnvironmentFault:
     """`error`, which the environment raised in `doing` ("reset()", say), with the place in its author's file."""
+    return EnvironmentFault(f"env.id: '{env_id}' fails in {doing}: {with_place(error)}")
+
+
+def with_place(error: BaseException) -> str:
+    """An error's class and message in one line, with the place in its author's file."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if not _is_ours(frame.filename)] or list(frames)
-    place = ""
-    if theirs:
-        place = f" ({os.path.basename(theirs[-1].filename)}, line {theirs[-1].lineno})"
-    return EnvironmentFault(f"env.id: '{env_id}' fails in {doing}: {named(error)}{place}")
+    if not theirs:
+        return named(error)
+    return f"{named(error)} ({os.path.basename(theirs[-1].filename)}, line {theirs[-1].lineno})"
 
 
 def _is_ours(file: str) -> bool:

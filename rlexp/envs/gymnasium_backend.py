@@ -6,7 +6,6 @@ from rlexp.envs import faults
 from rlexp.envs.backend import Backend, Step
 from rlexp.envs.make import close, make
 from rlexp.envs.spec import EnvConfig
-from rlexp.util.errors import UserError
 
 
 class GymnasiumBackend(Backend):
@@ -22,18 +21,18 @@ class GymnasiumBackend(Backend):
         try:
             for i, (env, seed) in enumerate(zip(self.envs, self.seeds, strict=True)):
                 obs[i] = env.reset(seed=seed)[0]
-        except UserError:
-            raise
-        except faults.THEIRS as error:
+        except BaseException as error:
+            if not faults.is_theirs(error):
+                raise
             raise faults.raised(self.id, "reset()", error) from error
         return obs
 
     def step(self, action: np.ndarray, ids: np.ndarray) -> Step:
         try:
             return self._step(action, ids)
-        except UserError:
-            raise
-        except faults.THEIRS as error:
+        except BaseException as error:
+            if not faults.is_theirs(error):
+                raise
             faults.require_finite_action(action)
             raise faults.raised(self.id, "step()", error) from error
 

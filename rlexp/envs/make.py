@@ -1,6 +1,5 @@
 """One environment from its config, for any Gymnasium id, with clear errors; and what can be known before training."""
 
-import contextlib
 import importlib.util
 import warnings
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from rlexp.envs import faults
 from rlexp.envs.backend import find_backend
 from rlexp.envs.spec import EnvConfig, EnvSpec, register
 from rlexp.util import watchdog
@@ -20,6 +20,9 @@ for _id, _entry in {
     "CartPoleForever": "cartpole_forever:CartPoleForever",
 }.items():
     gym.register(f"rlexp/{_id}-v0", entry_point=f"rlexp.envs.{_entry}")
+
+# Errors whose messages are mostly sentences. Of others the class has to be said, and the place.
+TELLING = (gym.error.Error, ImportError, TypeError, ValueError, AssertionError, OSError, RuntimeError, MemoryError)
 
 
 def _mujoco_says(text: str) -> None:
@@ -49,18 +52,10 @@ def make(config: EnvConfig, **kwargs: Any) -> gym.Env:
         known = [i for i in gym.registry if i.split("-v")[0] == config.id.split("-v")[0]] or list(gym.registry)
         hint = did_you_mean(nearest(config.id, known))
         raise UserError(f"env.id: Gymnasium knows no environment '{config.id}'{hint}") from None
-    except (
-        gym.error.Error,
-        ImportError,
-        TypeError,
-        ValueError,
-        AssertionError,
-        OSError,
-        RuntimeError,
-        MemoryError,
-        SystemExit,
-    ) as error:
-        reason = in_one_line(error, 500)
+    except BaseException as error:
+        if not faults.is_theirs(error):
+            raise
+        reason = in_one_line(error, 500) if isinstance(error, TELLING) else faults.with_place(error)
         raise UserError(f"env.id: cannot make '{config.id}' with env.kwargs={dict(config.kwargs)}: {reason}") from None
     flat = isinstance(env.observation_space, gym.spaces.Box) and len(env.observation_space.shape) == 1
     if flat:
@@ -93,8 +88,11 @@ def _unknown(space: gym.Space) -> str:
 
 def close(env: gym.Env) -> None:
     """Close an environment that is no longer needed: what goes wrong in that need not stop anybody."""
-    with contextlib.suppress(Exception):
+    try:
         env.close()
+    except BaseException as error:
+        if not faults.is_theirs(error):
+            raise
 
 
 def describe(config: EnvConfig) -> EnvSpec:

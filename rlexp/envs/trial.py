@@ -14,7 +14,6 @@ from rlexp.envs.faults import EnvironmentFault
 from rlexp.envs.make import close, make
 from rlexp.envs.spec import EnvConfig
 from rlexp.util import watchdog
-from rlexp.util.errors import UserError
 
 STEPS = 20
 SECONDS = 1.0  # that a slow simulator may take; two steps are taken in any case
@@ -88,9 +87,9 @@ def _attempt(env_id: str, doing: str, action: Any) -> Any:
     watchdog.alive(f"{doing} of '{env_id}'")
     try:
         return action()
-    except UserError:
-        raise
-    except faults.THEIRS as error:
+    except BaseException as error:
+        if not faults.is_theirs(error):
+            raise
         raise faults.raised(env_id, doing, error) from error
 
 

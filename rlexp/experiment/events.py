@@ -22,7 +22,7 @@ def failure(seed: int, error: BaseException) -> Event:
     """A failed seed as an event: one line, and the traceback for the log."""
     text = printable(_first_line(error))
     if not isinstance(error, UserError | Hung):
-        text = f"{type(error).__name__}: {text}"
+        text = f"{type(error).__name__}: {text}".removesuffix(": ")
     return Event(seed, "failed", text, {"traceback": printable("".join(traceback.format_exception(error)))})
 
 

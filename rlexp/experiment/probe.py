@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from rlexp.algos.base import Algorithm
 from rlexp.envs.make import describe
 from rlexp.envs.trial import try_out
 from rlexp.experiment import automatic
@@ -20,6 +21,7 @@ from rlexp.report.references import find
 from rlexp.rollout.evaluation import evaluate
 from rlexp.util import seeding, watchdog
 from rlexp.util.errors import UserError
+from rlexp.util.plugins import said_with_place
 
 Made = TypeVar("Made")
 
@@ -67,13 +69,8 @@ def probe(config: RunConfig, before_data: Callable[[], None] = _nothing) -> Prob
     before_data()
     seeding.seed_globals(seeding.stream(0, "init"))
     eager = dataclasses.replace(make_task(config, spec, config.seeds[0]), compile=False)
-    try:
-        learner = algo(config.algo, eager)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error):
-            raise
-        raise UserError(f"algo={algo.__name__.lower()}: does not fit into memory; make its sizes smaller") from None
-    policy = learner.policy(explore=config.train.eval_sampled)
+    learner = _attempt(algo, "made", lambda: algo(config.algo, eager))
+    policy = _attempt(algo, "asked for its policy", lambda: learner.policy(explore=config.train.eval_sampled))
     if policy.samples != config.train.eval_sampled:
         what = "are sampled" if policy.samples else "are its mean ones: there is no spread to sample from"
         raise UserError(f"train.eval_sampled={str(not policy.samples).lower()}: actions of this {algo.__name__} {what}")
@@ -90,6 +87,22 @@ def probe(config: RunConfig, before_data: Callable[[], None] = _nothing) -> Prob
             if f.metadata.get("file") and (where := getattr(params, f.name)) is not None:
                 inputs[f"{group}.{f.name}"] = digest(where)
     return Probed(inputs, warnings)
+
+
+def _attempt(algo: type[Algorithm], doing: str, action: Callable[[], Made]) -> Made:
+    """`action()`, in which the algorithm is `doing`. Raises UserError where memory does not suffice, and where somebody
+    else's algorithm fails; an error in rlexp's own shows its traceback."""
+    what = f"algo={algo.__name__.lower()}"
+    try:
+        return action()
+    except UserError:
+        raise
+    except Exception as error:
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+            raise UserError(f"{what}: does not fit into memory; make its sizes smaller") from None
+        if algo.__module__.partition(".")[0] == "rlexp":
+            raise
+        raise UserError(f"{what}: fails when it is {doing}: {said_with_place(error)}") from None
 
 
 def _patiently(config: RunConfig, action: Callable[[], Made]) -> Made:

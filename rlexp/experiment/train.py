@@ -229,10 +229,12 @@ class Training:
         self.last = self.scorer.scheduled(self.counters.step)
         scores = self.scorer.summary(self.last) if self.last else {}
         require_finite(scores, self.counters.step)
+        metrics = {**progress.metrics, **self.algo.state_metrics()}
+        require_finite(metrics, self.counters.step)
         self.counters.seconds = time.perf_counter() - self.started
         if scores or time.perf_counter() - self.checked > CHECK_EVERY:
             self._require_current()
-        self._log({**progress.metrics, **self.algo.state_metrics()}, scores)
+        self._log(metrics, scores)
         if scores:
             self._keep_best(scores)
         if self.keep_due(self.counters.step):
@@ -341,7 +343,10 @@ def _train(
 
 
 def require_finite(metrics: Mapping[str, float], step: int) -> None:
-    """Raise FloatingPointError where a metric is NaN or infinite."""
+    """Raise FloatingPointError where a metric is NaN or infinite; TypeError for what is no number of Python's own,
+    which metrics.jsonl has no word for."""
     for name, value in metrics.items():
+        if not isinstance(value, int | float):
+            raise TypeError(f"the metric {name} is a {type(value).__name__}, not a float, at step {step:,}")
         if not math.isfinite(value):
             raise FloatingPointError(f"{said(name)} is {word(value)} at step {step:,}")

@@ -9,6 +9,7 @@ from typing import Any
 from rlexp.loggers.base import LoggedSeed, Logger, Row, Status
 from rlexp.util import targets, watchdog
 from rlexp.util.errors import UserError
+from rlexp.util.files import named
 from rlexp.util.params import Params, typed
 
 
@@ -69,17 +70,18 @@ class Loggers:
     def _begin(self, choice: Chosen, seed: LoggedSeed) -> None:
         logger = choice.logger_class(choice.config, seed)
         self._open[choice.name] = logger
-        self._last[choice.name] = logger.last_step()
+        self._last[choice.name] = int(logger.last_step())
 
     def _guard(self, name: str, action: Callable[..., None], *arguments: Any) -> None:
         try:
             watchdog.alive(name)
             action(*arguments)
             watchdog.alive()
-        except (Exception, watchdog.Hung) as error:  # a network, a disk, a tracker's own: training goes on
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a network, a disk, a tracker that exits or hangs: training goes on
             self._open.pop(name, None)
-            first = (str(error).splitlines() or [""])[0]
-            self.warnings.append(f"logger {name} is given up: {type(error).__name__}: {first}")
+            self.warnings.append(f"logger {name} is given up: {named(error)}")
 
     def log(self, row: Row) -> None:
         """Give `row` to every logger whose tracker has not got its step yet."""

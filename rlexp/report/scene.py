@@ -11,7 +11,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from rlexp.envs.faults import THEIRS
 from rlexp.envs.make import close, make
 from rlexp.envs.spec import EnvConfig
 from rlexp.report.encode import CannotRender
@@ -76,7 +75,9 @@ def attempt(action: Callable[[], Any]) -> Any:
     watchdog.alive("the renderer")
     try:
         return action()
-    except THEIRS as error:
+    except (KeyboardInterrupt, watchdog.Hung):
+        raise
+    except BaseException as error:  # a library that exits or panics, too
         raise CannotRender(_reason(error)) from error
 
 

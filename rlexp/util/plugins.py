@@ -16,6 +16,8 @@ import importlib.util
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -113,6 +115,16 @@ def _spec(name: str) -> ModuleSpec | None:
             return None
         spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
     return spec
+
+
+@contextmanager
+def told_of_exits() -> Iterator[None]:
+    """Within, somebody's code that exits, which would end the program without a word and perhaps as if all were well,
+    is a UserError."""
+    try:
+        yield
+    except (SystemExit, GeneratorExit) as error:
+        raise UserError(f"code that rlexp called ends the program: {said_with_place(error)}") from None
 
 
 def said_with_place(error: BaseException) -> str:
