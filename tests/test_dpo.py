@@ -373,7 +373,7 @@ def test_learns_from_a_file_of_pairs(tmp_path):
     assert first.env_steps == 0
     assert first.metrics["opt/kl"] == pytest.approx(0, abs=1e-5), "the reference is the policy to be trained"
     assert given.step().metrics["opt/log_ratio_preferred"] != 0
-    with pytest.raises(UserError, match=r"holds 10 pairs, algo.num_pairs asks for 12"):
+    with pytest.raises(UserError, match=r"asks for 12; learn from all .* algo.num_pairs=10 train.budget=4$"):
         dpo(f"algo.preferences={tmp_path / 'pairs.safetensors'}", "algo.num_pairs=12", "algo.update_epochs=2")
     with pytest.raises(UserError, match="are not the environment's"):
         swimmer(f"algo.preferences={tmp_path / 'pairs.safetensors'}", *SMALL)
@@ -465,6 +465,8 @@ def test_pairs_command_writes_what_training_reads(tmp_path, capsys):
     words = ("pairs", start, str(file), "--trajectories", "11", "--envs", "4", "--pairs", "8")
     assert typed(*words) == 0
     assert "8 pairs of 11 trajectories" in capsys.readouterr().out
+    assert typed("pairs", start, str(tmp_path / "few.safetensors"), "--pairs", "3") == 0
+    assert "3 pairs of 6 trajectories" in capsys.readouterr().out
     again = pair_files.load_pairs(file)
     typed(*words[:2], str(tmp_path / "same.safetensors"), *words[3:])
     same = pair_files.load_pairs(tmp_path / "same.safetensors")

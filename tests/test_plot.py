@@ -362,9 +362,18 @@ def test_what_imitates_has_a_picture_of_mean_median_and_max_and_of_its_loss(tmp_
     curves(folder)
     returns, losses = drawn["episodes.png"].axes
     assert labels(returns) == ["mean", "median", "max"]
+    assert [line.get_linestyle() for line in returns.get_legend().get_lines()] == ["-", "-", "-"]
     assert returns.get_ylabel() == "return of 10 episodes (mean actions)"
     assert (labels(losses), losses.get_ylabel()) == (["policy", "value"], "loss")
     assert {axes.get_xlabel() for axes in (returns, losses)} == {"environment steps"}
+
+
+def test_equal_returns_of_what_imitates_are_all_seen(tmp_path, drawn):
+    folder = write_run(tmp_path / "run", extra=lambda rng, t: {"eval/return_median": t, "eval/return_max": t})
+    teach(folder, buffer={"dataset": "medium"})
+    curves(folder)
+    returns = drawn["episodes.png"].axes[0]
+    assert [line.get_linestyle() for line in returns.get_legend().get_lines()] == ["-", "-", "--"]
 
 
 def test_where_novices_end_is_marked_and_a_reward_learns_in_passes(tmp_path, drawn):
@@ -421,6 +430,10 @@ def test_a_wide_band_does_not_flatten_a_comparison(tmp_path, drawn):
     left = drawn["c.png"].axes[0]
     top = max(line.get_ydata().max() for line in left.lines)
     assert top < left.get_ylim()[1] < 1.3 * top
+    right = drawn["c.png"].axes[1]
+    assert right.get_title(loc="left") == "every seed, and their mean"
+    low, high = right.get_xlim()
+    assert (low > 1990, high < 2110) == (True, True), "finals of 2000 and 2100, no interval of two seeds"
 
 
 def test_arms_of_one_curve_are_all_seen(tmp_path, drawn):
@@ -538,3 +551,4 @@ def test_metrics_are_named_as_a_person_would():
     assert spoken("data/reward_accuracy") == "reward accuracy"
     assert spoken("eval/return_mean") == "mean return"
     assert spoken("eval/success_rate") == "success rate"
+    assert spoken("data/return_best") == "best return"

@@ -24,7 +24,7 @@ does not advance it.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -299,7 +299,10 @@ class DPO(Algorithm):
         environment."""
         n = self.config.num_pairs
         if len(given.first_P) < n:
-            raise UserError(f"holds {len(given.first_P)} pairs, algo.num_pairs asks for {n}")
+            there = len(given.first_P)
+            updates = replace(self.config, num_pairs=there).per_iteration
+            how = f"learn from all of them with algo.num_pairs={there} train.budget={updates}"
+            raise UserError(f"holds {there} pairs, algo.num_pairs asks for {n}; {how}")
         self._check_given(given)
         data = given.trajectories
         train_P2 = given.ordered_P2[:n]

@@ -116,11 +116,12 @@ class Work:
     def outlook(self, jobs: int) -> str:
         """What is going to happen, in one line; `jobs` seeds of it have not reached their budget."""
         folder, config = self.runs[0]
-        amount = f"{config.train.budget:,} {folder.clock.replace('_', ' ')}"
+        amounts = [f"{one.train.budget:,} {place.clock.replace('_', ' ')}" for place, one in self.runs]
+        amount = amounts[0]
         seeds = count(jobs, "seed")
         if self.is_study:
             arms = count(len(self.runs), "arm")
-            if len(self.runs) == 1:
+            if len(set(amounts)) == 1:
                 return f"{arms}, {seeds} to train, {amount} each"
             return f"{arms}, {seeds} to train; the first arm's have {amount} each"
         each = "" if jobs == 1 else " each"

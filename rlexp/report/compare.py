@@ -152,8 +152,10 @@ def _draw_seeds(axes: Axes, lines: list[Line], colour: str) -> None:
 
 
 def _draw_point(axes: Axes, lines: list[Line], colour: str, label: str) -> None:
-    """What lies all at one x: the mean of the last values, with its interval."""
+    """What lies all at one x: the mean of the last values, with its interval of BAND_FROM or more."""
     mean, half = stats.t_interval([float(y[-1]) for _, y in lines])
+    if len(lines) < BAND_FROM:
+        half = math.nan
     x = float(np.mean([x[-1] for x, _ in lines]))
     look: Any = {"fmt": "o", "color": colour, "ms": 5, "capsize": 3, "lw": 1.4}
     axes.errorbar(x, mean, yerr=_bar(half), label=label, **look)
@@ -165,20 +167,28 @@ def _bar(half: float) -> float | None:
 
 
 def _draw_finals(axes: Axes, arms: Arms, metric: str) -> None:
-    """A row for each arm: a dot per seed, the mean with its interval, and what is missing."""
-    title = ONE_SEED
-    for place, (_, run) in enumerate(arms.items()):
+    """A row for each arm: a dot per seed, the mean, its interval of BAND_FROM seeds or more, and what is missing."""
+    most = 0
+    for place, run in enumerate(arms.values()):
         values = _final_values(run, metric)
+        most = max(most, len(values))
         if values:
             _draw_values(axes, place, values)
-        if len(values) > 1:
-            title = f"every seed, mean and {BAND}"
         _annotate(axes, place, len(values), len(run.rows) - len(values))
     axes.set_yticks(range(len(arms)), list(arms))
     axes.set_ylim(len(arms) - 0.5, -0.5)
     axes.grid(False, axis="y")
     axes.set_xlabel(f"final {spoken(metric)}")
-    axes.set_title(title)
+    axes.set_title(_what_of_finals(most))
+
+
+def _what_of_finals(most: int) -> str:
+    """The title, where no arm has more seeds than `most`."""
+    if most < 2:
+        return ONE_SEED
+    if most < BAND_FROM:
+        return "every seed, and their mean"
+    return f"every seed, mean and {BAND}"
 
 
 def _final_values(run: Run, metric: str) -> list[float]:
@@ -196,6 +206,8 @@ def _draw_values(axes: Axes, place: int, values: list[float]) -> None:
     dots: Any = {"color": nth_colour(place), "markersize": 4, "alpha": 0.6, "markeredgewidth": 0}
     axes.plot(values, place + 0.2 + side_by_side, "o", **dots)
     mean, half = stats.t_interval(values)
+    if len(values) < BAND_FROM:
+        half = math.nan  # it would be wider than all that anybody did
     look: Any = {"fmt": "D", "color": nth_colour(place), "ms": 6, "capsize": 4, "lw": 1.8}
     axes.errorbar(mean, place - 0.12, xerr=_bar(half), **look)
 

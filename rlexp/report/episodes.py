@@ -3,13 +3,15 @@
 The picture that hand-outs on imitation ask for: two panels, both with their axes.
 """
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlexp.report.history import Run
-from rlexp.report.lines import moves, smoothed, thinned
+from rlexp.report.lines import Line, are_same, moves, smoothed, thinned
 from rlexp.report.naming import data_of, title
-from rlexp.report.style import clock_axis, draw_mean, fit_lines, nth_colour
+from rlexp.report.style import clock_axis, dash, draw_mean, fit_lines, nth_colour
 from rlexp.report.words import count
 
 KINDS = {"mean": "mean", "median": "median", "max": "max"}  # of an evaluation's episodes, by the end of the metric
@@ -37,8 +39,13 @@ def draw(run: Run) -> Figure:
 
 
 def _draw_returns(axes: Axes, run: Run) -> None:
+    drawn: list[list[Line]] = []
     for place, (kind, label) in enumerate(KINDS.items()):
-        _draw_lines(axes, run, f"eval/return_{kind}", nth_colour(place), label, smooth=False)
+        metric = f"eval/return_{kind}"
+        lines = list(run.lines(metric).values())
+        below = sum(are_same(lines, others) for others in drawn)
+        drawn.append(lines)
+        _draw_lines(axes, run, metric, nth_colour(place), label, smooth=False, below=below)
     fit_lines(axes)
     clock_axis(axes, run.clock)
     facts = run.record["eval"]
@@ -57,7 +64,8 @@ def _draw_losses(axes: Axes, run: Run, losses: list[str]) -> None:
     axes.legend(loc="best")
 
 
-def _draw_lines(axes: Axes, run: Run, metric: str, colour: str, label: str, *, smooth: bool) -> None:
+def _draw_lines(axes: Axes, run: Run, metric: str, colour: str, label: str, *, smooth: bool, below: int = 0) -> None:
+    """`below`: on how many lines that are just the same this one lies, dashed so that they are seen."""
     lines = run.lines(metric)
     if len(lines) > 1 or smooth:
         for line in lines.values():
@@ -65,8 +73,9 @@ def _draw_lines(axes: Axes, run: Run, metric: str, colour: str, label: str, *, s
     averaged = run.averaged(lines) or list(lines.values())
     if smooth:
         averaged = [smoothed(line) for line in averaged]
+    look: dict[str, Any] = {"ls": (0, dash(below))} if below else {}
     if averaged:
-        draw_mean(axes, averaged, colour, label, band=False)
+        draw_mean(axes, averaged, colour, label, band=False, **look)
 
 
 def _what_is_drawn(run: Run, what: str) -> str:

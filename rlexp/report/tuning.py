@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from rlexp.report import style
 from rlexp.report.words import spoken
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TOP = 10  # trials in the table
 PANEL = 3.0  # inches
-FEW = 4  # choices whose names stand side by side
+FEW = 4  # choices or powers of ten whose names stand side by side
 
 
 def table(study: "optuna.Study", best_first: "list[optuna.trial.FrozenTrial]", metric: str, seeds: int) -> list[str]:
@@ -116,7 +116,9 @@ def _slice(axes: Axes, trials: "list[optuna.trial.FrozenTrial]", name: str, labe
         axes.set_xlim(-0.5, len(places) - 0.5)
     else:
         axes.plot(values, scores, "o", **look)
-        axes.set_xscale("log" if getattr(distribution, "log", False) else "linear")
+        if getattr(distribution, "log", False):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(numticks=FEW))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(name)

@@ -11,7 +11,7 @@ PHRASES = {
     "cannot_tell": "cannot tell from",
     "incomparable": "incomparable with",
 }
-STATISTICS = ("mean", "std", "min", "median", "max")  # over the episodes of an evaluation
+STATISTICS = ("mean", "std", "min", "median", "max", "best")  # over the episodes of an evaluation
 
 SMALL = 1e-5  # smaller half widths are written with an exponent
 

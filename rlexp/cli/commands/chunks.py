@@ -81,13 +81,18 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{saved.path}: {what}")
     sampler = _sampler(args, saved)
     numbers = _numbers(args, saved)
-    rows = [_row(saved, {"execute": execute, **sampler}, args) for execute in numbers]
     losses = _losses(saved.path.parent.parent / "metrics.jsonl")
+    if not args.json:
+        _print_head(saved, sampler, args)
+    rows = []
+    for execute in numbers:
+        rows.append(_row(saved, {"execute": execute, **sampler}, args))
+        if not args.json:
+            print(_line(rows[-1]), flush=True)
     if args.json:
         facts = {"policy": str(saved.path), "env": saved.env.id, "card": saved.card}
         print_json({**facts, "losses": losses, "rows": rows})
     else:
-        _print(saved, rows, args)
         _print_losses(losses)
     run_folder = saved.path.parent.parent.parent  # of RUN/seed_0/checkpoints/final.safetensors
     if (run_folder / "run.json").is_file():
@@ -155,19 +160,22 @@ def _losses(metrics: Path) -> dict[int, float]:
     return {end: tables.loss_at(rows, LOSS, end) for end in ends}
 
 
-def _print(saved: "Saved", rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
+def _print_head(saved: "Saved", sampler: dict[str, Any], args: argparse.Namespace) -> None:
+    """What is played, and the table's head: its rows follow one after another, each when it has been played."""
     facts = [
         saved.env.id,
         f"{args.episodes} trajectories {'one by one' if args.one_by_one else 'side by side'}",
-        rows[0]["sampler"],
-        f"{rows[0]['steps']} denoising steps",
+        sampler["sampler"],
+        f"{sampler['steps']} denoising steps",
     ]
     print(f"{saved.path}: {', '.join(facts)}; seconds and plans are per trajectory\n")
     print("| actions per plan | " + " | ".join(HEADS.values()) + " |")
-    print("|" + " --- |" * (1 + len(HEADS)))
-    for row in rows:
-        cells = [f"{row[name]:.1f}" for name in HEADS]
-        print(f"| {row['execute']} | " + " | ".join(cells) + " |")
+    print("|" + " --- |" * (1 + len(HEADS)), flush=True)
+
+
+def _line(row: dict[str, Any]) -> str:
+    cells = [f"{row[name]:.1f}" for name in HEADS]
+    return f"| {row['execute']} | " + " | ".join(cells) + " |"
 
 
 def _print_losses(losses: dict[int, float]) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp.cli.commands import foreign, print_json
+from rlexp.report.words import count
 from rlexp.util.errors import UserError, said_of
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 # How a policy is scored; matched: by sampling at the common σ.
 WAYS = ("sampled", "mean_action", "matched")
+EPISODES = 512  # to make pairs of, where it is not said otherwise
 
 
 def add(commands: Any) -> None:
@@ -69,7 +71,7 @@ def _add_pairs(commands: Any) -> None:
         type=Path,
         help="where to write, ending in .safetensors; or in .pt: a list of {traj1, traj2, label}",
     )
-    p.add_argument("--trajectories", type=int, default=512, help="episodes to play (default 512)")
+    p.add_argument("--trajectories", type=int, help=f"episodes to play (default {EPISODES}; two a pair are enough)")
     p.add_argument("--pairs", type=int, help="labelled pairs (default: each trajectory in one)")
     p.add_argument(
         "--pairing",
@@ -161,7 +163,7 @@ def table(rows: list[dict[str, Any]], std: float, episodes: int) -> str:
         "of the sampled gain, the mean's",
     ]
     lines = [
-        f"Mean return of {episodes} episodes (gain over the first policy)",
+        f"Mean return of {count(episodes, 'episode')} (gain over the first policy)",
         "",
         f"| {' | '.join(heads)} |",
         "|---|---|---|---|---|---|",
@@ -218,6 +220,8 @@ def pairs(args: argparse.Namespace) -> int:
     from rlexp.policies.files import find_policy
     from rlexp.util import seeding
 
+    if args.trajectories is None:
+        args.trajectories = min(EPISODES, 2 * (args.pairs or EPISODES))
     _check_pairs(args)
     saved = foreign.load_all(args, find_policy(args.policy)[:1])[0]
     data = _play(saved, _actor_policy(saved), args)

@@ -220,7 +220,7 @@ def _conclude(folder: Path, plan: "Plan", tuner: "Tuner", engine: "Engine") -> i
     ranked = tuning.whole(tuner.study.get_trials(deepcopy=False))
     report.picture(tuner.study, folder / "tuning.png", folder.name, plan.metric)
     typed = shlex.join([*plan.words, f"seeds={plan.seeds}", f"+tune={plan.name}"])
-    how = f"--trials {plan.trials} --prune-at {plan.prune_at:g}"
+    how = f"--trials {plan.trials} --fresh {len(plan.fresh)} --prune-at {plan.prune_at:g}"
     if plan.rungs > 1:
         how += f" --rungs {plan.rungs}"
     lines = [f"# {folder.name}", "", f"`rlexp tune {typed} {how}`", ""]
