@@ -102,6 +102,12 @@ def test_actions_may_be_discrete(tmp_path, suffix):
     assert saved.notes == ["left out: critic"]
 
 
+def test_what_is_left_out_is_named_as_far_as_it_differs(tmp_path):
+    tensors = {**actor(names="actor.{}"), **layers(8, 16, 8, 1, names="critic.{}")}
+    saved = rlexp.load_policy(written(tmp_path / "p.ckpt", {"state_dict": tensors}), env="swimmer")
+    assert saved.notes[-1] == "left out: state_dict.critic"
+
+
 def test_a_shared_body_is_followed_to_the_actors_head(tmp_path):
     body = layers(8, 16, names="body.{}")
     head = layers(16, 2, names="actor_head{}")

@@ -218,7 +218,8 @@ def test_data_info_reads_all_forms(tmp_path, capsys):
     assert code == 2
     assert said.count("\n") == 1
     assert "--env NAME" in said
-    assert words(capsys, "data", "info", str(tmp_path / "old.hdf5"), "--env", "hopper")[0] == 0
+    for name in ("hopper", "Hopper-v5", "Pendulum-v1"):
+        assert words(capsys, "data", "info", str(tmp_path / "old.hdf5"), "--env", name)[0] == 0
 
 
 def h5py_file(path, content):

@@ -18,6 +18,7 @@ from rlexp.datasets import shards
 from rlexp.datasets.recipes import Share
 from rlexp.datasets.shards import ShardJob
 from rlexp.experiment.assumed import notes
+from rlexp.experiment.probe import probe
 from rlexp.policies.files import digest, save_policy
 from rlexp.util.errors import UserError
 from tests.helpers import ROOT, built
@@ -77,6 +78,16 @@ def test_it_is_an_expert_and_a_start(tmp_path):
     words = ["env=cartpole", "train.eval_episodes=1"]
     assert notes(built("algo=dagger", *words, f"expert.policy={file}")) == []
     assert notes(built("algo=vpg", *words, f"policy.init={file}", "policy.hidden=[8,6]")) == []
+
+
+@pytest.mark.parametrize("name", ["td3", "sac"])
+def test_a_start_that_is_squashed_needs_bounds(tmp_path, name):
+    words = ["algo=ppo", "env=swimmer", "algo.normalise_obs=false"]
+    if name == "sac":
+        words = ["algo=ppo", "env=gym", "env.id=Pendulum-v1"]
+    run = built(*words, f"policy.init={agent(name, tmp_path)}")
+    with pytest.raises(UserError, match=r"policy.init=.*squashes its actions to bounds.*policy\.bounded=true"):
+        probe(run)
 
 
 def test_it_makes_data(tmp_path):

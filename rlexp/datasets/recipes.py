@@ -66,7 +66,8 @@ def environment(name: str) -> EnvConfig:
         raise UserError("environment gym has no id of its own; name one that has: conf/env/<name>.yaml")
     known = named.files()
     if name not in known:
-        raise UserError(f"no environment '{name}'{did_you_mean(nearest(name, known))}")
+        hint = did_you_mean(nearest(name, known)) or "; one of your own is DIR/env/NAME.yaml with --config-dir DIR"
+        raise UserError(f"no environment '{name}'{hint}")
     return named.from_conf(known[name]).on_gymnasium()
 
 

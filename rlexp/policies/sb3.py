@@ -199,7 +199,7 @@ def _box(env: EnvSpec) -> list[list[float]]:
         raise UserError("chooses continuous actions, the environment's are discrete")
     low_A, high_A = env.box
     if not np.isfinite([low_A, high_A]).all():
-        raise UserError("squashes its actions to bounds, which the environment's have not")
+        raise UserError("squashes its actions to bounds, which they have not here; is it policy.bounded=true?")
     return [low_A.tolist(), high_A.tolist()]
 
 

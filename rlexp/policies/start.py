@@ -1,6 +1,7 @@
 """Policies to begin from: experts that label states, and weights that training starts with."""
 
 import contextlib
+import math
 from typing import Any
 
 import numpy as np
@@ -68,10 +69,14 @@ def start_weights(actor: Actor, config: PolicyConfig, *, normalise: bool = False
         if normalise:
             return Normaliser(actor.spec["obs_dim"])
         return None
+    kind = actor.spec["kind"]
+    n_actions = actor.spec["n_actions"]
     bounds = {}
     if actor.spec["bounds"]:
         bounds = dict(zip(("low", "high"), actor.spec["bounds"], strict=True))
-    spec = EnvSpec.with_bounds(actor.spec["obs_dim"], actor.spec["kind"], actor.spec["n_actions"], bounds)
+    elif kind == "continuous":  # none that actions could be squashed to
+        bounds = {"low": [-math.inf] * n_actions, "high": [math.inf] * n_actions}
+    spec = EnvSpec.with_bounds(actor.spec["obs_dim"], kind, n_actions, bounds)
     with said_of(f"policy.init={config.init}"):
         policy = _load_actor(config, spec)
         theirs = policy.actor

@@ -6,6 +6,7 @@ actor's tensors share the beginning of their names, a *prefix*: it is the one un
 environment.
 """
 
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -123,6 +124,14 @@ def _under(name: str, prefix: str) -> bool:
     return not prefix or name.startswith(f"{prefix}.")
 
 
+def _beside(name: str, prefix: str) -> str:
+    """The beginning of a tensor's name up to where it is another than `prefix`: `model.critic` beside `model.actor`."""
+    parts = name.split(".")
+    pairs = zip(parts, prefix.split("."), strict=False)  # as long as the shorter
+    same = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)))
+    return ".".join(parts[: same + 1])
+
+
 def _bias(weight: str) -> str:
     return weight.removesuffix("weight") + "bias"
 
@@ -168,7 +177,7 @@ def _parts(tensors: Tensors, network: Network, env: EnvSpec, bounded: bool) -> P
     if own and "," not in network.prefix:
         raise UserError(f"holds what is no part of an MLP: {listed(own, 4)}")
     if rest:
-        names = dict.fromkeys(name.split(".")[0] for name in rest)
+        names = dict.fromkeys(_beside(name, network.prefix) for name in rest)
         notes.append(f"left out: {', '.join(names)}")
     for name in used:
         if not tensors[name].is_floating_point() or not torch.isfinite(tensors[name]).all():

@@ -29,7 +29,8 @@ def add(actions: Any) -> None:
     )
     i.add_argument(
         "--env",
-        help="conf/env/ENV.yaml has the constants of the normalised score (default: as stored) and a file's limit",
+        help="conf/env/ENV.yaml, or any Gymnasium id: the constants of the normalised score (default: as stored), and "
+        "the time limit where a file does not say it",
     )
     i.add_argument(
         "--plot",
@@ -43,7 +44,7 @@ def add(actions: Any) -> None:
 
 def info(args: argparse.Namespace) -> int:
     """Some lines for each data set, or one JSON list; and the picture where one is asked for."""
-    from rlexp.datasets import recipes
+    from rlexp.envs.named import environment
 
     names, missing = _present(args.names)
     found = []
@@ -51,7 +52,7 @@ def info(args: argparse.Namespace) -> int:
     for name in names:
         data, env, made = opened(name, args.env)
         if args.env:
-            env = recipes.environment(args.env)
+            env = environment(args.env)
         facts = {"name": name, **made, **summary(data, env)}
         found.append(facts)
         if not args.json:
@@ -134,9 +135,10 @@ def opened(name: str, env_name: str | None = None) -> "tuple[Dataset, EnvConfig 
     """
     from rlexp.datasets import formats, recipes, store
     from rlexp.datasets.load import find
+    from rlexp.envs.named import environment
 
     if is_file(name):
-        limit = recipes.environment(env_name).time_limit if env_name else None
+        limit = environment(env_name).time_limit if env_name else None
         data = formats.read(Path(name), limit)
         data.check_numbers()
         return data, None, {"here": False, "made_by": "unknown policies"}
