@@ -19,7 +19,7 @@ from rlexp.report.publish import publish
 from rlexp.report.style import dash
 from rlexp.report.words import spoken, tenths
 from rlexp.util import paths, stats
-from rlexp.util.errors import UserError
+from rlexp.util.errors import UserError, among
 
 STEPS = np.arange(0, 50_001, 1000)
 
@@ -552,3 +552,8 @@ def test_metrics_are_named_as_a_person_would():
     assert spoken("eval/return_mean") == "mean return"
     assert spoken("eval/success_rate") == "success rate"
     assert spoken("data/return_best") == "best return"
+
+
+def test_a_message_names_as_many_choices_as_a_line_holds():
+    assert among("abc") == "a, b, c"
+    assert among("abcdefghijkl") == "a, b, c, d, e, f, g and 5 more"

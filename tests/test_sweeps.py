@@ -147,6 +147,7 @@ def test_what_failed_is_run_again_and_what_is_done_is_left_alone(sweep, tmp_path
         (["algo=cmaes,vpg"], "algo=vpg: algo.population_size: unknown option"),
         (["algo.sigma0=interval(1,2)"], "has no end of values"),
         (["env=glob(*nothing)"], "fits none of"),
+        (["algo.lr=glob(1*)"], "is for the names of a group, and algo.lr is an option"),
         (["engine=serial,processes"], "engine cannot be swept"),
         (["resume=a,b"], "write it without -m"),
         (["+study=lineworld_lesson,swimmer_dpo"], "has arms of its own"),

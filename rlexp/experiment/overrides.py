@@ -133,9 +133,12 @@ def _expanded(override: Override) -> list[str]:
         )
     found = override.value()
     if isinstance(found, Glob):
-        names = found.filter(choices(override.key_or_group))
+        known = choices(override.key_or_group)
+        if not known:
+            raise UserError(f"{override.input_line}: glob(...) is for the names of a group, and {key} is an option")
+        names = found.filter(known)
         if not names:
-            raise UserError(f"{override.input_line}: fits none of {', '.join(choices(override.key_or_group))}")
+            raise UserError(f"{override.input_line}: fits none of {', '.join(known)}")
         return [f"{key}={name}" for name in names]
     # One more than there may be says that there are too many, however long a range is.
     return [f"{key}={value}" for value in islice(override.sweep_string_iterator(), MOST_COMBINATIONS + 1)]

@@ -16,7 +16,7 @@ from rlexp.report.lines import Line
 from rlexp.report.naming import names
 from rlexp.report.records import KINDS, OF_A_SEED, check_config
 from rlexp.util import paths
-from rlexp.util.errors import UserError, did_you_mean, nearest, said_of
+from rlexp.util.errors import UserError, among, did_you_mean, nearest, said_of
 from rlexp.util.files import read_object, read_text
 
 RETURN = "return_mean"  # the column that every entry has
@@ -194,7 +194,7 @@ def _named(reference: str) -> Path:
     if close is not None:
         hint = did_you_mean(close)
     elif known:
-        hint = f"; there are {', '.join(known)}"
+        hint = f"; there are {among(known)}"
     else:
         hint = "; the gallery is empty"
     raise UserError(f"reference={reference}: no such gallery entry{hint}")

@@ -42,6 +42,14 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     return next(iter(similar + containing), None)
 
 
+def among(choices: Iterable[str], most: int = 8) -> str:
+    """What there is to choose from, as far as one line may hold it: `a, b, c`, or `a, b and 39 more`."""
+    names = list(choices)
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+
+
 def did_you_mean(choice: str | None) -> str:
     """What a message about a misspelt word ends with: `"; did you mean 'x'?"`, or nothing for None."""
     if choice is None:

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlexp.cli.commands import add_columns, columns, print_json
-from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util.errors import UserError, among, did_you_mean, nearest
 
 if TYPE_CHECKING:
     from rlexp.report.sides import Side
 
 CODES = {"identical": 0, "matches": 0, "better": 0, "worse": 1}
 UNDECIDED = 3
-SOME = 6  # entries that a message names
 
 
 def add(commands: Any) -> None:
@@ -149,6 +148,4 @@ def _entries_for(run: "Side") -> str:
     fitting = [name for name, file in known.items() if (card(file).get("config") or {}).get("env", {}).get("id") == env]
     if env and fitting:
         return f"; of {env} there are {', '.join(fitting)}"
-    some = ", ".join(list(known)[:SOME])
-    more = f" and {len(known) - SOME} more" if len(known) > SOME else ""
-    return f"; there are {some}{more}"
+    return f"; there are {among(known)}"

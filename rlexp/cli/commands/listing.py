@@ -181,7 +181,7 @@ def _line(run: dict[str, Any], width: int) -> str:
         line += f"  {phrase(run['verdict'], run['reference'])}"
     if "sweep" in run:
         line += f"  sweep of {run['combinations']}"
-        if run["best"]:
+        if run["best"] and run["sweep"]:
             line += f"; best: {', '.join(run['best'])}"
     if run["failed"]:
         line += f"  {run['failed']} failed"
