@@ -79,6 +79,8 @@ WRONG = [  # what is typed, what the line must hold
     ("policy.hidden=[100000000]", "policy.hidden: must be ≤ 100000"),
     ("algo=dt env=hopper algo.num_layers=1000000", "algo.num_layers: must be ≤ 1000"),
     ("algo.lr=${nosuch}", "algo.lr: Interpolation key 'nosuch' not found"),
+    ("train.budget=1e300", "train.budget: must be at most 1e+15, not a number of 301 digits"),
+    ("train.save_every=1" + "0" * 400, "train.save_every: must be at most 1e+15, not a number of 401 digits"),
     ("train.threads=100000", "train.threads: must be ≤ 1024"),
     ("algo.batch_size=1e12", "algo.batch_size=1000000000000: does not fit into memory"),
     ("algo=rlhf env=lineworld algo.num_pairs=1e13", "algo.num_pairs=10000000000000: does not fit into memory"),

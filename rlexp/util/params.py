@@ -40,6 +40,9 @@ def param(
 _HOLDS = {"≥": lambda x, b: x >= b, ">": lambda x, b: x > b, "≤": lambda x, b: x <= b, "<": lambda x, b: x < b}
 
 
+LARGEST = 10**15  # of whole numbers: a million steps a second make so many in thirty years
+
+
 class OutOfRange(ValueError):
     """A value outside the range its declaration allows; `key` is the field's name."""
 
@@ -64,6 +67,9 @@ class Params:
     def _check(key: str, value: Any, meta: Any) -> None:
         if isinstance(value, float) and not math.isfinite(value):
             raise OutOfRange(key, f"must be a finite number, not {value} ({meta['doc']})")
+        if isinstance(value, int) and abs(value) > LARGEST:
+            digits = len(str(abs(value)))
+            raise OutOfRange(key, f"must be at most {LARGEST:.0e}, not a number of {digits} digits ({meta['doc']})")
         bounds = meta["bounds"]
         if any(bound is not None for bound in bounds.values()) and not isinstance(value, int | float):
             raise OutOfRange(key, f"must be a number, not {value!r} ({meta['doc']})")
