@@ -55,12 +55,13 @@ def only_run(place: Path) -> Path:
     return run
 
 
-def test_a_run_folder_is_whole_and_main_mp_gives_the_same_numbers(tmp_path):
-    for script, place in (("main.py", tmp_path / "a"), ("main_mp.py", tmp_path / "b")):
-        place.mkdir()
-        done = command(script, *SHORT, "video.enabled=true", "logger=tensorboard", cwd=place)
-        assert done.returncode == 0, done.stderr
-        assert "return mean" in done.stdout
+def test_a_run_folder_is_whole_and_main_mp_gives_the_same_numbers(tmp_path, here):
+    words = (*SHORT, "video.enabled=true", "logger=tensorboard")
+    code, out, err = here(*words, f"runs={tmp_path / 'a' / 'runs'}")
+    assert (code, "return mean" in out) == (0, True), err
+    (tmp_path / "b").mkdir()
+    done = command("main_mp.py", *words, cwd=tmp_path / "b")
+    assert (done.returncode, "return mean" in done.stdout) == (0, True), done.stderr
     a, b = only_run(tmp_path / "a"), only_run(tmp_path / "b")
     for seed in (0, 1):
         assert metrics(a / f"seed_{seed}") == metrics(b / f"seed_{seed}")
@@ -86,17 +87,9 @@ def test_a_run_folder_is_whole_and_main_mp_gives_the_same_numbers(tmp_path):
     assert record["eval"] == {"episodes": 10, "actions": "mean"}
 
 
-def test_a_study_draws_its_arms(tmp_path):
-    done = command(
-        "main_mp.py",
-        "+study=lineworld_lesson",
-        "seeds=[0,1]",
-        "train.budget=800",
-        "train.eval_episodes=5",
-        *QUIET,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
+def test_a_study_draws_its_arms(tmp_path, here):
+    code, _, err = here("+study=lineworld_lesson", "seeds=[0,1]", "train.budget=800", "train.eval_episodes=5", *QUIET)
+    assert code == 0, err
     run = only_run(tmp_path)
     assert (run / "study.png").stat().st_size > 10_000
     for arm in ("vanilla", "advantage", "advantage_fast", "ppo_fast"):
@@ -448,7 +441,7 @@ def test_twenty_kills_change_nothing(algo, tmp_path):
 
 
 def test_a_run_whose_output_nobody_reads_goes_on(tmp_path):
-    process = start("main.py", *SHORT, cwd=tmp_path)
+    process = start("main.py", *SHORT, "train.budget=2000", cwd=tmp_path)
     process.stdout.readline()
     process.stdout.close()
     assert process.wait(timeout=120) == 0
