@@ -14,7 +14,7 @@ from matplotlib.ticker import EngFormatter, NullFormatter, PercentFormatter
 from rlexp.report.history import Run, folders
 from rlexp.report.lines import Line, are_same, moves, thinned
 from rlexp.report.records import read_study
-from rlexp.report.style import BAND, BAND_FROM, STYLE, clock_axis, dash, draw_mean, fit_lines, nth_colour, save
+from rlexp.report.style import BAND, BAND_FROM, STYLE, clock_axis, dashes, draw_mean, fit_lines, nth_colour, save
 from rlexp.report.words import count, spoken
 from rlexp.util import stats
 
@@ -137,10 +137,7 @@ def _draw_arms(axes: Axes, arms: Arms, metric: str, x: str) -> None:
                 _draw_seeds(axes, averaged, nth_colour(place))
             below = sum(are_same(averaged, other) for other in drawn)
             drawn.append(averaged)
-            dashes: dict[str, Any] = {}
-            if below:
-                dashes = {"ls": (0, dash(below))}
-            draw_mean(axes, averaged, nth_colour(place), arm, **dashes)
+            draw_mean(axes, averaged, nth_colour(place), arm, **dashes(below))
         elif averaged:
             _draw_point(axes, averaged, nth_colour(place), arm)
 
@@ -153,12 +150,17 @@ def _draw_seeds(axes: Axes, lines: list[Line], colour: str) -> None:
 
 def _draw_point(axes: Axes, lines: list[Line], colour: str, label: str) -> None:
     """What lies all at one x: the mean of the last values, with its interval of BAND_FROM or more."""
-    mean, half = stats.t_interval([float(y[-1]) for _, y in lines])
-    if len(lines) < BAND_FROM:
-        half = math.nan
+    mean, half = _interval([float(y[-1]) for _, y in lines])
     x = float(np.mean([x[-1] for x, _ in lines]))
     look: Any = {"fmt": "o", "color": colour, "ms": 5, "capsize": 3, "lw": 1.4}
     axes.errorbar(x, mean, yerr=_bar(half), label=label, **look)
+
+
+def _interval(values: list[float]) -> tuple[float, float]:
+    """The mean and half of its 95 % t-interval; NaN of fewer than BAND_FROM, where it would be wider than all that
+    anybody did."""
+    mean, half = stats.t_interval(values)
+    return mean, half if len(values) >= BAND_FROM else math.nan
 
 
 def _bar(half: float) -> float | None:
@@ -205,9 +207,7 @@ def _draw_values(axes: Axes, place: int, values: list[float]) -> None:
     side_by_side = 0.06 * ((np.arange(len(values)) % 3) - 1)  # where seeds agree
     dots: Any = {"color": nth_colour(place), "markersize": 4, "alpha": 0.6, "markeredgewidth": 0}
     axes.plot(values, place + 0.2 + side_by_side, "o", **dots)
-    mean, half = stats.t_interval(values)
-    if len(values) < BAND_FROM:
-        half = math.nan  # it would be wider than all that anybody did
+    mean, half = _interval(values)
     look: Any = {"fmt": "D", "color": nth_colour(place), "ms": 6, "capsize": 4, "lw": 1.8}
     axes.errorbar(mean, place - 0.12, xerr=_bar(half), **look)
 

@@ -3,15 +3,13 @@
 The picture that hand-outs on imitation ask for: two panels, both with their axes.
 """
 
-from typing import Any
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlexp.report.history import Run
 from rlexp.report.lines import Line, are_same, moves, smoothed, thinned
 from rlexp.report.naming import data_of, title
-from rlexp.report.style import clock_axis, dash, draw_mean, fit_lines, nth_colour
+from rlexp.report.style import clock_axis, dashes, draw_mean, fit_lines, nth_colour
 from rlexp.report.words import count
 
 KINDS = {"mean": "mean", "median": "median", "max": "max"}  # of an evaluation's episodes, by the end of the metric
@@ -73,9 +71,8 @@ def _draw_lines(axes: Axes, run: Run, metric: str, colour: str, label: str, *, s
     averaged = run.averaged(lines) or list(lines.values())
     if smooth:
         averaged = [smoothed(line) for line in averaged]
-    look: dict[str, Any] = {"ls": (0, dash(below))} if below else {}
     if averaged:
-        draw_mean(axes, averaged, colour, label, band=False, **look)
+        draw_mean(axes, averaged, colour, label, band=False, **dashes(below))
 
 
 def _what_is_drawn(run: Run, what: str) -> str:

@@ -67,6 +67,11 @@ def dash(below: int) -> tuple[int, int]:
     return DASH, DASH * (2**below - 1)
 
 
+def dashes(below: int) -> dict[str, Any]:
+    """How such a line is plotted; as ever, where it lies on none."""
+    return {"ls": (0, dash(below))} if below else {}
+
+
 def draw_mean(
     axes: Axes,
     lines: list[Line],

@@ -73,7 +73,7 @@ def evaluate(args: argparse.Namespace) -> int:
             _film(saved, result)
         if not args.json:
             print(_line(scores[-1], f"{actions} actions{how}, n = {args.episodes}"))
-            for note in _notes(saved):
+            for note in scores[-1].get("notes", []):
                 print(f"  {note}")
     if args.json:
         settings = {"actions": actions, "episodes": args.episodes, "seed": args.seed}
