@@ -9,7 +9,7 @@ import torch
 from rlexp.envs.named import environment
 from rlexp.envs.spec import EnvConfig, EnvSpec
 from rlexp.nn.actors import ACTIVATIONS, Shape
-from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util.errors import UserError, among, did_you_mean, nearest
 
 ACTIVATION_CHOICES = ", ".join(ACTIVATIONS)
 
@@ -92,7 +92,4 @@ class Parts:
 
 def listed(tensors: Mapping[str, torch.Tensor], most: int = 12) -> str:
     """Names and shapes, for a message."""
-    named = [f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()]
-    if len(named) > most:
-        named = [*named[:most], f"and {len(named) - most} more"]
-    return ", ".join(named) or "no tensors"
+    return among((f"{name} {tuple(tensor.shape)}" for name, tensor in tensors.items()), most) or "no tensors"

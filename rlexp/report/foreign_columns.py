@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlexp.util.errors import UserError, did_you_mean, nearest
+from rlexp.util.errors import UserError, among, did_you_mean, nearest
 
 # Names are compared without case, and with spaces and hyphens as underscores. The first one that is there is meant.
 ENV_STEPS = (  # environment steps
@@ -91,6 +91,4 @@ def is_evaluation(name: str) -> bool | None:
 
 def listed(names: Sequence[str]) -> str:
     """At most twelve names for a message, each of a length that can be read."""
-    some = ", ".join(repr(name)[1:-1][:60] for name in names[:12])
-    more = len(names) - 12
-    return f"{some} and {more} more" if more > 0 else some or "none"
+    return among((repr(name)[1:-1][:60] for name in names), most=12) or "none"
