@@ -342,3 +342,19 @@ def test_processors_are_read_from_what_the_system_says(tmp_path, monkeypatch):
     assert processor.facts()["bfloat16"] is False
     (tmp_path / "cpuinfo").unlink()
     assert processor.facts()["bfloat16"] is None
+
+
+def test_steps_that_no_environment_took_are_no_clock(tmp_path, capsys):
+    """Learning from data leaves env_steps at 0: its curve.csv is read by `step`, and compares with no env steps."""
+    entry = publish(run(tmp_path / "old", [1000, 1010, 990], record={"clock": "updates"}))
+    rows = [line.split(",") for line in entry.read_text().splitlines()]
+    table = "\n".join(",".join([*row[:2], row[2] if row[0] == "seed" else "0", *row[3:]]) for row in rows)
+    entry.write_text(table + "\n")
+    file = tmp_path / "curve.csv"
+    file.write_text(table + "\n")
+    _, facts = found(capsys, file, "--reference", "ppo_hopper")
+    assert (facts["verdict"], facts["compared_until"], facts["rows_equal"]) == ("identical", 50_000, 153)
+    theirs = tmp_path / "theirs.csv"
+    theirs.write_text("global_step,return\n" + "".join(f"{step},{step / 50}\n" for step in STEPS))
+    code, out, _ = said(capsys, theirs, "--reference", "ppo_hopper")
+    assert (code, out.splitlines()[0]) == (3, "incomparable with ppo_hopper: counted in env_steps, there updates")

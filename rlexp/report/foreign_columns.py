@@ -69,8 +69,13 @@ def plain(name: str) -> str:
 
 def find(choices: Sequence[str], known: Sequence[str]) -> str | None:
     """The first of `known` names that is among `choices`, as it is written there."""
+    return next(iter(find_all(choices, known)), None)
+
+
+def find_all(choices: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The `known` names that are among `choices`, in the order of `known`, as they are written there."""
     written = {plain(choice): choice for choice in reversed(choices)}
-    return next((written[name] for name in known if name in written), None)
+    return [written[name] for name in known if name in written]
 
 
 def given(what: str, name: str, choices: Sequence[str]) -> str:

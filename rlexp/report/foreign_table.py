@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rlexp.report.foreign_columns import CLOCKS, SEEDS, STEPS, VALUES, find, given, listed, plain
+from rlexp.report.foreign_columns import CLOCKS, SEEDS, STEPS, VALUES, find, find_all, given, listed, plain
 from rlexp.util.errors import UserError, said_of
 
 MOST = 10**9  # bytes of an event file, or of an archive's arrays
@@ -80,15 +80,19 @@ class Table:
         return list(found)
 
     def step(self, name: str | None) -> str:
-        """The column of steps."""
+        """The column of steps: of the usual names the first whose numbers change, as learning from data leaves the
+        count of environment steps at 0."""
         choices = [choice for choice in self.names if choice]
         if name is not None:
             with said_of(str(self.file)):
                 return given("step", name, choices)
-        found = find(choices, STEPS)
-        if found is None:
+        usual = find_all(choices, STEPS)
+        if not usual:
             raise UserError(f"{self.file}: which column is the step? Say step=NAME; it has {listed(choices)}")
-        return found
+        return next(filter(self._changes, usual), usual[0])
+
+    def _changes(self, name: str) -> bool:
+        return len(set(self.cells(name)) - {""}) > 1
 
     def seed(self, name: str | None) -> str | None:
         """The column of seeds; None where there is none."""

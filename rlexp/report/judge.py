@@ -90,7 +90,7 @@ def judge(run: Side, reference: Side) -> Judgement:
     """The verdict on `run` beside `reference`."""
     clock, run_lines, reference_lines = _in_one_clock(run, reference)
     steps_N, run_SN, reference_SN = verdict.align(run_lines, reference_lines)
-    found_differences = differences(run.about, reference.about)
+    found_differences = [*_clocks(run, reference), *differences(run.about, reference.about)]
     equal, shared, starts = verdict.equal_rows(run_lines, reference_lines)
     kinds = {one.kind for one in found_differences}
     is_identical = shared >= FEWEST_EQUAL and equal == shared and _moves(run_SN)
@@ -128,6 +128,15 @@ def _in_one_clock(run: Side, reference: Side) -> tuple[str, dict[str, Line], dic
     if ours and theirs and ours != theirs and run.by_env_steps and reference.by_env_steps:
         return "env_steps", run.by_env_steps, reference.by_env_steps
     return str(ours or theirs or "steps"), run.lines, reference.lines
+
+
+def _clocks(run: Side, reference: Side) -> list[Difference]:
+    """That the two count other things, and no environment steps in common."""
+    ours = run.about.get("clock")
+    theirs = reference.about.get("clock")
+    if not ours or not theirs or ours == theirs or (run.by_env_steps and reference.by_env_steps):
+        return []
+    return [Difference("clock", ours, theirs, MEANINGLESS)]
 
 
 def _moves(run_SN: np.ndarray) -> bool:

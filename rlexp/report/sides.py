@@ -33,9 +33,9 @@ def of_run(name: str, run: Run) -> Side:
     going = [seed for seed in every if run.status(seed) != "failed"]
     kept = done or going
     lines = {seed: every[seed] for seed in kept}
-    env_steps = run.lines(metric, "env_steps")
+    by_env_steps = _counted(run.lines(metric, "env_steps"), kept)
     left_out = len(run.record["seeds"]) - len(lines)
-    return Side(name, lines, run.about, left_out, {seed: env_steps[seed] for seed in kept if seed in env_steps})
+    return Side(name, lines, run.about, left_out, by_env_steps)
 
 
 def of_entry(file: Path) -> Side:
@@ -43,7 +43,16 @@ def of_entry(file: Path) -> Side:
     entry = references.Entry.read(file)
     lines = entry.lines(RETURN, entry.card["clock"])
     left_out = len(entry.card["seeds"]) - len(lines)
-    return Side(entry.name, lines, entry.card, left_out, entry.lines(RETURN, "env_steps"))
+    by_env_steps = _counted(entry.lines(RETURN, "env_steps"), lines)
+    return Side(entry.name, lines, entry.card, left_out, by_env_steps)
+
+
+def _counted(lines: Mapping[str, Line], seeds: Iterable[str]) -> dict[str, Line]:
+    """The lines of these seeds over environment steps; none where a count stands still, as it does while one learns
+    from data."""
+    kept = {seed: lines[seed] for seed in seeds if seed in lines}
+    stands = any(x[-1] <= x[0] for x, _ in kept.values())
+    return {} if stands else kept
 
 
 def pooled(sides: Iterable[Side]) -> Side:

@@ -26,6 +26,7 @@ SPOKEN = {
     "hardware.cpu_capability": "instructions of the processor",
     "hardware.bfloat16": "native bfloat16",
     "hardware.gpu": "GPU",
+    "clock": "counted in",
 }
 MEASURES = {"end": "end", "mean": "mean over time"}
 
