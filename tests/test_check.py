@@ -344,11 +344,15 @@ def test_processors_are_read_from_what_the_system_says(tmp_path, monkeypatch):
     assert processor.facts()["bfloat16"] is None
 
 
-def test_steps_that_no_environment_took_are_no_clock(tmp_path, capsys):
-    """Learning from data leaves env_steps at 0: its curve.csv is read by `step`, and compares with no env steps."""
+@pytest.mark.parametrize("collected", [0, 5000])
+def test_steps_that_no_environment_took_are_no_clock(collected, tmp_path, capsys):
+    """Learning from data leaves env_steps where they were: its curve.csv is read by `step`, and compares with no env
+    steps."""
     entry = publish(run(tmp_path / "old", [1000, 1010, 990], record={"clock": "updates"}))
     rows = [line.split(",") for line in entry.read_text().splitlines()]
-    table = "\n".join(",".join([*row[:2], row[2] if row[0] == "seed" else "0", *row[3:]]) for row in rows)
+    for row in rows[1:]:
+        row[2] = "0" if row[1] == "0" else str(collected)
+    table = "\n".join(map(",".join, rows))
     entry.write_text(table + "\n")
     file = tmp_path / "curve.csv"
     file.write_text(table + "\n")

@@ -44,7 +44,7 @@ def table(file: Path, asked: Columns) -> Source:
     if read.is_monitor and asked.step is None:
         _require_alone(file)
         return monitor([file])
-    step = read.step(asked.step)
+    step = read.step(asked.step, asked.seed)
     if read.wide and asked.seed is None:
         return Source(place, "W&B export", step, read.wide, lambda name: read.runs(step, name))
     seed = read.seed(asked.seed)

@@ -79,9 +79,9 @@ class Table:
                     found[metric] = None
         return list(found)
 
-    def step(self, name: str | None) -> str:
-        """The column of steps: of the usual names the first whose numbers change, as learning from data leaves the
-        count of environment steps at 0."""
+    def step(self, name: str | None, seed: str | None = None) -> str:
+        """The column of steps: of the usual names the first that goes on, as learning from data leaves the count of
+        environment steps where it was. name, seed: the columns of steps and of seeds that the user named."""
         choices = [choice for choice in self.names if choice]
         if name is not None:
             with said_of(str(self.file)):
@@ -89,10 +89,16 @@ class Table:
         usual = find_all(choices, STEPS)
         if not usual:
             raise UserError(f"{self.file}: which column is the step? Say step=NAME; it has {listed(choices)}")
-        return next(filter(self._changes, usual), usual[0])
+        seeds = self.seed(seed)
+        seed_of_row = [""] * len(self.rows) if seeds is None else self.cells(seeds)
+        going = [choice for choice in usual if not self._stands(choice, seed_of_row)]
+        return (going or usual)[0]
 
-    def _changes(self, name: str) -> bool:
-        return len(set(self.cells(name)) - {""}) > 1
+    def _stands(self, name: str, seed_of_row: list[str]) -> bool:
+        """Whether its numbers repeat, and a seed has at most two different ones on average."""
+        filled = [(seed, cell) for seed, cell in zip(seed_of_row, self.cells(name), strict=True) if cell.strip()]
+        different = len(set(filled))
+        return different < len(filled) and different <= 2 * len(set(seed_of_row))
 
     def seed(self, name: str | None) -> str | None:
         """The column of seeds; None where there is none."""
