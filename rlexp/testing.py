@@ -66,12 +66,12 @@ def toy(name: str, *overrides: str) -> RunConfig:
 
 
 def train(run: RunConfig, folder: Path, seed: int = 0, stop_after: int | None = None) -> list[Event]:
-    """Run one seed, or its first `stop_after` events and no more, as if it had been killed."""
+    """Run one seed, or until `stop_after` events have told a step and no more, as if it had been killed."""
     events = []
     generator = run_seed(run, seed, folder)
     for event in generator:
         events.append(event)
-        if len(events) == stop_after:
+        if sum("step" in one.data for one in events) == stop_after:
             generator.close()  # type: ignore[attr-defined]
             break
     return events

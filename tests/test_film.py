@@ -117,6 +117,25 @@ def test_slow_rendering_is_thinned_to_the_time_allowed(tmp_path, monkeypatch):
     assert fps == 5  # not below the environment's own rate, so it plays faster than real time
 
 
+def test_a_film_keeps_its_pace_where_rendering_becomes_slower(tmp_path, monkeypatch):
+    env, evaluation = played("lineworld", 1, "env.kwargs.length=400")
+    draw = scene.frame
+    clock = Clock()
+    drawn = []
+
+    def slower(simulator):
+        drawn.append(clock.now)
+        clock.now += 0.002 if len(drawn) < 50 else 0.02
+        return draw(simulator)
+
+    monkeypatch.setattr(scene, "frame", slower)
+    monkeypatch.setattr(film, "time", clock)
+    path = film.film(env, evaluation.episodes[0], tmp_path / "x.mp4", seconds=2, size=96)
+    count, fps, _ = frames(path)
+    assert len(drawn) < 200
+    assert count / fps == pytest.approx(400 / 5, rel=0.05)
+
+
 def test_odd_sizes_are_encoded(tmp_path, monkeypatch):
     import imageio_ffmpeg
 

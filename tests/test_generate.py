@@ -18,7 +18,7 @@ from rlexp.datasets import generate, recipes, shards
 from rlexp.datasets.recipes import Share
 from rlexp.engines.processes import Processes
 from rlexp.envs.make import describe
-from rlexp.experiment.forecast import data_to_make
+from rlexp.experiment.forecast import data_to_make, training
 from rlexp.policies.files import load_policy
 from rlexp.util import paths
 from rlexp.util.errors import UserError
@@ -175,6 +175,23 @@ def test_what_will_be_made_is_told_before(place):
     assert then == "then trains 4 seeds"
     generate.make("lineworld", "medium", 1)
     assert list(data_to_make([run])) == []
+
+
+def test_the_time_that_training_takes_is_told_as_far_as_the_gallery_knows_it():
+    known, unknown = built("+experiment=dt_hopper"), built("algo=dt", "env=hopper", "algo.lr=0.5")
+    (a_seed,) = {training([(known, 1.0)] * n, None)[0] for n in (2, 3)}
+    assert re.fullmatch(r"about \d+ min a seed, as dt_hopper took on \S.*", a_seed)
+    minutes = float(a_seed.split()[1])
+    for seeds, at_once, rounds in ((3, 1, 3), (3, 2, 2), (2, 8, 1)):
+        said, total = training([(known, 1.0)] * seeds, at_once)
+        how = "one after another" if at_once == 1 else "2 at a time"
+        hours, rest = re.fullmatch(rf"about (?:(\d+) h )?(\d+) min in all, {how}", total).groups()
+        assert 60 * int(hours or 0) + int(rest) == pytest.approx(rounds * minutes, abs=2)
+    said, total = training([(known, 0.5)], 1, before=600.0)
+    assert said == a_seed
+    assert total == f"about {round(minutes / 2 + 10)} min in all"
+    assert training([(known, 1.0), (unknown, 1.0)], 1) == [a_seed]
+    assert training([(unknown, 1.0)], 1) == []
 
 
 def test_of_two_at_once_the_second_waits_and_takes_the_firsts(place, monkeypatch, capsys):

@@ -16,6 +16,7 @@ from rlexp.report import history, lines
 from rlexp.report.compare import compare, study
 from rlexp.report.curves import curves
 from rlexp.report.publish import publish
+from rlexp.report.score_axis import scales
 from rlexp.report.style import dash
 from rlexp.report.words import spoken, tenths
 from rlexp.util import paths, stats
@@ -148,6 +149,20 @@ def test_curves_shows_seeds_mean_interval_losses_and_kind_of_actions(tmp_path, d
     assert main.get_xlabel() == "environment steps"
     assert [axes.get_title(loc="left") for axes in panels] == ["policy loss", "value loss"]
     assert all(len(axes.lines) == 4 for axes in panels)
+
+
+def test_a_long_title_takes_two_lines_and_returns_have_their_scores_beside_them(tmp_path, drawn):
+    states = ["done", "failed", "interrupted"]
+    run = write_run(tmp_path / "run", (1.0, 1.0, 0.5), states, env="a-name-of-some-length")
+    config = json.loads((run / "config.yaml").read_text())
+    config["env"] |= {"random_return": -20.0, "expert_return": 3180.0}
+    (run / "config.yaml").write_text(json.dumps(config))
+    curves(run)
+    main = drawn["curves.png"].axes[0]
+    assert max(map(len, main.get_title(loc="left").splitlines())) <= curves_file.TITLE
+    assert [axes.get_ylabel() for axes in main.child_axes] == ["normalised score"]
+    score_of, return_of = scales(-20.0, 3180.0)
+    assert (score_of(3180.0), return_of(0.0)) == (100.0, -20.0)
 
 
 def test_one_seed_has_no_interval(tmp_path, drawn):

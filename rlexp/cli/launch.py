@@ -216,9 +216,9 @@ def start(config: "DictConfig", arms: list[str]) -> int:
     engine = make_engine(OmegaConf.to_container(config.engine, resolve=True))
     if "study" in config:
         own = [word for word in hydra.overrides.task if not _of_study(word)]
-        work = plan.study(config, str(hydra.runtime.choices.get("study")), [*own, *arms], say)
+        work = plan.study(config, str(hydra.runtime.choices.get("study")), [*own, *arms], say, engine.at_once)
     else:
-        work = plan.single(config, say)
+        work = plan.single(config, say, engine.at_once)
     return execute(work, engine)
 
 
@@ -259,7 +259,7 @@ def execute(work: "Work", engine: "Engine") -> int:
         say("every seed has already finished; resume=... train.budget=... goes on, where no schedule has ended")
         return 0
     work.begin(engine.prepare)
-    say(work.outlook(len(jobs)))
+    say(work.outlook(jobs, engine.at_once))
     say(f"\033[1m{work.path}\033[0m" if sys.stdout.isatty() else str(work.path))
     for note in work.notes:
         say(note)

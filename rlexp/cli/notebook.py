@@ -133,8 +133,9 @@ def _run(words: list[str]) -> Path:
     overrides.require_readable(words, words)
     launch._check_groups(words)
     config = composed(words)
-    work = plan.single(config, say)
-    launch.execute(work, make_engine(OmegaConf.to_container(config.engine, resolve=True)))
+    engine = make_engine(OmegaConf.to_container(config.engine, resolve=True))
+    work = plan.single(config, say, engine.at_once)
+    launch.execute(work, engine)
     return work.path
 
 

@@ -41,4 +41,4 @@ def plan(words: list[str]) -> "tuple[Work, Engine]":
     from rlexp.experiment.plan import sweep
 
     engine = make_engine(OmegaConf.to_container(first.engine, resolve=True))
-    return sweep(swept, first, say), engine
+    return sweep(swept, first, say, engine.at_once), engine

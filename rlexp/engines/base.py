@@ -73,6 +73,8 @@ class Engine(ABC):
     class Config(Params):
         """The options of the engine's yaml, each declared with `param`."""
 
+    at_once: int | None = None  # jobs at a time; None: not known before they run
+
     def __init__(self, config: Any):
         self.config = config
 

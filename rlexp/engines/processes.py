@@ -19,6 +19,7 @@ class Processes(Engine):
     def __init__(self, config: Config):
         require_workers(config.workers)
         self.workers = config.workers or max(1, cores() // config.threads)
+        self.at_once = self.workers
 
     def run(self, next_job: NextJob, handle: Handle) -> None:
         with closing(run_jobs(messages, next_job, self.workers)) as news:

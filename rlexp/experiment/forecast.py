@@ -12,6 +12,8 @@ from rlexp.report.differences import DIGITS
 from rlexp.report.measured import seconds_a_seed
 from rlexp.report.words import about, count
 
+MANY = 20  # configs, of which it is not looked up how long each takes
+
 
 @dataclass(frozen=True)
 class Usual:
@@ -26,9 +28,9 @@ class Usual:
         return f"{about(self.seconds)} a seed, as {self.entry} took on {self.processor}"
 
 
-def data_to_make(runs: Sequence[RunConfig]) -> Iterator[str]:
+def data_to_make(runs: Sequence[RunConfig], at_once: int | None = None) -> Iterator[str]:
     """Lines on the data sets that are made before anything trains: which, of how many steps, and about how long that
-    takes; then what training takes. None where all data are here. Raises UserError."""
+    takes; then what training takes, `at_once` seeds at a time. None where all data are here. Raises UserError."""
     found: dict[str, Missing] = {}
     for run in runs:
         if "data" in run.algo_class.needs:
@@ -37,22 +39,40 @@ def data_to_make(runs: Sequence[RunConfig]) -> Iterator[str]:
         amount = count(one.amount, one.unit.removesuffix("s"))
         yield f"first makes {one.name}, {amount}: {about(one.seconds)}, once; later runs find it there"
     if found:
-        yield _training(runs, sum(one.seconds for one in found.values()))
+        whole = [(run, 1.0) for run in runs for _ in run.seeds]
+        before = sum(one.seconds for one in found.values())
+        yield "; ".join([f"then trains {count(len(whole), 'seed')}", *training(whole, at_once, before)])
 
 
-def _training(runs: Sequence[RunConfig], before: float) -> str:
-    """What is trained after the `before` seconds that data take, and the total as far as it is known."""
-    seeds = sum(len(run.seeds) for run in runs)
-    times = [usual(run.plain) for run in runs]
-    text = f"then trains {count(seeds, 'seed')}"
-    if times[0] is not None:
-        text += f", {times[0].said}"
-    total = before
-    for run, time in zip(runs, times, strict=True):
+def training(seeds: Sequence[tuple[RunConfig, float]], at_once: int | None, before: float = 0.0) -> list[str]:
+    """How long a seed takes, and all of them after `before` seconds, as far as the gallery knows: nothing, one or two
+    phrases.
+
+    seeds: the config of each that is to be trained, and which share of its budget
+    at_once: seeds that are trained at a time; None where that is not known
+    """
+    runs = {id(run): run for run, _ in seeds}
+    if len(runs) > MANY:
+        return []
+    times = {key: usual(run.plain) for key, run in runs.items()}
+    first = times[id(seeds[0][0])]
+    said = [first.said] if first else []
+    spent: list[float] = []
+    for run, share in seeds:
+        time = times[id(run)]
         if time is None:
-            return text
-        total += time.seconds * len(run.seeds)
-    return f"{text}; {about(total)} in all, one after another"
+            return said
+        spent.append(share * time.seconds)
+    if len(spent) == 1:
+        return [*said, f"{about(before + spent[0])} in all"]
+    if at_once is None:
+        return said
+    at_once = min(at_once, len(spent))
+    ends = [before] * at_once
+    for seconds in spent:  # each by whoever is free first
+        ends[ends.index(min(ends))] += seconds
+    how = "one after another" if at_once == 1 else f"{at_once} at a time"
+    return [*said, f"{about(max(ends))} in all, {how}"]
 
 
 def usual(config: Mapping[str, Any]) -> Usual | None:

@@ -28,14 +28,15 @@ def _quietly(line: str) -> None:
 
 
 class Announcement:
-    """Called before data sets may be made, tells once which are made for some runs."""
+    """Called before data sets may be made, tells once which are made for some runs, and what follows."""
 
-    def __init__(self, runs: Sequence[RunConfig], tell: Tell):
+    def __init__(self, runs: Sequence[RunConfig], tell: Tell, at_once: int | None):
         self.runs = runs
         self.tell = tell
+        self.at_once = at_once
 
     def __call__(self) -> None:
-        for line in data_to_make(self.runs):
+        for line in data_to_make(self.runs, self.at_once):
             self.tell(line)
         self.runs = []
 
@@ -57,10 +58,11 @@ def _warnings(probed: Probed, of: str = "") -> list[str]:
     return [f"warning: {of}{text}" for text in probed.cautions]
 
 
-def single(config: DictConfig, tell: Tell = _quietly) -> Work:
-    """A new run. Raises UserError before anything is written. `tell`: what data are made for it at first."""
+def single(config: DictConfig, tell: Tell = _quietly, at_once: int | None = None) -> Work:
+    """A new run. Raises UserError before anything is written. `tell`: what data are made for it at first, before
+    `at_once` seeds are trained at a time."""
     run = build(config)
-    probed = probe(run, Announcement([run], tell))
+    probed = probe(run, Announcement([run], tell, at_once))
     said = [*alone(config.seeds), *_decided(run), *notes(run), *_warnings(probed)]
     path = create(_root(config), run.name)
     return Work(path, [(new_folder(path, run, probed.inputs), run)], notes=said)
@@ -72,7 +74,13 @@ def _root(config: DictConfig) -> Path:
     return Path(config.runs).expanduser()
 
 
-def study(config: DictConfig, name: str, overrides: list[str], tell: Tell = _quietly) -> Work:
+def study(
+    config: DictConfig,
+    name: str,
+    overrides: list[str],
+    tell: Tell = _quietly,
+    at_once: int | None = None,
+) -> Work:
     """A new study: `conf/study/<name>.yaml` names arms, each a list of overrides; the command line overrides all."""
     node: Any = OmegaConf.to_container(config.study, resolve=True)
     with said_of(f"study={name}"):
@@ -88,11 +96,11 @@ def study(config: DictConfig, name: str, overrides: list[str], tell: Tell = _qui
             of_arm = composed(words[arm])
             arms.add(arm, build(of_arm), f"arm {arm}: ", said)
             arms.notes |= dict.fromkeys(alone(of_arm.seeds))
-    arms.check(tell)
+    arms.check(tell, at_once)
     return arms.work(create(_root(config), f"study_{name}"), {"name": name, **node})
 
 
-def sweep(of: Sweep, first: DictConfig, tell: Tell = _quietly) -> Work:
+def sweep(of: Sweep, first: DictConfig, tell: Tell = _quietly, at_once: int | None = None) -> Work:
     """A new sweep: a study whose arms are the combinations of options, of which `first` is composed already. Raises
     UserError before anything is written."""
     arms = Arms()
@@ -122,7 +130,7 @@ def sweep(of: Sweep, first: DictConfig, tell: Tell = _quietly) -> Work:
         "arms": kept,
         "names": {name: " ".join(words) for name, words in kept.items() if words},
     }
-    arms.check(tell)
+    arms.check(tell, at_once)
     return arms.work(create(_root(first), "sweep"), {"name": "sweep", **node})
 
 
@@ -145,9 +153,9 @@ class Arms:
         """Another arm, which warnings call `of` and mistakes `said`."""
         self.runs[arm] = (run, of, said)
 
-    def check(self, tell: Tell = _quietly) -> None:
+    def check(self, tell: Tell = _quietly, at_once: int | None = None) -> None:
         """Whether all arms can start. Raises UserError. `tell`: what data are made for them at first."""
-        announce = Announcement([run for run, _, _ in self.runs.values()], tell)
+        announce = Announcement([run for run, _, _ in self.runs.values()], tell, at_once)
         for arm, (run, of, said) in self.runs.items():
             with said_of(said):
                 probed = probe(run, announce)

@@ -193,6 +193,7 @@ class Training:
             yield self._event("progress", f"continues from step {self.counters.step:,}")
             yield from self._other_processor(attempts)
         if self.counters.step == 0:
+            yield self._first_evaluation()
             self._log_untrained()
         while self.counters.step < self.train.budget:
             yield self._iterate()
@@ -213,6 +214,11 @@ class Training:
         self._require_current()
         status.update(self.folder, **facts, status="done")
         yield Event(self.seed, "done", "", facts)
+
+    def _first_evaluation(self) -> Event:
+        """What goes on before the first step: where acting is costly it may take minutes."""
+        what = "episodes of the untrained policy"
+        return Event(self.seed, "progress", "", {"stage": [what, 0, self.train.eval_episodes]})
 
     def _log_untrained(self) -> None:
         """The row of step 0, and the untrained policy where policies are kept."""

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from rlexp.experiment import status, study_table
 from rlexp.experiment.config import RunConfig
 from rlexp.experiment.folder import Folder, whole_or_none
+from rlexp.experiment.forecast import training
 from rlexp.experiment.job import SeedJob
 from rlexp.experiment.provenance import now, origin
 from rlexp.report.naming import names
@@ -71,6 +72,7 @@ class Work:
             for folder, _ in self.runs:
                 if folder.path.resolve() in due:
                     folder.begin(this)
+                    folder.say(f"begins: {this['command']}")
                     self.begun.append(folder)
             if self.study is not None and new:
                 checkpoint.write_text(self.path / "study.yaml", OmegaConf.to_yaml(self.study))
@@ -113,8 +115,21 @@ class Work:
         for folder, _ in self.runs:
             folder.say(text)
 
-    def outlook(self, jobs: int) -> str:
-        """What is going to happen, in one line; `jobs` seeds of it have not reached their budget."""
+    def outlook(self, jobs: list[SeedJob], at_once: int | None = None) -> str:
+        """What is going to happen, in one line: `jobs`, of which `at_once` run at a time, and how long they take."""
+        return "; ".join([self._amount(len(jobs)), *self._time(jobs, at_once)])
+
+    def _time(self, jobs: list[SeedJob], at_once: int | None) -> list[str]:
+        """What `jobs` take, as far as that is known."""
+        runs = {folder.path.resolve(): (config, folder.seeds()) for folder, config in self.runs}
+        left = []
+        for job in jobs:
+            config, seeds = runs[job.run_folder]
+            left.append((config, 1 - seeds[str(job.seed)]["step"] / config.train.budget))
+        return training(left, at_once)
+
+    def _amount(self, jobs: int) -> str:
+        """How many seeds have not reached their budget, and what it is."""
         folder, config = self.runs[0]
         amounts = [f"{one.train.budget:,} {place.clock.replace('_', ' ')}" for place, one in self.runs]
         amount = amounts[0]
@@ -158,6 +173,7 @@ def _interrupt(folder: Folder) -> bool:
                     f"interrupted at step {reached['step']:,}; goes on from {SeedJob(folder.path, int(seed)).reached()}"
                 )
             status.update(folder.seed(seed), status="interrupted", message=message, **reached)
+            folder.say(f"seed {seed}: {message}")
     return cut
 
 

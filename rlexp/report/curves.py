@@ -4,6 +4,7 @@ Drawn from what the seeds have written so far, again and again while they train.
 """
 
 import math
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from rlexp.report.history import Run
 from rlexp.report.lines import Line, moves, smoothed, thinned
 from rlexp.report.naming import data_of, title
 from rlexp.report.references import Entry, entry_of
+from rlexp.report.score_axis import beside_returns
 from rlexp.report.style import (
     BAND_FROM,
     CLOCKS,
@@ -40,6 +42,7 @@ from rlexp.report.words import count, phrase, quantity, spoken
 
 FEW = 5  # seeds that have a colour and a label each
 ROWS = 3  # of small panels
+TITLE = 64  # characters that there is room for above the large panel
 NAMED = 2  # settings, in the legend, in which the reference is another
 SAMPLES = "sample return"  # the panel of best and mean return of what was tried
 # A reward is learned in passes over all comparisons, many of them in one step: its panels count these.
@@ -136,8 +139,9 @@ def _draw_returns(axes: Axes, run: Run, entry: Entry | None) -> None:
     clock_axis(axes, run.clock)
     kind = run.record["eval"]
     axes.set_ylabel(f"evaluation return ({kind['actions']} actions, {count(kind['episodes'], 'episode')})")
+    beside_returns(axes, run.config["env"])
     axes.set_xlim(0, 1.01 * end or 1)
-    axes.set_title(_title(run, entry), fontweight="bold")
+    axes.set_title(textwrap.fill(_title(run, entry), TITLE), fontweight="bold")
     axes.legend(loc="best")
 
 

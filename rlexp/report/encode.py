@@ -61,13 +61,17 @@ class FilmWriter:
         stream.send(None)
         return stream
 
-    def add(self, frame: np.ndarray) -> None:
-        """Append one frame (H, W, 3) uint8. Raises CannotRender."""
+    def add(self, frame: np.ndarray, times: int = 1) -> None:
+        """Append one frame (H, W, 3) uint8, shown as long as so many. Raises CannotRender."""
         if frame.shape != self.shape:
             raise CannotRender(f"rendering gave pictures of two sizes, {self.shape[:2]} and {frame.shape[:2]}")
-        padded = np.pad(frame, self.padding, mode="edge")
+        padded = np.ascontiguousarray(np.pad(frame, self.padding, mode="edge"))
+        for _ in range(times):
+            self._add(frame, padded)
+
+    def _add(self, frame: np.ndarray, padded: np.ndarray) -> None:
         try:
-            self.stream.send(np.ascontiguousarray(padded))
+            self.stream.send(padded)
         except OSError as error:
             raise self._cannot_write(error) from None
         if self.gif_stride and self.count % self.gif_stride == 0:

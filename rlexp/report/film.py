@@ -146,14 +146,15 @@ def film(
         gif_stride = math.ceil(steps / stride / MAX_GIF_FRAMES) if gif else 0
         still_stride = math.ceil((steps + 1) / stride / MAX_STILLS) if stills else 0
         with FilmWriter(path, first, fps, gif_stride, still_stride) as writer:
-            due = stride
+            shown, due = 0, stride
             for t, action in enumerate(episode.action, 1):
                 reward = _reward(simulator, action)
                 if reward != episode.reward_T[t - 1]:
                     raise CannotRender(_another_episode(env, t, reward, episode.reward_T[t - 1]))
                 if t in (due, steps):
-                    writer.add(camera.frame())
-                    due = t + max(stride, math.ceil(camera.stride_in_time(steps - t)))
+                    times = max(1, round((t - shown) / stride))  # as fast as it began, also where time runs short
+                    writer.add(camera.frame(), times)
+                    shown, due = t, t + max(stride, math.ceil(camera.stride_in_time(steps - t)))
     finally:
         close(simulator)
     return path

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rlexp.report.score_axis import scales
 from rlexp.report.style import COLOURS, INK, STYLE, panel_grid, save
 
 # Of the kinds that this project makes; other data have the sixth.
@@ -130,15 +131,7 @@ def _annotate(axes: Axes, spread: Spread, digits: int, left: bool) -> None:
 
 def _draw_scores(axes: Axes, random_return: float, expert_return: float) -> None:
     """A second axis, above: 0 where a random policy is, 100 where the expert is."""
-    span = (expert_return - random_return) / 100
-
-    def score_of(total: Any) -> Any:
-        return (total - random_return) / span
-
-    def return_of(score: Any) -> Any:
-        return random_return + score * span
-
-    above = axes.secondary_xaxis("top", functions=(score_of, return_of))
+    above = axes.secondary_xaxis("top", functions=scales(random_return, expert_return))
     above.xaxis.set_major_locator(MaxNLocator(5))
     above.tick_params(labelsize=7, colors=FAINT, length=2, pad=1)
     above.spines["top"].set_visible(False)
