@@ -26,7 +26,7 @@ def summary(name: str, study: Mapping[str, Any], records: Sequence[Mapping[str, 
     arms = sweeps.arms(study, records)
     keys = sweeps.keys(study)
     head = [*(keys or ["arm"]), "seeds", metric.replace("_", " "), "95 % t-interval", "min", "max"]
-    scored = any(arm.score is not None for arm in arms)
+    scored = metric != "score" and any(arm.score is not None for arm in arms)
     if scored:
         head.append("score")
     head += ["not finished", "verdict"]
