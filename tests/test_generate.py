@@ -189,6 +189,7 @@ def test_the_time_that_training_takes_is_told_as_far_as_the_gallery_knows_it():
         assert 60 * int(hours or 0) + int(rest) == pytest.approx(rounds * minutes, abs=2)
     said, total = training([(known, 0.5)], 1, before=600.0)
     assert said == a_seed
+    assert training([(known, 1.0)], 1) == [a_seed]
     assert total == f"about {round(minutes / 2 + 10)} min in all"
     assert training([(known, 1.0), (unknown, 1.0)], 1) == [a_seed]
     assert training([(unknown, 1.0)], 1) == []

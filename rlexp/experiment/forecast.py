@@ -63,6 +63,8 @@ def training(seeds: Sequence[tuple[RunConfig, float]], at_once: int | None, befo
         if time is None:
             return said
         spent.append(share * time.seconds)
+    if first is not None and spent == [first.seconds] and not before:
+        return said
     if len(spent) == 1:
         return [*said, f"{about(before + spent[0])} in all"]
     if at_once is None:
