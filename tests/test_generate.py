@@ -193,6 +193,7 @@ def test_the_time_that_training_takes_is_told_as_far_as_the_gallery_knows_it():
     assert total == f"about {round(minutes / 2 + 10)} min in all"
     assert training([(known, 1.0), (unknown, 1.0)], 1) == [a_seed]
     assert training([(unknown, 1.0)], 1) == []
+    assert training([(built("+experiment=dt_hopper", "train.budget=200"), 1.0)], 1) == []
 
 
 def test_of_two_at_once_the_second_waits_and_takes_the_firsts(place, monkeypatch, capsys):

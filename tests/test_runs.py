@@ -406,6 +406,16 @@ def test_a_disk_that_is_full_at_the_start_is_left_as_it_was(words, tmp_path, mon
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("words", [("algo=cmaes",), ("-m", "algo=cmaes", "seeds=[0]"), ("+study=lineworld_lesson",)])
+def test_an_interruption_before_training_is_said(words, monkeypatch, here):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(plan, "probe", interrupted)
+    code, out, _ = here(*words, "env=sphere")
+    assert (code, out.splitlines()[-1].partition(";")[0]) == (130, "interrupted before training began")
+
+
 def test_two_processes_do_not_share_a_folder(tmp_path, here):
     process = start("main.py", *LONG, "train.budget=300000", cwd=tmp_path)
     wait_for_checkpoint(process, tmp_path)

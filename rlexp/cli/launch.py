@@ -11,7 +11,7 @@ import shlex
 import signal
 import sys
 import traceback
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,7 +23,7 @@ from rlexp.util.plugins import said_with_place, told_of_exits
 from rlexp.util.processes import limit_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from omegaconf import DictConfig
 
@@ -87,7 +87,9 @@ def _run(typed: list[str], engine: str) -> int:
         from rlexp.cli import sweep
 
         with told_of_exits():
-            return execute(*sweep.plan(options))
+            with before_training():
+                planned = sweep.plan(options)
+            return execute(*planned)
     if resumes and not asks_for_help:  # nothing to compose: the run has its config
         with told_of_exits():
             return resume(words)
@@ -214,12 +216,25 @@ def start(config: "DictConfig", arms: list[str]) -> int:
     from rlexp.experiment.config import make_engine
 
     engine = make_engine(OmegaConf.to_container(config.engine, resolve=True))
-    if "study" in config:
-        own = [word for word in hydra.overrides.task if not _of_study(word)]
-        work = plan.study(config, str(hydra.runtime.choices.get("study")), [*own, *arms], say, engine.at_once)
-    else:
-        work = plan.single(config, say, engine.at_once)
+    with before_training():
+        if "study" in config:
+            own = [word for word in hydra.overrides.task if not _of_study(word)]
+            work = plan.study(config, str(hydra.runtime.choices.get("study")), [*own, *arms], say, engine.at_once)
+        else:
+            work = plan.single(config, say, engine.at_once)
     return execute(work, engine)
+
+
+@contextmanager
+def before_training() -> "Iterator[None]":
+    """Within, data may be made; a line says where that is interrupted."""
+    from rlexp.cli.progress import say
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted before training began; data sets that were not complete are not kept")
+        raise
 
 
 def resume(words: list[str]) -> int:

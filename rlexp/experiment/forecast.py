@@ -78,7 +78,10 @@ def training(seeds: Sequence[tuple[RunConfig, float]], at_once: int | None, befo
 
 
 def usual(config: Mapping[str, Any]) -> Usual | None:
-    """How long a seed of this config takes; None where the gallery has nothing alike on such a device."""
+    """How long a seed of this config takes; None where the gallery has nothing alike on such a device, or where a run
+    is so short that its two evaluations take longer than its share of the entry's time."""
+    if config["train"]["budget"] < config["train"]["eval_every"]:
+        return None
     found = []
     for choice in references.choices({"config": config}):
         other = {one.what for one in choice.differences if one.kind != DIGITS} - {"train.budget"}
