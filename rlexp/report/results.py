@@ -57,10 +57,7 @@ def _row(row: Result) -> str:
 
 def mean(found: Measured) -> str:
     """With its 95 % t-interval over seeds, where there are several."""
-    values = list(found.values.values())
-    if len(set(values)) == 1:
-        return f"all {values[0]:.4g}" if len(values) > 1 else f"{values[0]:.4g}"
-    middle, half = stats.t_interval(values)
+    middle, half = stats.t_interval(list(found.values.values()))
     return with_interval(middle, half)
 
 

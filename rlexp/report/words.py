@@ -28,9 +28,11 @@ def count(number: int, what: str) -> str:
 
 def with_interval(mean: float, half: float) -> str:
     """`70.2 ± 5.0`, `2675 ± 2300`: half of the interval to two digits, the mean to the same place behind the point;
-    alone where that is NaN, of a single value."""
+    alone where that is NaN, of a single value; `all 500` where it is 0: an interval is no news of equal values."""
     if math.isnan(half):
         return f"{mean:.4g}"
+    if half == 0:
+        return f"all {mean:.4g}"
     if half < SMALL:
         return f"{mean:.4g} ± {half:.2g}"
     places = 1 - math.floor(math.log10(half))

@@ -170,8 +170,10 @@ def _line(run: dict[str, Any], width: int) -> str:
     total = ""
     if run["return_mean"] is not None:
         total = tenths(run["return_mean"])
-    if run["t95"] is not None:
+    if run["t95"]:
         total += f" ± {tenths(run['t95'])}"
+    if run["t95"] == 0:
+        total = f"all {total}"
     score = ""
     if run["score"] is not None:
         score = tenths(run["score"])

@@ -264,9 +264,9 @@ def _seeds(record: Mapping[str, Any]) -> Table:
         for name in columns:
             cell = total.get(name) or {}
             text = _number(cell.get("mean"))
-            if cell.get("t95") is not None:
+            if cell.get("t95"):
                 text += f" ± {_number(cell['t95'])}"
-            means.append(text)
+            means.append(f"all {text}" if cell.get("t95") == 0 else text)
         rows.append([f"mean of {total['n']}, ± 95 % t-interval", "", "", *means])
     return Table(["seed", "status", record["clock"].replace("_", " "), *(FINAL[name] for name in columns)], rows)
 
