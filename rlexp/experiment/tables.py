@@ -1,8 +1,8 @@
 """The tables of a run folder, made of what its seeds have written: curve.csv, summary.md, the final scores."""
 
-import math
 import csv
 import io
+import math
 from statistics import mean
 from typing import Any
 
