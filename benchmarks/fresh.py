@@ -34,7 +34,8 @@ def main() -> int:
     print(HEAD, flush=True)
     said = set()
     for words in commands():
-        place = args.runs / "_".join(words).replace("/", "_")
+        name = "_".join(words).replace("/", "_")
+        place = args.runs / (name or "default")
         for run in trained(place, words, args.seed):
             side = sides.of_run(run.name, Run.read(run))
             file = reference_of(side.about)
