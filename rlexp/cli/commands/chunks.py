@@ -162,9 +162,10 @@ def _losses(metrics: Path) -> dict[int, float]:
 
 def _print_head(saved: "Saved", sampler: dict[str, Any], args: argparse.Namespace) -> None:
     """What is played, and the table's head: its rows follow one after another, each when it has been played."""
+    trajectories = "1 trajectory" if args.episodes == 1 else f"{args.episodes} trajectories"
     facts = [
         saved.env.id,
-        f"{args.episodes} trajectories {'one by one' if args.one_by_one else 'side by side'}",
+        f"{trajectories} {'one by one' if args.one_by_one else 'side by side'}",
         sampler["sampler"],
         f"{sampler['steps']} denoising steps",
     ]
