@@ -5,6 +5,7 @@ import math
 import pytest
 
 from rlexp.report.words import with_interval
+from rlexp.util import stats
 
 
 @pytest.mark.parametrize(
@@ -21,3 +22,7 @@ from rlexp.report.words import with_interval
 )
 def test_a_mean_is_as_exact_as_its_interval(mean: float, half: float, said: str) -> None:
     assert with_interval(mean, half) == said
+
+
+def test_equal_values_have_no_interval_of_rounding():
+    assert with_interval(*stats.t_interval([0.1, 0.1, 0.1])) == "all 0.1"  # their computed deviation is 2e-17

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from statistics import mean
 from typing import Any
 
@@ -135,8 +134,10 @@ def not_finished(total: dict[str, Any]) -> str:
 
 def _centre(name: str, mean: float, t95: float | None) -> str:
     """A mean over seeds with its interval, in words; of a share it is given by its ends, which stay within [0, 1]."""
-    if not t95:
-        return with_interval(mean, math.nan if t95 is None else t95)
+    if t95 is None:
+        return f"{mean:.4g}"
+    if t95 == 0:
+        return with_interval(mean, t95)
     if name.endswith("_rate"):
         return f"{mean:.4g} ({interval(name, mean, t95)}, 95 % t-interval of the mean)"
     return f"{with_interval(mean, t95)} (95 % t-interval of the mean)"

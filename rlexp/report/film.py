@@ -146,7 +146,8 @@ def film(
         gif_stride = math.ceil(steps / stride / MAX_GIF_FRAMES) if gif else 0
         still_stride = math.ceil((steps + 1) / stride / MAX_STILLS) if stills else 0
         with FilmWriter(path, first, fps, gif_stride, still_stride) as writer:
-            shown, due = 0, stride
+            shown = 0
+            due = stride
             for t, action in enumerate(episode.action, 1):
                 reward = _reward(simulator, action)
                 if reward != episode.reward_T[t - 1]:
@@ -154,7 +155,8 @@ def film(
                 if t in (due, steps):
                     times = max(1, round((t - shown) / stride))  # as fast as it began, also where time runs short
                     writer.add(camera.frame(), times)
-                    shown, due = t, t + max(stride, math.ceil(camera.stride_in_time(steps - t)))
+                    shown = t
+                    due = t + max(stride, math.ceil(camera.stride_in_time(steps - t)))
     finally:
         close(simulator)
     return path

@@ -22,6 +22,8 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
     mean = float(np.mean(values))
     if n < 2:
         return mean, math.nan
+    if np.ptp(values) == 0:
+        return mean, 0.0  # the standard deviation of equal values may be rounding
     return mean, half_width(float(np.std(values, ddof=1)), n, confidence)
 
 
