@@ -193,8 +193,7 @@ class SAC(Algorithm):
             return (2 * torch.rand(shape, generator=self.generator) - 1).numpy()
         obs_BO = torch.from_numpy(self.obs_BO).to(self.task.device)
         noise_BA = torch.randn(shape, generator=self.generator).to(self.task.device)
-        action_BA, _ = self.pi.sample(obs_BO, noise_BA)
-        return action_BA.cpu().numpy()
+        return self.pi.squashed(obs_BO, noise_BA).cpu().numpy()
 
     def _update(self) -> dict[str, Tensor]:
         batch = self.replay.sample(self.config.batch_size, self.rng)
@@ -249,8 +248,13 @@ class SquashedActor(nn.Module):
         mean_NA, log_std_NA = self.body(obs_NO).chunk(2, -1)
         return mean_NA, log_std_NA.clamp(-20, 2)
 
+    def squashed(self, obs_NO: Tensor, noise_NA: Tensor) -> Tensor:
+        """Actions in (−1, 1) made from standard normal noise, (N, A)."""
+        mean_NA, log_std_NA = self(obs_NO)
+        return (mean_NA + log_std_NA.exp() * noise_NA).tanh()
+
     def sample(self, obs_NO: Tensor, noise_NA: Tensor) -> tuple[Tensor, Tensor]:
-        """Actions in (−1, 1) made from standard normal noise, and their log-probabilities (N,)."""
+        """The same actions, and their log-probabilities (N,)."""
         mean_NA, log_std_NA = self(obs_NO)
         u_NA = mean_NA + log_std_NA.exp() * noise_NA
         log_normal_NA = -0.5 * (noise_NA.square() + log(2 * pi)) - log_std_NA
@@ -273,11 +277,10 @@ class SACPolicy(Policy, kind="sac"):
     @torch.no_grad()
     def act(self, obs_BO: np.ndarray) -> np.ndarray:
         obs = torch.from_numpy(np.ascontiguousarray(obs_BO, np.float32))
-        u_BA, log_std_BA = self.actor(obs)
+        noise_BA = torch.zeros(len(obs), self.env.n_actions)
         if self.explore:
-            noise_BA = torch.randn(u_BA.shape, generator=self.generator)
-            u_BA = u_BA + log_std_BA.exp() * noise_BA
-        return self.env.from_unit(u_BA.tanh().numpy())
+            noise_BA.normal_(generator=self.generator)
+        return self.env.from_unit(self.actor.squashed(obs, noise_BA).numpy())
 
     def spec(self) -> dict[str, Any]:
         return {"actor": self.actor.spec, "explore": self.explore, **self.env.bounds}
