@@ -92,8 +92,10 @@ def test_a_study_draws_its_arms(tmp_path, here):
     assert code == 0, err
     run = only_run(tmp_path)
     assert (run / "study.png").stat().st_size > 10_000
+    table = (run / "summary.md").read_text()
+    assert "| returns only (`vanilla`) | 2 |" in table  # as its picture calls it, and where it lies
     for arm in ("vanilla", "advantage", "advantage_fast", "ppo_fast"):
-        assert f"| {arm} | 2 |" in (run / "summary.md").read_text()
+        assert f" (`{arm}`) | 2 |" in table
         assert (run / arm / "curves.png").exists()
 
 

@@ -40,7 +40,7 @@ def summary(name: str, study: Mapping[str, Any], records: Sequence[Mapping[str, 
 
 def _row(arm: Arm, metric: str, scored: bool, best: bool) -> str:
     """An arm's row: how its seeds' final `metric` came out."""
-    cells = [*(arm.options.values() or [arm.folder]), str(len(arm.values))]
+    cells = [*(arm.options.values() or [arm.said]), str(len(arm.values))]
     cells += _numbers(arm, metric)
     if scored:
         cells.append("" if arm.score is None else tenths(arm.score))

@@ -1,6 +1,7 @@
 """The files that say what runs and studies are, config.yaml, run.json and study.yaml: read in one place."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -109,7 +110,7 @@ def check_study(study: dict[str, Any]) -> None:
             raise UserError(f"{key}: is no list of options, such as [algo=vpg, algo.lr=1e-2]")
 
 
-def arm_names(study: dict[str, Any]) -> dict[str, str]:
+def arm_names(study: Mapping[str, Any]) -> dict[str, str]:
     """What each arm of a study's yaml is called in pictures. Raises UserError where `names` do not fit the arms."""
     if not isinstance(study.get("arms"), dict):
         raise UserError("has no 'arms', a mapping of arms to their options")

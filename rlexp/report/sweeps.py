@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlexp.report.records import arm_names
 from rlexp.report.words import phrase
 from rlexp.util import stats
 
@@ -18,6 +19,7 @@ class Arm:
     """One arm, and how its seeds came out."""
 
     folder: str  # its name in the study's folder
+    name: str  # what pictures call it; the folder's where the study says no other
     options: dict[str, str]  # what varies, as it was typed, long numbers by four digits; empty in a study
     env: str
     values: list[float]  # the final metric of each seed that is done
@@ -28,8 +30,10 @@ class Arm:
 
     @property
     def said(self) -> str:
-        """As one would type it."""
-        return " ".join(f"{key}={value}" for key, value in self.options.items()) or self.folder
+        """A combination of options as one would type it; another arm by its name, with its folder where they differ."""
+        if self.options:
+            return " ".join(f"{key}={value}" for key, value in self.options.items())
+        return self.name if self.name == self.folder else f"{self.name} (`{self.folder}`)"
 
     @property
     def mean(self) -> float:
@@ -56,6 +60,7 @@ def keys(study: Mapping[str, Any]) -> list[str]:
 def arms(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list[Arm]:
     """The arms of what study.yaml says, whose records are those, in this order."""
     name = study["metric"].removeprefix("eval/")
+    names = arm_names(study)
     found = []
     for (folder, words), record in zip(study["arms"].items(), records, strict=True):
         values = [_short(word.partition("=")[2]) for word in words]
@@ -68,7 +73,8 @@ def arms(study: Mapping[str, Any], records: Sequence[Mapping[str, Any]]) -> list
         unfinished = len(seeds) - len(finals) - failed
         judged = record.get("verdict")
         verdict = phrase(judged["verdict"], judged["reference"]) if judged else ""
-        found.append(Arm(folder, options, record.get("env", ""), scored, score, failed, unfinished, verdict))
+        env = record.get("env", "")
+        found.append(Arm(folder, names[folder], options, env, scored, score, failed, unfinished, verdict))
     return found
 
 
