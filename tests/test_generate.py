@@ -196,6 +196,23 @@ def test_the_time_that_training_takes_is_told_as_far_as_the_gallery_knows_it():
     assert training([(built("+experiment=dt_hopper", "train.budget=200"), 1.0)], 1) == []
 
 
+def test_the_time_that_is_left_is_told_as_a_clock_has_it(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(generate.time, "monotonic", lambda: now[0])
+    share = SimpleNamespace(path=Path("good.safetensors"))
+    plan = SimpleNamespace(done=lambda: (1000, 50_000), shares=[share], unit="steps")
+    with generate.ProgressBar("hopper/medium", plan) as progress:
+        now[0] = 11.0
+        progress.update()
+    assert capsys.readouterr().err.splitlines()[1].split() == [
+        "hopper/medium",
+        "1,000/50,000",
+        "steps",
+        "0:08:59",
+        "left",
+    ]
+
+
 def test_of_two_at_once_the_second_waits_and_takes_the_firsts(place, monkeypatch, capsys):
     played, original = [], generate.play
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rlexp.experiment.events import Event
 from rlexp.experiment.job import SeedJob
 from rlexp.report.words import tenths
+from rlexp.util.clock import as_clock
 
 QUIET = 30  # seconds without an evaluation after which a plain line says how far a seed is
 MARKS = 41  # of recent progress, over which the rate is taken
@@ -54,7 +55,7 @@ class Stage:
         if self.now <= self.began:
             return text
         rate = (self.done - self.first) / (self.now - self.began)
-        return f"{text}, {rate:,.1f}/s, {_clock((self.total - self.done) / rate)} left"
+        return f"{text}, {rate:,.1f}/s, {as_clock((self.total - self.done) / rate)} left"
 
 
 @dataclass
@@ -100,19 +101,13 @@ class Row:
         rate = self.rate()
         if not rate:
             return ""
-        return _clock(max(0, self.budget - self.step) / rate)
+        return as_clock(max(0, self.budget - self.step) / rate)
 
     def share_left(self) -> float:
         """How much of the budget is to come, from 1 to 0; nothing of what has failed."""
         if self.status in ("done", "failed", "interrupted"):
             return 0.0
         return max(0.0, 1 - self.step / self.budget)
-
-
-def _clock(seconds: float) -> str:
-    """As 1:23:45."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 class Board:
@@ -143,7 +138,7 @@ class Board:
         left = sum(row.share_left() for row in self.rows.values())
         if self.rate == 0 or left == 0:
             return ""
-        return _clock(left / self.rate)
+        return as_clock(left / self.rate)
 
     def __enter__(self) -> "Board":
         if self.live:

@@ -22,6 +22,7 @@ from rlexp.engines.processes import Processes
 from rlexp.engines.serial import Serial
 from rlexp.envs.spec import EnvConfig
 from rlexp.rollout.score import require_spread
+from rlexp.util.clock import as_clock
 from rlexp.util.errors import UserError, said_of
 from rlexp.util.files import read_object
 from rlexp.util.processes import WorkerDied, cores
@@ -337,7 +338,7 @@ class ProgressBar:
         elif now - self.said > 10:
             self.said = now
             left = (now - self.started) * (total - done) / max(done, 1)
-            self._say(f"{self.name}  {done:>11,}/{total:,} {self.unit}  {left:.0f} s left")
+            self._say(f"{self.name}  {done:>11,}/{total:,} {self.unit}  {as_clock(left)} left")
 
     def _say(self, line: str) -> None:
         print(line, file=sys.stderr, flush=True)
