@@ -8,6 +8,7 @@ import rlexp
 from rlexp.cli import main
 from rlexp.experiment.work import Work
 from rlexp.policies.files import load_policy
+from rlexp.report import ship
 from rlexp.report.references import find
 from rlexp.rollout import score
 from rlexp.util import paths
@@ -126,10 +127,15 @@ def test_a_shipped_policy_has_a_card_and_is_found_by_name(run, capsys, tmp_path,
     ended = json.loads((run / "run.json").read_text())["seeds"]
     assert card["seeds"] == {seed: facts["final"]["return_mean"] for seed, facts in ended.items()}
     assert rlexp.load_policy("walker").card["seed"] == 1
-    assert (
-        f"the final policy of seed 1 at step {card['step']:,}; its run's 2 seeds ended at"
-        in (said(capsys, "eval", "walker", "--episodes", 1)[1])
-    )
+    which = f"the final policy of seed 1 at step {card['step']:,}"
+    assert said(capsys, "eval", "walker", "--episodes", 1)[1].splitlines()[1].strip().startswith(which)
+    for ends, words in (
+        ((1.0, 2.0), ", the best of its run's 2 seeds by evaluation: 1.0, 2.0"),
+        ((3.0, 2.0), "; its run's 2 seeds ended at 3.0, 2.0"),
+    ):
+        changed = {**card, "seeds": dict(zip("01", ends, strict=True))}
+        (tmp_path / "walker.json").write_text(json.dumps(changed))
+        assert ship.chosen(tmp_path / "walker.safetensors") == which + words
     code, _, err = said(capsys, "eval", "walkr")
     assert (code, "did you mean 'walker'" in err) == (2, True)
 

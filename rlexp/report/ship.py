@@ -135,5 +135,9 @@ def chosen(policy: Path) -> str:
     which = f"the {kind} policy of seed {card['seed']} at step {card['step']:,}"
     if not card["seeds"]:
         return which
-    returns = ", ".join(f"{value:.1f}" for value in card["seeds"].values())
-    return f"{which}; its run's {count(len(card['seeds']), 'seed')} ended at {returns}"
+    values = card["seeds"].values()
+    returns = ", ".join(f"{value:.1f}" for value in values)
+    seeds = count(len(values), "seed")
+    if len(values) > 1 and card["seeds"].get(str(card["seed"])) == max(values):
+        return f"{which}, the best of its run's {seeds} by evaluation: {returns}"
+    return f"{which}; its run's {seeds} ended at {returns}"
