@@ -63,6 +63,7 @@ def sb3(env: str, iterations: int, seed: int, clock: Clock) -> EPISODES:
     from stable_baselines3 import PPO
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.env_util import make_vec_env
+    from stable_baselines3.common.logger import Logger
     from torch import nn
 
     envs = make_vec_env(ENVS[env], N_ENVS, seed=seed)
@@ -87,6 +88,7 @@ def sb3(env: str, iterations: int, seed: int, clock: Clock) -> EPISODES:
         device="cpu",
         policy_kwargs=net,
     )
+    model.set_logger(Logger(None, []))  # its own makes a folder in /tmp, though it writes nothing
     clock.watch(envs, "step", "simulator")
     clock.watch(model, "train", "update")
     episodes: EPISODES = []

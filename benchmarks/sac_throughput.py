@@ -49,6 +49,7 @@ class Clock:
 def sb3(env: str, steps: int, seed: int) -> dict[str, float]:
     from stable_baselines3 import SAC
     from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.logger import Logger
 
     clock = Clock()
 
@@ -62,6 +63,7 @@ def sb3(env: str, steps: int, seed: int) -> dict[str, float]:
         tau=0.005, gamma=0.99, train_freq=1, gradient_steps=1, ent_coef="auto", policy_kwargs={"net_arch": [256, 256]},
         seed=seed, device="cpu",
     )  # fmt: skip
+    model.set_logger(Logger(None, []))  # its own makes a folder in /tmp, though it writes nothing
     model.learn(WARMUP + steps, callback=Watch())
     return clock.report(steps)
 
