@@ -18,6 +18,7 @@ from ppo_throughput import NAMES, has_peer, measure
 from ppo_worker import ENVS, ITERATION, OURS
 
 sys.path.insert(0, str(common.ROOT))
+from rlexp.report.words import with_interval
 from rlexp.util.stats import t_interval
 
 
@@ -57,7 +58,7 @@ def main() -> None:
             ]
             result["runs"][env][side] = runs
             curves = zip(*[at_points(episodes, points) for episodes in runs], strict=True)
-            cells = [f"{mean:.1f} ± {half:.1f}" for mean, half in map(t_interval, curves)]
+            cells = [with_interval(*t_interval(values)) for values in curves]
             table.append([ENVS[env], NAMES[side], *cells])
             print(*table[-1], file=sys.stderr)
     print(f"\n`{result['command']}`\n")

@@ -13,7 +13,7 @@ one and `below` another; and names its evidence:
 `rlexp clone` made of the episodes that the seed compared, as the card has it. The verdict follows by one rule
 everywhere, from the 95 % t-interval of the mean, over seeds or over episodes:
 
-    met        the whole interval is where the bar asks for, of five seeds or more
+    met        the whole interval is where the bar asks for; over seeds, of five or more
     missed     the whole interval is on the other side
     undecided  neither; of a single seed always, as it has no interval
     missing    there is no evidence

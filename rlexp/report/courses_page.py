@@ -14,10 +14,11 @@ it here. `rlexp courses` prints this table, `rlexp courses PART` one part, `rlex
 with options of yours behind it.
 
 Numbers are computed from the gallery's entries and policies' cards, at the end of training unless a step is named:
-fresh episodes of each seed's last policy where the card has them, else the last evaluation; means with their 95 %
-t-interval over seeds, or over the episodes of one policy. One rule gives every verdict: *met*, the whole interval is
-where the bar asks for, of five seeds or more; *missed*, the whole interval is on the other side; *undecided*, neither,
-or fewer seeds; *missing*, there is no evidence; *no bar*, the hand-out gives no number.
+fresh episodes of each seed's last policy (the same for every seed) where the card has them, else the last evaluation;
+means with their 95 % t-interval over seeds, or, where the bar is one policy's, over its episodes, which says nothing
+of other seeds. One rule gives every verdict: *met*, the whole interval is where the bar asks for, of five seeds or more
+where it is over seeds; *missed*, the whole interval is on the other side; *undecided*, neither, or fewer seeds;
+*missing*, there is no evidence; *no bar*, the hand-out gives no number.
 
 *This page is made by* `rlexp courses --markdown` *from* conf/courses.yaml.
 """
