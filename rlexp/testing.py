@@ -130,7 +130,7 @@ def check_learns_and_resumes(name: str, folder: Path, *overrides: str) -> None:
     """Its toy's return grows by three standard errors; stopped in the middle and resumed, all metrics and policies are
     those of the run that went through."""
     run = toy(name, *overrides)
-    events = train(run, folder / "whole")
+    train(run, folder / "whole")
     whole = metrics(folder / "whole")
 
     first, last = whole[0], whole[-1]
@@ -139,7 +139,7 @@ def check_learns_and_resumes(name: str, folder: Path, *overrides: str) -> None:
     before, after = first["eval/return_mean"], last["eval/return_mean"]
     assert after > before + 3 * spread, f"it has learned nothing: {before:.3g} became {after:.3g}"
 
-    train(run, folder / "cut", stop_after=len(events) // 2)
+    train(run, folder / "cut", stop_after=len(whole) // 2)
     assert len(metrics(folder / "cut")) < len(whole), "its toy is too short to be cut in the middle"
     resumed = train(run, folder / "cut")
     continued = 1 < resumed[0].data["step"] < run.train.budget

@@ -165,15 +165,15 @@ def test_an_engine_that_fails_is_one_line_and_the_record_is_whole(after, tmp_pat
 
 
 def test_the_counters_of_an_interrupted_seed_are_of_one_moment(tmp_path, monkeypatch):
-    evaluate = Training._iterate
+    iterate = Training._iterate
     calls = []
 
     def stop_after_the_row(training):
-        event = evaluate(training)
-        calls.append(event)
+        events = list(iterate(training))
+        calls.append(events)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return event
+        return iter(events)
 
     monkeypatch.setattr(Training, "_iterate", stop_after_the_row)
     work = plan.single(compose([*SEARCH, f"runs={tmp_path}"]))

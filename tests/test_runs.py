@@ -475,7 +475,7 @@ def test_a_process_whose_seed_another_has_taken_over_writes_nothing_more(tmp_pat
     run = toy("cmaes", "env=sphere", "train.budget=10", "train.eval_episodes=2")
     monkeypatch.setattr(processor, "name", lambda: "Old")
     late = run_seed(run, 0, tmp_path)
-    for _ in range(3):
+    for _ in range(5):  # two rows after the first
         next(late)
     before = (tmp_path / "metrics.jsonl").read_bytes()
     monkeypatch.setattr(processor, "name", lambda: "New")
@@ -484,6 +484,7 @@ def test_a_process_whose_seed_another_has_taken_over_writes_nothing_more(tmp_pat
         "was on Old, goes on on New: the last digits may differ from there on"
     ]
     now = (tmp_path / "metrics.jsonl").read_bytes(), (tmp_path / "status.json").read_bytes()
+    assert next(late).kind == "progress"  # it evaluates
     with pytest.raises(status.Superseded, match="another process trains this seed now"):
         next(late)
     assert now == ((tmp_path / "metrics.jsonl").read_bytes(), (tmp_path / "status.json").read_bytes())

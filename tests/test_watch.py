@@ -20,7 +20,9 @@ def test_a_run_is_followed_to_its_end_and_its_failure_is_the_exit_code(tmp_path,
     assert list(follower.news()) == []
     events = train(config, place / "seed_0", 0, stop_after=2)
     assert events[0].data["stage"] == ["episodes of the untrained policy", 0, 2]
-    assert "step" not in events[0].data  # no mark of how fast it trains
+    assert [event.kind for event in events[1:3]] == ["progress", "evaluation"]
+    assert events[1].data["stage"] == ["episodes of the evaluation", 0, 2]
+    assert all("step" not in event.data for event in events[:2])  # no mark of how fast it trains
     assert " begins: " in (place / "train.log").read_text()
     (newest,) = follower.news()
     assert (newest.kind, newest.data["step"]) == ("evaluation", 2)

@@ -76,11 +76,9 @@ class Scorer:
         self.algo = algo
         self.due = Every(self.train.eval_every, step)
 
-    def scheduled(self, step: int) -> Evaluation | None:
-        """The evaluation that belongs to `step`; None where none does."""
-        if self.due(step) or step >= self.train.budget:
-            return self.evaluate(step)
-        return None
+    def is_due(self, step: int) -> bool:
+        """Whether an evaluation belongs to `step`. To be asked once at each."""
+        return self.due(step) or step >= self.train.budget
 
     def evaluate(self, step: int) -> Evaluation:
         policy = self.algo.policy(explore=self.train.eval_sampled)
@@ -193,10 +191,10 @@ class Training:
             yield self._event("progress", f"continues from step {self.counters.step:,}")
             yield from self._other_processor(attempts)
         if self.counters.step == 0:
-            yield self._first_evaluation()
+            yield self._evaluation_begins("episodes of the untrained policy")
             self._log_untrained()
         while self.counters.step < self.train.budget:
-            yield self._iterate()
+            yield from self._iterate()
             yield from self._complaints()
         self._require_current()
         self.checkpointer.save_policy("final", self.counters)
@@ -215,9 +213,8 @@ class Training:
         status.update(self.folder, **facts, status="done")
         yield Event(self.seed, "done", "", facts)
 
-    def _first_evaluation(self) -> Event:
-        """What goes on before the first step: where acting is costly it may take minutes."""
-        what = "episodes of the untrained policy"
+    def _evaluation_begins(self, what: str) -> Event:
+        """What goes on while no step is made: where acting is costly an evaluation may take minutes."""
         return Event(self.seed, "progress", "", {"stage": [what, 0, self.train.eval_episodes]})
 
     def _log_untrained(self) -> None:
@@ -227,13 +224,17 @@ class Training:
         scores = self.scorer.summary(self.scorer.evaluate(0))
         self._log(self.algo.state_metrics(), scores)
 
-    def _iterate(self) -> Event:
+    def _iterate(self) -> Iterator[Event]:
         """One step of the algorithm, and what is due after it."""
         progress = self.algo.step()
         self.counters.add(self.algo.clock, progress)
         require_finite(progress.metrics, self.counters.step)
-        self.last = self.scorer.scheduled(self.counters.step)
-        scores = self.scorer.summary(self.last) if self.last else {}
+        self.last = None
+        scores: dict[str, float] = {}
+        if self.scorer.is_due(self.counters.step):
+            yield self._evaluation_begins("episodes of the evaluation")
+            self.last = self.scorer.evaluate(self.counters.step)
+            scores = self.scorer.summary(self.last)
         require_finite(scores, self.counters.step)
         metrics = {**progress.metrics, **self.algo.state_metrics()}
         require_finite(metrics, self.counters.step)
@@ -252,9 +253,10 @@ class Training:
             saved = {"step": self.counters.step, "checkpoint": digest, "metrics": self.metrics.digest()}
             status.update(self.folder, saved=saved)
         if not scores:
-            return self._event("progress", stage=progress.stage)
+            yield self._event("progress", stage=progress.stage)
+            return
         status.update(self.folder, **asdict(self.counters), best=self.best)
-        return self._event("evaluation", scores=scores)
+        yield self._event("evaluation", scores=scores)
 
     def _require_current(self) -> None:
         """Raise Superseded where another process trains this seed now."""
