@@ -127,6 +127,8 @@ def main() -> None:
     parser.add_argument("--measure", choices=NAMES, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.steps < 100 or args.steps % 100:
+        parser.error(f"--steps: {args.steps} is no multiple of 100")
     if args.measure:
         import torch
 

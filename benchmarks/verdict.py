@@ -136,9 +136,9 @@ def page(sources: list[Curves], rates_table: str, trials: int) -> str:
 
 ## Error rates
 
-{trials} trials an entry and cell, on the {len(sources)} entries with at least {LEAST_SEEDS} seeds. Columns: seeds
-of the run × seeds of the reference. Mean over entries, in brackets the worst entry. "Differs" is better, worse or, of
-one seed, unusual.
+{trials} trials an entry and cell, on the {len(sources)} entries that had {LEAST_SEEDS} seeds or more (below). Columns:
+seeds of the run × seeds of the reference. Mean over entries, in brackets the worst entry. "Differs" is better, worse
+or, of one seed, unusual.
 
 {rates_table}
 

@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from rlexp.cli import main
+from rlexp.cli.commands import compare as commands
 from rlexp.report.publish import publish
 from rlexp.util import paths
 from tests.helpers import ROOT
@@ -91,3 +92,9 @@ def test_the_readmes_commands(place, capsys):
         codes.append(main.main(["run" if word == "runs/DAY/RUN" else word for word in words]))
     assert codes == [1, 1, 0, 0]
     assert "ppo_hopper" in capsys.readouterr().out
+
+
+def test_equal_values_have_no_interval():
+    row = {"run": "a", "n": 3, "missing": 0, "mean": 500.0, "t95": 0.0, "min": 500.0, "max": 500.0}
+    assert commands._line(row, beside=False) == "| a | 3 | 500 |  | 500 | 500 |"
+    assert commands._line({**row, "t95": 2.5}, beside=False) == "| a | 3 | 500 | ± 2.5 | 500 | 500 |"

@@ -84,6 +84,15 @@ def test_the_rule(above, below, mean, half, word):
     assert courses.verdict(Bar(says="", evidence=[], above=above, below=below), mean, half) == word
 
 
+def test_few_seeds_meet_no_bar_but_may_miss_one():
+    bar = Bar(says="", evidence=[], above=210)
+    assert courses.verdict(bar, 220, 5, enough=False) == "undecided"
+    assert courses.verdict(bar, 200, 5, enough=False) == "missed"
+    found = {one.evidence: (one.n, one.verdict) for one in courses.judged(PARTS["dt-halfcheetah"].bars[0])}
+    assert found["dt_halfcheetah"] == (3, "undecided")  # its interval lies above the bar, as the other's does
+    assert found["dt_halfcheetah-gpu"] == (5, "met")
+
+
 def test_a_number_is_that_of_the_gallery():
     card = json.loads((ROOT / "gallery" / "dpo_swimmer.json").read_text())
     (found,) = courses.judged(PARTS["dpo-offline"].bars[0])
@@ -124,7 +133,8 @@ def test_checks_say_expected_and_found(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["dpo-ofline"], "dpo-ofline: no such part; did you mean 'dpo-offline'?"),
+        (["dpo-ofline"], "dpo-ofline: no such part; did you mean 'dpo-offline'?\n"),
+        (["zzz"], "zzz: no such part; `rlexp courses` lists them\n"),
         (["--hand-out", "dpp"], "did you mean 'dpo'? (there are dpo, imitation, rlhf, dt, pg)"),
         (["dpo-offline", "dagger"], "one part at a time"),
         (["checks", "pg-los"], "pg-los: no such check; did you mean 'pg-loss'?"),

@@ -61,6 +61,25 @@ def test_a_synopsis_names_a_command_and_options_that_it_has(line, capsys):
         assert re.search(rf"(?<![\w-]){option}\b", known), f"{name} has no {option}"
 
 
+def benchmarks() -> list[str]:
+    """`python benchmarks/SCRIPT ...` of all pages, in code blocks and in text."""
+    pages = (ROOT / name for name in ("CONTRIBUTING.md", "benchmarks/README.md", "gallery/verdict.md"))
+    text = "\n".join([README, GALLERY, *(page.read_text(encoding="utf-8") for page in pages)])
+    found = re.findall(r"`python (benchmarks/[^`]*)`", text) + re.findall(
+        r"^python (benchmarks/.*)$", text, re.MULTILINE
+    )
+    return sorted({" ".join(line.split()) for line in found})
+
+
+def test_commands_of_benchmarks_name_scripts_and_options_that_are_there():
+    assert len(benchmarks()) > 20
+    for line in benchmarks():
+        script, *words = shlex.split(line)
+        source = (ROOT / script).read_text(encoding="utf-8")
+        for word in words:
+            assert not word.startswith("--") or f'"{word}"' in source, f"{script} has no {word}"
+
+
 def test_the_snippet_for_notebooks(tmp_path, monkeypatch):
     (snippet,) = [block for language, block in BLOCKS if language == "python" and "rlexp.train(" in block]
     monkeypatch.chdir(tmp_path)
@@ -81,5 +100,8 @@ def test_the_table_of_results_is_made_from_the_cards():
 
 
 def test_pictures_that_are_shown_are_there_and_small():
-    for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", README):
-        assert (ROOT / name).stat().st_size < 1_000_000, name
+    shown = {place: re.findall(r"!\[[^]]*\]\(([^)]+)\)", text) for place, text in (("", README), ("gallery", GALLERY))}
+    assert min(map(len, shown.values())) >= 3
+    for place, names in shown.items():
+        for name in names:
+            assert (ROOT / place / name).stat().st_size < 1_000_000, name

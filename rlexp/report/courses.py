@@ -100,8 +100,8 @@ def find(name: str, known: dict[str, Part]) -> Part:
     hyphened = name.replace("_", "-")
     if hyphened in known:
         return known[hyphened]
-    hint = did_you_mean(nearest(hyphened, known))
-    raise UserError(f"{name}: no such part{hint}; `rlexp courses` lists them")
+    hint = did_you_mean(nearest(hyphened, known)) or "; `rlexp courses` lists them"
+    raise UserError(f"{name}: no such part{hint}")
 
 
 def judged(bar: Bar) -> list[Found]:

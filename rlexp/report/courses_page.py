@@ -17,8 +17,8 @@ Numbers are computed from the gallery's entries and policies' cards, at the end 
 fresh episodes of each seed's last policy (the same for every seed) where the card has them, else the last evaluation;
 means with their 95 % t-interval over seeds, or, where the bar is one policy's, over its episodes, which says nothing
 of other seeds. One rule gives every verdict: *met*, the whole interval is where the bar asks for, of five seeds or more
-where it is over seeds; *missed*, the whole interval is on the other side; *undecided*, neither, or fewer seeds;
-*missing*, there is no evidence; *no bar*, the hand-out gives no number.
+where it is over seeds; *missed*, the whole interval is on the other side; *undecided*, neither, or too few seeds to
+meet it; *missing*, there is no evidence; *no bar*, the hand-out gives no number.
 
 *This page is made by* `rlexp courses --markdown` *from* conf/courses.yaml.
 """

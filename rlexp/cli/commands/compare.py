@@ -228,7 +228,8 @@ def _line(row: dict[str, Any], *, beside: bool) -> str:
     for key in ("mean", "t95", "min", "max"):
         value = row.get(key)
         sign = "± " if key == "t95" else ""
-        cells.append("" if value is None else f"{sign}{value:.4g}")
+        is_nothing = value is None or (key == "t95" and value == 0)  # equal values have no interval
+        cells.append("" if is_nothing else f"{sign}{value:.4g}")
     if beside:
         cells.append(_said_beside(row))
     return f"| {' | '.join(cells)} |"

@@ -178,11 +178,12 @@ def _facts(scores: list[dict[str, Any]], unfinished: list[str]) -> dict[str, Any
 
 
 def _print_all(scores: list[dict[str, Any]], unfinished: list[str]) -> None:
+    from rlexp.report.words import with_interval
     from rlexp.util import stats
 
     if len(scores) > 1:
-        mean, half = stats.t_interval([score["return_mean"] for score in scores])
-        print(f"mean of {len(scores)} policies: {mean:.2f} ± {half:.2f} (95 % t-interval)")
+        mean = with_interval(*stats.t_interval([score["return_mean"] for score in scores]))
+        print(f"mean of {len(scores)} policies: {mean} (95 % t-interval)")
     if unfinished:
         note = "of these the latest checkpoint was played, if there was one"
         print(f"not finished: {', '.join(unfinished)}; {note}")
