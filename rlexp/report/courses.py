@@ -100,7 +100,9 @@ def find(name: str, known: dict[str, Part]) -> Part:
     hyphened = name.replace("_", "-")
     if hyphened in known:
         return known[hyphened]
-    hint = did_you_mean(nearest(hyphened, known)) or "; `rlexp courses` lists them"
+    hint = did_you_mean(nearest(hyphened, known))
+    if not hint:
+        hint = "; `rlexp courses` lists them"
     raise UserError(f"{name}: no such part{hint}")
 
 
