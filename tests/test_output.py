@@ -1,5 +1,6 @@
 """Output that fails ends nothing; neither does what one seed raises, whatever that is."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -54,6 +55,16 @@ def test_streams_that_fail_are_silent(tmp_path):
     file = open(tmp_path / "b", "w")
     file.close()
     Steady(file).write("nobody reads it")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is Linux's")
+def test_a_stream_that_fails_keeps_no_file_open():
+    stream = Steady(Fails())
+    stream.write("abc")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        stream.write("abc")
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_thread_that_fails_is_one_line(capsys):

@@ -37,9 +37,9 @@ class Steady:
     def _silence(self) -> None:
         """What is still in the stream's buffer goes nowhere, or Python would try again when it ends, and fail."""
         with suppress(OSError, ValueError, AttributeError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            place = self._stream.fileno()  # which a stream in memory does not have
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), place)
             self._stream.flush()
 
 
